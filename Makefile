@@ -1,0 +1,125 @@
+# Sluice. `make` builds release; `make help` lists the targets.
+#
+# BUILD=release|debug|asan|tsan|fuzz picks the flags; everything made goes to build/$(BUILD).
+# PLANT=name builds one planted bug (tests/planted.md) into build/$(BUILD)-name: a check must fail there.
+
+BUILD ?= release
+PLANT ?=
+OUT   := build/$(BUILD)$(if $(PLANT),-$(PLANT))
+GEN   := $(OUT)/gen
+
+CC      := gcc
+CSTD    := -std=gnu17
+WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+           -Wvla -Wformat=2 -Wundef -Wno-unused-parameter -Werror
+ARCH    := $(shell uname -m)
+ifeq ($(ARCH),x86_64)
+MARCH   := -march=x86-64-v2
+else
+MARCH   := -march=armv8-a+crc
+endif
+HARDEN  := -fstack-protector-strong -fPIE
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
+CFLAGS_debug   := -O0 -g3
+CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+CFLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+CFLAGS_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
+LDFLAGS_asan   := -fsanitize=address,undefined
+LDFLAGS_tsan   := -fsanitize=thread
+LDFLAGS_fuzz   := -fsanitize=address,undefined
+ifeq ($(BUILD),fuzz)
+CC      := clang
+WARN    += -Wno-gnu-alignof-expression
+endif
+ifeq ($(CFLAGS_$(BUILD)),)
+$(error BUILD=$(BUILD) is not one of release, debug, asan, tsan, fuzz)
+endif
+
+PKGS := liburing libuv libfyaml jansson libsodium openssl libxxhash
+CPPFLAGS := -D_GNU_SOURCE -I. -Iuserspace -isystem $(GEN) $(if $(PLANT),-DPLANT_$(PLANT))
+CFLAGS   := $(CSTD) $(WARN) $(MARCH) $(HARDEN) $(CFLAGS_$(BUILD)) -MD -MP
+LDFLAGS  := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(BUILD))
+LDLIBS    = -lprotobuf-nanopb $(shell pkg-config --libs $(PKGS)) -lraft -lpthread
+
+# --- what is built from what --------------------------------------------------------------------
+PROTO     := $(wildcard proto/*.proto)
+GEN_C     := $(PROTO:%.proto=$(GEN)/%.pb.c)
+GEN_H     := $(PROTO:%.proto=$(GEN)/%.pb.h)
+MAINS     := userspace/main.c userspace/cli/main.c
+LIB_SRC   := $(filter-out $(MAINS),$(wildcard userspace/*.c userspace/*/*.c cluster/*.c))
+LIB_OBJ   := $(LIB_SRC:%.c=$(OUT)/%.o) $(GEN_C:%.c=%.o)
+CORE      := $(OUT)/core.a
+TESTLIB   := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
+UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
+FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
+
+.PHONY: all help deps test demo fuzz bench check-full tidy clean install
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(OUT)/sluiced $(OUT)/sluice $(OUT)/libsluice.a ## build sluiced, sluice and libsluice (BUILD=release|debug|asan|tsan)
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+deps: ## install the packages that the build and the tests need
+	@deploy/deps.sh
+
+# The engine's older releases lose acknowledged entries: refuse them before anything is compiled.
+$(OUT)/raft-ok:
+	@mkdir -p $(@D)
+	@v=$$(pkg-config --modversion raft 2>/dev/null) || { echo "sluice needs libraft >= 0.22 (package libraft-dev); none is installed: run deploy/deps.sh" >&2; exit 1; }; \
+	 pkg-config --atleast-version=0.22 raft || { echo "sluice needs libraft >= 0.22 and found $$v, which loses acknowledged entries: run deploy/deps.sh" >&2; exit 1; }
+	@touch $@
+
+$(GEN)/%.pb.c $(GEN)/%.pb.h &: %.proto %.options | $(OUT)/raft-ok
+	@mkdir -p $(@D)
+	@protoc --plugin=protoc-gen-nanopb=/usr/bin/protoc-gen-nanopb -I. \
+	  --nanopb_out="-q -f$*.options:$(GEN)" $<
+
+$(GEN)/%.o: $(GEN)/%.c $(GEN_H)
+	@$(CC) $(CPPFLAGS) $(filter-out -Werror,$(CFLAGS)) -c -o $@ $<
+
+$(OUT)/%.o: %.c $(GEN_H) | $(OUT)/raft-ok
+	@mkdir -p $(@D)
+	@echo "  CC $<"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(CORE): $(LIB_OBJ)
+	@rm -f $@
+	@ar rcs $@ $^
+
+$(OUT)/sluiced: $(OUT)/userspace/main.o $(CORE)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(OUT)/sluice: $(OUT)/userspace/cli/main.o $(CORE)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(OUT)/unit/%: $(OUT)/tests/unit/%.o $(TESTLIB) $(CORE)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+$(OUT)/bench/%: $(OUT)/tests/bench/%.o $(TESTLIB) $(CORE)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
+# A fuzz target is linked with libFuzzer in BUILD=fuzz and with a replaying main elsewhere.
+$(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(TESTLIB) $(CORE) $(if $(filter-out fuzz,$(BUILD)),$(OUT)/tests/fuzz/replay.o)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) -o $@ $^ $(LDLIBS) -lcmocka
+
+.PHONY: unit fuzzers benches
+unit: $(UNIT)
+fuzzers: $(FUZZ)
+benches: $(BENCH)
+
+tidy: ## check style, layout and dependency direction
+	@tests/tidy.sh
+
+clean: ## remove everything that was built
+	rm -rf build
+
+-include $(shell find $(OUT) -name '*.d' 2>/dev/null)

@@ -1,0 +1,161 @@
+/*
+ * log.h - the durable log: segment files of hash-chained records on one disk.
+ *
+ * A segment file `<epoch>-<first index>.seg` (16 hex digits each) is preallocated with zeros and
+ * only ever appended to. Its first 4 KiB are the segment header; every record starts on a 4 KiB
+ * boundary:
+ *
+ *   | record header, 160 bytes | payload | zeros to the next 4 KiB boundary |
+ *
+ * so no two writes ever touch one 4 KiB block. The header has two parts: what the whole cluster
+ * agrees on (covered by the chain: index, term, type, time, payload length, payload SHA-256, and
+ * the digest of the record before), and what is this node's own (the highest index that was durable
+ * here when the record was written; the CRCs). h[i] = SHA-256(h[i-1] || agreed part of record i),
+ * where h[0] is SHA-256 of the cluster id. A record is valid only if it links to the one before.
+ *
+ * Thread:  the owner of struct log only (the cluster thread); struct log_reader is for other
+ * threads. Memory:  append borrows the caller's buffer until the write's callback. Errors:  any
+ * write error is final: log_append() and log_do_work() then return it for ever, and the node must
+ * stop. ENOSPC comes from log_reserve() only, before anything was changed.
+ */
+#ifndef SLUICE_CLUSTER_LOG_H
+#define SLUICE_CLUSTER_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/hash.h"
+#include "cluster/disk.h"
+
+#define LOG_ALIGN            4096u
+#define LOG_HEADER_BYTES     160u
+#define LOG_RECORD_BYTES_MAX (256u * 1024u)
+#define LOG_ERROR_BYTES      512u
+
+/* Entry types. EVENTS and SETTING and GENESIS are the engine's COMMAND. */
+enum log_type {
+    LOG_EVENTS = 1,  /* a block (cluster/block.h) */
+    LOG_SETTING = 2, /* sluice.v1.Setting */
+    LOG_GENESIS = 3, /* sluice.v1.Genesis */
+    LOG_SEAL = 4,    /* empty: the segment ends after this record */
+    LOG_BARRIER = 5, /* empty */
+    LOG_CHANGE = 6,  /* the engine's encoded configuration */
+};
+
+struct log_record {
+    uint64_t index;
+    uint64_t term;
+    uint64_t time_ns; /* record time: Unix, never below the record before */
+    uint32_t type;    /* enum log_type */
+    uint32_t payload_bytes;
+    uint8_t payload_sha256[SHA256_BYTES];
+};
+
+/* One append in flight; the caller's memory until done() ran. */
+struct log_write {
+    struct log_record record;
+    uint32_t payload_crc;
+    void *buf; /* 4 KiB aligned; payload at buf + LOG_HEADER_BYTES; room up to the next 4 KiB
+                  boundary */
+    void (*done)(struct log_write *w); /* durable, and all before it too; in index order */
+    void *owner;
+    /* the log's own */
+    struct disk_write io;
+    bool complete;
+    struct log_write *next;
+};
+
+struct log_config {
+    uint64_t segment_bytes; /* size of a segment file; the same on all nodes; >= 1 MiB, multiple of
+                               4 KiB */
+    uint64_t disk_free_bytes_min; /* log_reserve() refuses when less would be left free */
+    uint32_t writes_max;          /* appends in flight */
+    uint32_t mark_idle_ms; /* mark file is written this long after the last append completed */
+};
+
+/* Where a start begins: a checkpoint, or {index 0} and the digest of the cluster id. Records up to
+ * index are trusted and not read. */
+struct log_origin {
+    uint64_t index, term, time_ns;
+    uint8_t digest[SHA256_BYTES];
+};
+
+struct log;
+
+/* Called in index order for every record above the origin. The payload is borrowed. Nonzero ends
+ * log_open() with that value. */
+typedef int (*log_replay_fn)(void *arg, const struct log_record *record, const void *payload);
+
+/* Opens, checks and recovers the log on disk d: finishes an interrupted cut, cuts a torn tail,
+ * refuses rot. Returns 0; -EILSEQ for rot, -EUCLEAN for a log that does not reach origin, another
+ * negative errno of the disk; error then says what is wrong, in which file and at which offset. */
+int log_open(struct log **ret, struct disk *d, const struct log_config *config,
+             const struct log_origin *origin, log_replay_fn replay, void *arg,
+             char error[LOG_ERROR_BYTES]);
+
+/* Waits for the writes in flight, writes the mark. Safe on NULL. */
+void log_close(struct log *l);
+
+/* Makes sure that a record of payload_bytes can be appended now without needing new space. Returns
+ * 0; -ENOSPC (disk full: refuse the event, try again later), -EAGAIN (writes_max in flight, or the
+ * next segment is being prepared), or the final error. Changes nothing. */
+int log_reserve(struct log *l, uint32_t payload_bytes);
+
+/* Queues the record w->record.index = log_last_index() + 1, after a log_reserve() that said 0.
+ * Fills in the record's header and digest. Borrows w and w->buf until w->done. Returns 0 or the
+ * final error. */
+int log_append(struct log *l, struct log_write *w);
+
+/* Hands queued writes to the disk in one submission, collects completions, prepares segments,
+ * writes the mark when idle. now_ns is monotonic. Returns the number of things done, or the final
+ * error. */
+int log_do_work(struct log *l, uint64_t now_ns);
+
+/* When log_do_work() wants to be called again if nothing completes (monotonic ns), UINT64_MAX:
+ * never. */
+uint64_t log_deadline_ns(const struct log *l);
+
+uint64_t log_last_index(const struct log *l); /* appended */
+uint64_t log_last_term(const struct log *l);
+uint64_t log_last_time_ns(const struct log *l);
+uint64_t log_persisted_index(const struct log *l); /* durable, and all before it */
+uint64_t log_first_index(const struct log *l);
+void log_digest(const struct log *l, uint8_t ret[SHA256_BYTES]); /* of the last record appended */
+
+/* True when the last record appended ended its segment (full, or LOG_SEAL): the place for a
+ * checkpoint. */
+bool log_at_segment_end(const struct log *l);
+
+/* Bytes of segment files on disk. */
+uint64_t log_disk_bytes(const struct log *l);
+
+/* Removes records from index `from` to the end, durably; nothing may be in flight. */
+int log_truncate(struct log *l, uint64_t from);
+
+/* Reads and checks the record at index into buf (cap bytes, 4 KiB aligned); *ret_payload points
+ * into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the disk's error. Any thread may own a reader.
+ */
+struct log_reader;
+int log_reader_open(struct log_reader **ret, const char *dir);
+void log_reader_close(struct log_reader *r);
+int log_reader_get(struct log_reader *r, uint64_t index, void *buf, size_t cap,
+                   struct log_record *ret, const void **ret_payload);
+
+/* What `sluice log verify` prints. */
+struct log_verify_report {
+    uint64_t segments, records, bytes, first_index, last_index;
+    uint64_t events; /* in blocks */
+    uint8_t digest[SHA256_BYTES];
+    uint64_t problems;
+    bool torn_tail; /* ends in a write that was never acknowledged: a start would cut it */
+};
+
+/* Checks everything under dir offline: every segment, record, CRC, SHA-256, the chain, the mark and
+ * state files. Calls problem() with one sentence (what, file, offset, index) for each finding.
+ * Returns 0 if there was none, -EILSEQ if there was, another negative errno if dir cannot be read.
+ */
+int log_verify(const char *dir, void (*problem)(void *arg, const char *sentence), void *arg,
+               struct log_verify_report *ret);
+
+#endif
