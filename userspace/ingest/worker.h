@@ -1,0 +1,62 @@
+/*
+ * worker.h - one worker: its sockets and connections, its pipeline, its blocks.
+ *
+ * A thread that owns an io_uring (SINGLE_ISSUER, DEFER_TASKRUN) and runs to completion: receive an
+ * array of datagrams and frames, highest class first, run the stages over them, seal a block when
+ * it is full, old enough, or when the cluster thread has nothing of this worker's in flight; take
+ * back answered blocks, write receipts, free the blocks. After worker_init() it allocates nothing.
+ *
+ * worker.c is the loop; socket.c UDP, stream.c TCP, ack.c the answers.
+ */
+#ifndef SLUICE_INGEST_WORKER_H
+#define SLUICE_INGEST_WORKER_H
+
+#include "base/config.h"
+#include "base/ledger.h"
+#include "base/settings.h"
+#include "cluster/cluster.h"
+
+struct worker;
+
+struct worker_config {
+    const struct config *config;
+    uint32_t id;                     /* 0.. */
+    struct cluster_link *link;       /* ring_init()ed and wake_open()ed by the caller */
+    void (*wake_cluster)(void *arg); /* after a push to link->submit */
+    void *wake_arg;
+    const uint8_t *cluster_id; /* 16 bytes */
+    const uint8_t *hash_key;   /* HASH_KEY_BYTES */
+    uint64_t epoch;            /* of receipts: term >> CLUSTER_EPOCH_SHIFT of the block's term */
+};
+
+/* Opens and binds the sockets (so that errors come before threads start), allocates everything. On
+ * error a sentence says which address or limit. Settings must be given before worker_start(). */
+int worker_open(struct worker **ret, const struct worker_config *config, char error[256]);
+
+/* Gives the worker new settings; it uses them from its next turn on and says so: the ones before
+ * may be freed when worker_settings_seen() returns the new ones. Any one thread. */
+void worker_set_settings(struct worker *w, const struct settings *settings);
+const struct settings *worker_settings_seen(struct worker *w);
+
+int worker_start(struct worker *w);
+
+/* Stops taking: no more reads or accepts, what is decoded is sealed and handed over. Returns at
+ * once. */
+void worker_drain(struct worker *w);
+/* True when everything handed over has come back and been answered and written out (or the client
+ * did not read it within ingest.tcp.output_s_max). */
+bool worker_drained(struct worker *w);
+/* Ends the thread and closes. Safe on NULL. */
+void worker_close(struct worker *w);
+
+/* A consistent copy, made by the worker between two turns. Waits for it. Any one thread. */
+struct worker_snapshot {
+    struct ledger ledger;
+    uint32_t connections, blocks_free, blocks;
+    uint16_t udp_port, tcp_port; /* what was bound, for port 0 */
+    bool udp_gro;
+    char fallback[160]; /* why something is slower than it could be, or empty */
+};
+void worker_snapshot(struct worker *w, struct worker_snapshot *ret);
+
+#endif
