@@ -26,7 +26,6 @@ struct worker_config {
     void *wake_arg;
     const uint8_t *cluster_id; /* 16 bytes */
     const uint8_t *hash_key;   /* HASH_KEY_BYTES */
-    uint64_t epoch;            /* of receipts: term >> CLUSTER_EPOCH_SHIFT of the block's term */
 };
 
 /* Opens and binds the sockets (so that errors come before threads start), allocates everything. On
