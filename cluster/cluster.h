@@ -49,6 +49,8 @@ struct cluster_app {
     /* Where replay has to begin for the app's own state: every entry above this is given to
      * apply(). */
     uint64_t (*covered)(void *arg);
+    /* The node must end now, without answering anything more; the sentence says why. */
+    void (*failed)(void *arg, const char *sentence);
     /* The app's part of a checkpoint. */
     void (*save)(void *arg, sluice_v1_Checkpoint *c);
     int (*load)(void *arg, const sluice_v1_Checkpoint *c);
@@ -57,7 +59,7 @@ struct cluster_app {
 struct cluster_config {
     const char *dir; /* data directory; made when it does not exist */
     uint16_t node;   /* 1.. */
-    uint8_t region;  /* 1..15 */
+    uint8_t region;  /* 1 or 2 */
     uint64_t segment_age_ns_max;
     struct log_config log;
     struct cluster_link *link;
