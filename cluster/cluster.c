@@ -302,7 +302,9 @@ static int cluster_recover(struct cluster *c)
         e = consensus_start(c);
     if (e < 0)
         return e;
-    covered = c->app.covered(c->app.arg);
+    e = c->app.open(c->app.arg, c->state.cluster_id, log_last_index(c->log), &covered);
+    if (e < 0)
+        return cluster_fail(c, e, "state: %s", strerror(-e));
     from = (covered < c->origin.index ? covered : c->origin.index) + 1;
     if (from < log_first_index(c->log))
         from = log_first_index(c->log);

@@ -46,9 +46,11 @@ struct cluster_app {
     /* A committed entry, in order, each once per start. ours: its events went through admit() here.
      */
     int (*apply)(void *arg, const struct log_record *record, const void *payload, bool ours);
-    /* Where replay has to begin for the app's own state: every entry above this is given to
-     * apply(). */
-    uint64_t (*covered)(void *arg);
+    /* The log is open and belongs to this cluster. *ret_covered: the app's own state holds
+     * everything at or below it; every entry above is given to apply(). last_index is the log's:
+     * state beyond it is of another log. */
+    int (*open)(void *arg, const uint8_t cluster_id[16], uint64_t last_index,
+                uint64_t *ret_covered);
     /* The node must end now, without answering anything more; the sentence says why. */
     void (*failed)(void *arg, const char *sentence);
     /* The app's part of a checkpoint. */
