@@ -31,6 +31,7 @@ struct store {
     struct settings settings;
     sluice_v1_Setting history[STORE_HISTORY_MAX];
     size_t history_n;
+    uint64_t loaded_index; /* settings up to here came with the checkpoint */
     struct dedupe_place first[BLOCK_EVENTS_MAX];
     struct wake wake;
     pthread_t thread;
@@ -197,7 +198,7 @@ static int store_apply(void *arg, const struct log_record *r, const void *payloa
 
     if (r->type == LOG_EVENTS && !ours)
         e = replay_block(s, r, payload);
-    else if (r->type == LOG_SETTING)
+    else if (r->type == LOG_SETTING && r->index > s->loaded_index)
         e = apply_setting(s, r, payload);
     else if (r->type == LOG_GENESIS)
         e = apply_genesis(s, r, payload);
@@ -223,11 +224,13 @@ static int store_load(void *arg, const sluice_v1_Checkpoint *c)
     memcpy(s->hash_key, c->genesis.hash_key, sizeof s->hash_key);
     s->have_hash_key = true;
     s->history_n = 0;
+    s->loaded_index = c->index;
     for (pb_size_t i = 0; i < c->settings_count; i++) {
-        if (settings_apply(&s->settings, c->settings[i].key, c->settings[i].value) < 0)
-            return -EBADMSG;
+        /* What took a forgotten change back has nothing left to change. */
+        settings_apply(&s->settings, c->settings[i].key, c->settings[i].value);
         s->history[s->history_n++] = c->settings[i];
     }
+    s->config.on_settings(s->config.arg, &s->settings);
     return 0;
 }
 
