@@ -1,0 +1,213 @@
+/*
+ * ledger.c - `sluice ledger`: the account of every datagram and every event, and whether it adds
+ * up.
+ */
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cli/table.h"
+
+static const char help[] =
+    "sluice ledger [--json]\n\n"
+    "Shows what became of everything that the node has seen since it started:\n"
+    "  datagrams  seen = dropped, by reason + delivered\n"
+    "  events     decoded = invalid + refused + duplicate + conflict + in flight + committed\n"
+    "Each figure is counted where it happens. Exit code 1 when they do not balance.\n\n"
+    "Options:\n" CLI_OPTIONS_HELP "\nExamples:\n"
+    "  sluice ledger\n"
+    "  sluice ledger --json | jq '.events.total.committed'\n"
+    "  sluice ledger >/dev/null || echo 'events are unaccounted for'\n" CLI_EXIT_HELP;
+
+/* What is in flight is not in the log yet, so only a quiet node can be compared with it. */
+static bool log_differs(const sluice_v1_LedgerResponse *l)
+{
+    return !l->log_agrees && l->total.in_flight == 0;
+}
+
+static bool ledger_balances(const sluice_v1_LedgerResponse *l)
+{
+    return l->datagrams_balance && l->events_balance && !log_differs(l);
+}
+
+static json_t *counts_json(const sluice_v1_LedgerDrop *list, pb_size_t n)
+{
+    json_t *o = json_object();
+    pb_size_t i;
+
+    for (i = 0; i < n; i++)
+        json_object_set_new(o, list[i].reason, json_integer((json_int_t)list[i].count));
+    return o;
+}
+
+static json_t *type_json(const sluice_v1_LedgerType *t)
+{
+    return json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "type",
+                     (json_int_t)t->type, "name", t->name, "decoded", (json_int_t)t->decoded,
+                     "invalid", (json_int_t)t->invalid, "refused", (json_int_t)t->refused,
+                     "duplicate", (json_int_t)t->duplicate, "conflict", (json_int_t)t->conflict,
+                     "inFlight", (json_int_t)t->in_flight, "committed", (json_int_t)t->committed,
+                     "balances", t->balances);
+}
+
+static json_t *ledger_json(const sluice_v1_LedgerResponse *l)
+{
+    json_t *types = json_array();
+    pb_size_t i;
+
+    for (i = 0; i < l->types_count; i++)
+        json_array_append_new(types, type_json(&l->types[i]));
+    return json_pack("{s:I, s:{s:I, s:I, s:o, s:b}, s:{s:o, s:o, s:o, s:I, s:b}, s:o, "
+                     "s:{s:I, s:I, s:b}, s:b}",
+                     "sinceNs", (json_int_t)l->since_ns, "datagrams", "seen",
+                     (json_int_t)l->datagrams_seen, "delivered", (json_int_t)l->datagrams_delivered,
+                     "drops", counts_json(l->drops, l->drops_count), "balance",
+                     l->datagrams_balance, "events", "types", types, "total", type_json(&l->total),
+                     "reasons", counts_json(l->reasons, l->reasons_count), "unaccounted",
+                     (json_int_t)l->unaccounted, "balance", l->events_balance, "streams",
+                     counts_json(l->streams, l->streams_count), "log", "events",
+                     (json_int_t)l->log_events, "eventsBefore", (json_int_t)l->log_events_before,
+                     "agrees", l->log_agrees, "balances", ledger_balances(l));
+}
+
+static const char *verdict(bool balances) { return balances ? "balances" : "DOES NOT BALANCE"; }
+
+static void print_datagrams(struct table *t, const sluice_v1_LedgerResponse *l, bool sep)
+{
+    pb_size_t i;
+
+    printf("datagrams\n");
+    table_init(t, "lrl", sep);
+    table_text(t, "seen");
+    table_number(t, l->datagrams_seen);
+    table_text(t, "%s", verdict(l->datagrams_balance));
+    table_text(t, "delivered");
+    table_number(t, l->datagrams_delivered);
+    table_text(t, "%s", "");
+    for (i = 0; i < l->drops_count; i++) {
+        table_text(t, "dropped: %s", l->drops[i].reason);
+        table_number(t, l->drops[i].count);
+        table_text(t, "%s", "");
+    }
+    table_print(t, stdout, 2);
+}
+
+static void type_row(struct table *t, const sluice_v1_LedgerType *e, const char *name)
+{
+    table_text(t, "%s", name);
+    table_number(t, e->decoded);
+    table_number(t, e->invalid);
+    table_number(t, e->refused);
+    table_number(t, e->duplicate);
+    table_number(t, e->conflict);
+    table_number(t, e->in_flight);
+    table_number(t, e->committed);
+    table_text(t, "%s", verdict(e->balances));
+}
+
+static void print_events(struct table *t, const sluice_v1_LedgerResponse *l, bool sep)
+{
+    static const char *const head[] = { "type",      "decoded",   "invalid",
+                                        "refused",   "duplicate", "conflict",
+                                        "in flight", "committed", "" };
+    pb_size_t i;
+    size_t k;
+
+    printf("\nevents\n");
+    table_init(t, "lrrrrrrrl", sep);
+    for (k = 0; k < sizeof head / sizeof *head; k++)
+        table_text(t, "%s", head[k]);
+    for (i = 0; i < l->types_count; i++)
+        type_row(t, &l->types[i], l->types[i].name[0] ? l->types[i].name : "unknown");
+    type_row(t, &l->total, "total");
+    table_print(t, stdout, 2);
+}
+
+static void print_counts(struct table *t, const char *title, const sluice_v1_LedgerDrop *list,
+                         pb_size_t n, bool sep)
+{
+    pb_size_t i;
+
+    if (n == 0)
+        return;
+    printf("\n%s\n", title);
+    table_init(t, "lr", sep);
+    for (i = 0; i < n; i++) {
+        table_text(t, "%s", list[i].reason);
+        table_number(t, list[i].count);
+    }
+    table_print(t, stdout, 2);
+}
+
+static void print_log(struct table *t, const sluice_v1_LedgerResponse *l, bool sep)
+{
+    printf("\nlog\n");
+    table_init(t, "lrl", sep);
+    table_text(t, "events in the log");
+    table_number(t, l->log_events);
+    table_text(t, "%s",
+               l->log_agrees    ? "agrees"
+               : log_differs(l) ? "DIFFERS FROM THE LEDGER"
+                                : "events are in flight");
+    table_text(t, "of those from earlier runs");
+    table_number(t, l->log_events_before);
+    table_text(t, "%s", "");
+    if (l->unaccounted > 0) {
+        table_text(t, "unaccounted at a crash");
+        table_number(t, l->unaccounted);
+        table_text(t, "%s", "in flight when an earlier run ended");
+    }
+    table_print(t, stdout, 2);
+}
+
+static void print_text(const sluice_v1_LedgerResponse *l)
+{
+    struct table *t = calloc(1, sizeof *t);
+    bool sep = isatty(STDOUT_FILENO);
+    char since[CLI_TIME_BYTES];
+
+    if (t == NULL)
+        return;
+    printf("since %s\n\n", cli_time(since, l->since_ns));
+    print_datagrams(t, l, sep);
+    print_events(t, l, sep);
+    print_counts(t, "invalid and refused events, by reason", l->reasons, l->reasons_count, sep);
+    print_counts(t, "streams", l->streams, l->streams_count, sep);
+    print_log(t, l, sep);
+    free(t);
+}
+
+int ledger_main(int argc, char **argv)
+{
+    static const struct option options[] = { CLI_LONG_OPTIONS };
+    struct cli_options o = { 0 };
+    struct admin_request r = { .which = ADMIN_LEDGER };
+    sluice_v1_LedgerResponse *l;
+    int opt, rc;
+
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        rc = cli_option(&o, opt, help);
+        if (rc >= 0)
+            return rc;
+    }
+    if (optind < argc)
+        return cli_usage("ledger", "what is '%s' for?", argv[optind]);
+    l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return cli_error(CLI_REFUSED, "no memory");
+    rc = cli_call(&o, &r, ADMIN_BODY_LEDGER, sluice_v1_LedgerResponse_fields, l);
+    if (rc == CLI_OK) {
+        rc = ledger_balances(l) ? CLI_OK : CLI_NEGATIVE;
+        if (o.json) {
+            rc = cli_print_json(ledger_json(l), rc);
+        } else {
+            print_text(l);
+            rc = cli_finish(rc);
+        }
+    }
+    free(l);
+    return rc;
+}
