@@ -126,7 +126,8 @@ static void on_status(void *arg, sluice_v1_StatusResponse *r)
     r->rss_bytes = rss_bytes();
     r->digest.size = sizeof c.digest;
     memcpy(r->digest.bytes, c.digest, sizeof c.digest);
-    snprintf(r->data_dir, sizeof r->data_dir, "%s", p->config->data.dir);
+    snprintf(r->data_dir, sizeof r->data_dir, "%.*s", (int)sizeof r->data_dir - 1,
+             p->config->data.dir);
     snprintf(r->error, sizeof r->error, "%s", c.error);
     if (c.disk_full)
         add_note(r, "disk full: new events are refused until there is room");
@@ -223,12 +224,14 @@ static void ledger_types(struct pipeline *p, const struct ledger *l, const struc
 static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
 {
     struct pipeline *p = arg;
-    struct cluster_status c;
+    struct cluster_status before, after;
     struct ledger run, all;
     struct ledger_sums run_sums, sums;
+    uint64_t held;
 
+    cluster_status(p->cluster, &before);
     pipeline_ledger(p, &run);
-    cluster_status(p->cluster, &c);
+    cluster_status(p->cluster, &after);
     all = run;
     ledger_add(&all, &p->ledger_before);
     ledger_check(&run, &run_sums);
@@ -248,12 +251,12 @@ static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
     r->datagrams_balance = sums.datagrams_balance;
     r->events_balance = sums.events_balance;
     r->unaccounted = sums.unaccounted;
-    r->log_events = c.events;
-    r->log_events_before = p->log_events_before;
-    /* The log may be ahead of what has been answered, by no more than what was in flight just
-     * before. */
-    r->log_agrees = run_sums.in_flight > 0 ? c.events - p->log_events_before >= run_sums.committed
-                                           : c.events - p->log_events_before == run_sums.committed;
+    r->log_events = after.events;
+    r->log_events_before = held = p->log_events_before;
+    /* Everything the log held before the workers were asked was answered or in flight then, and
+     * what was answered is in the log afterwards. At rest the two pin down equality. */
+    r->log_agrees = before.events - held <= run_sums.committed + run_sums.in_flight &&
+                    run_sums.committed <= after.events - held;
     r->since_ns = p->ledger_since_ns;
 }
 
