@@ -9,7 +9,7 @@
 
 struct pipeline;
 
-#define PIPELINE_ERROR_BYTES 768u
+#define PIPELINE_ERROR_BYTES 1536u
 
 /* Recovers the log, opens the sockets, starts the threads. On error everything is undone and a
  * sentence says what went wrong. Borrows config until pipeline_stop(). */
