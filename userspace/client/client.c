@@ -23,6 +23,7 @@
 #include <pb_decode.h>
 
 #include "base/clock.h"
+#include "base/frame.h"
 #include "proto/event.pb.h"
 #include "proto/wire.pb.h"
 
@@ -187,23 +188,6 @@ static void wake(struct sluice_client *c)
 
 /* --- sluice_send ---------------------------------------------------------------------------- */
 
-static size_t varint_bytes(uint64_t v)
-{
-    size_t n = 1;
-
-    for (; v >= 0x80; v >>= 7)
-        n++;
-    return n;
-}
-
-static uint8_t *varint_put(uint8_t *at, uint64_t v)
-{
-    for (; v >= 0x80; v >>= 7)
-        *at++ = (uint8_t)(v | 0x80);
-    *at++ = (uint8_t)v;
-    return at;
-}
-
 static int event_check(const void *event, size_t bytes, bool id_needed)
 {
     pb_istream_t in = pb_istream_from_buffer(event, bytes);
@@ -244,50 +228,40 @@ static int request_make(struct request **ret, struct sluice_client *c, const voi
             return -EMSGSIZE;
         if (event_check(event[i], event_bytes[i], !c->options.allow_missing_ids) < 0)
             return -EINVAL;
-        body += 1 + varint_bytes(event_bytes[i]) + event_bytes[i];
+        body += (size_t)frame_put_event_head(NULL, 0, (uint32_t)event_bytes[i]) + event_bytes[i];
     }
-    if (body + CLIENT_FRAME_HEADER_MAX > c->options.bytes_in_flight_max)
+    if (body + FRAME_BATCH_HEAD_MAX > c->options.bytes_in_flight_max)
         return -EMSGSIZE;
 
-    struct request *r = malloc(sizeof(*r) + CLIENT_FRAME_HEADER_MAX + body);
+    struct request *r = malloc(sizeof(*r) + FRAME_BATCH_HEAD_MAX + body);
 
     if (!r)
         return -ENOMEM;
-    *r = (struct request){ .user = user, .events = (uint32_t)n };
-    uint8_t *at = r->data + CLIENT_FRAME_HEADER_MAX;
+    *r = (struct request){ .user = user, .events = (uint32_t)n, .bytes = body };
+    uint8_t *at = r->data + FRAME_BATCH_HEAD_MAX;
 
     r->frame = at;
-    r->bytes = body;
     for (size_t i = 0; i < n; i++) {
-        *at++ = sluice_v1_EventBatch_events_tag << 3 | PB_WT_STRING;
-        at = varint_put(at, event_bytes[i]);
+        at += frame_put_event_head(at, FRAME_EVENT_HEAD_MAX, (uint32_t)event_bytes[i]);
         memcpy(at, event[i], event_bytes[i]);
         at += event_bytes[i];
     }
-    assert(at == r->frame + r->bytes);
+    assert(at == r->frame + body);
     *ret = r;
     return 0;
 }
 
-/* length | ClientFrame.batch | Batch.request | Batch.batch | the events that are there already */
+/* Puts the header in front of the events that are there already. */
 static void request_head(struct request *r, uint64_t number)
 {
-    uint8_t head[CLIENT_FRAME_HEADER_MAX], *at = head;
-    size_t batch = 1 + varint_bytes(number) + 1 + varint_bytes(r->bytes) + r->bytes;
+    uint8_t head[FRAME_BATCH_HEAD_MAX];
+    struct frame_batch batch = { .request = number, .batch_bytes = (uint32_t)r->bytes };
+    ssize_t bytes = frame_put_batch_head(head, sizeof(head), &batch);
 
-    at = varint_put(at, 1 + varint_bytes(batch) + batch);
-    *at++ = sluice_v1_ClientFrame_batch_tag << 3 | PB_WT_STRING;
-    at = varint_put(at, batch);
-    *at++ = sluice_v1_Batch_request_tag << 3 | PB_WT_VARINT;
-    at = varint_put(at, number);
-    *at++ = sluice_v1_Batch_batch_tag << 3 | PB_WT_STRING;
-    at = varint_put(at, r->bytes);
-    size_t bytes = (size_t)(at - head);
-
-    assert(bytes <= CLIENT_FRAME_HEADER_MAX && r->frame == r->data + CLIENT_FRAME_HEADER_MAX);
-    memcpy(r->data + CLIENT_FRAME_HEADER_MAX - bytes, head, bytes);
+    assert(bytes > 0 && r->frame == r->data + FRAME_BATCH_HEAD_MAX);
+    memcpy(r->data + FRAME_BATCH_HEAD_MAX - bytes, head, (size_t)bytes);
     r->frame -= bytes;
-    r->bytes += bytes;
+    r->bytes += (size_t)bytes;
     r->number = number;
 }
 
@@ -329,10 +303,10 @@ static int room_get(struct sluice_client *c, uint32_t events, size_t body, int t
             return -ECANCELED;
         if (c->failed)
             return c->failed;
-        if (body + CLIENT_FRAME_HEADER_MAX > c->frame_bytes_max || events > c->batch_events_max)
+        if (body + FRAME_BATCH_HEAD_MAX > c->frame_bytes_max || events > c->batch_events_max)
             return -EMSGSIZE;
         if (c->requests < c->options.requests_in_flight_max &&
-            c->bytes + body + CLIENT_FRAME_HEADER_MAX <= c->options.bytes_in_flight_max)
+            c->bytes + body + FRAME_BATCH_HEAD_MAX <= c->options.bytes_in_flight_max)
             return 0;
         rc = wait_for_room(c, timeout_ms, &deadline);
         if (rc < 0)
@@ -453,7 +427,6 @@ static void client_free(struct sluice_client *c)
     pthread_mutex_destroy(&c->mutex);
     free(c->connection.input);
     free(c->outcome);
-    free(c->outcome_id);
     free(c->bucket);
     free(c);
 }

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/frame.h"
 #include "client/sluice.h"
 
 #define CLIENT_ADDRESSES_MAX     16u
@@ -25,11 +26,9 @@
 #define CLIENT_TOKEN_BYTES_MAX   512u
 #define CLIENT_REQUESTS_MAX      65536u
 #define CLIENT_FRAME_BYTES_MAX   (1u << 30) /* until a server has said less */
-#define CLIENT_FRAME_HEADER_MAX  32u        /* three lengths, three tags, a request number */
 #define CLIENT_INPUT_BYTES_MIN   65536u
 #define CLIENT_INPUT_BYTES_MAX   (8u << 20)
 #define CLIENT_SENTENCE_MAX      512u
-#define CLIENT_ASSIGNED_ID_MAX   16u
 #define CLIENT_PING_IDLE_MS      5000u
 
 struct address {
@@ -96,8 +95,7 @@ struct sluice_client {
     /* The thread's own. */
     struct connection connection;
     struct sluice_outcome *outcome; /* of the receipt being passed on */
-    uint8_t (*outcome_id)[CLIENT_ASSIGNED_ID_MAX];
-    size_t outcomes_max;
+        size_t outcomes_max;
     unsigned next_address;
     unsigned failures; /* in a row */
     uint64_t random;
@@ -128,7 +126,7 @@ int serve_run(struct sluice_client *c);
 /* Hello and Welcome. The same results; 0 when welcome. */
 int serve_greet(struct sluice_client *c, uint64_t deadline_ns);
 
-/* reply.c: acts on one frame of the server (without its length). 0, or as serve_run(). */
-int reply_take(struct sluice_client *c, const uint8_t *frame, size_t bytes);
+/* reply.c: acts on one frame of the server. 0, or as serve_run(). */
+int reply_take(struct sluice_client *c, const struct frame *f);
 
 #endif

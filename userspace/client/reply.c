@@ -13,17 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <pb_decode.h>
-
-#include "base/clock.h"
-#include "proto/wire.pb.h"
-
-/* What the callbacks of one receipt's decoding fill in. */
-struct expansion {
-    struct sluice_outcome *outcome;
-    uint8_t (*id)[CLIENT_ASSIGNED_ID_MAX];
-    uint32_t events, duplicates, refused;
-};
+#include "base/frame.h"
 
 static int nonsense(struct sluice_client *c, const char *what)
 {
@@ -32,45 +22,6 @@ static int nonsense(struct sluice_client *c, const char *what)
 }
 
 /* --- receipts ------------------------------------------------------------------------------- */
-
-static bool on_exception(pb_istream_t *in, const pb_field_t *field, void **arg)
-{
-    struct expansion *x = *arg;
-    sluice_v1_Exception e = sluice_v1_Exception_init_zero;
-
-    if (!pb_decode(in, sluice_v1_Exception_fields, &e) || e.position >= x->events ||
-        e.reason == sluice_v1_Reason_REASON_NONE)
-        return false;
-    struct sluice_outcome *o = &x->outcome[e.position];
-
-    if (o->reason != sluice_v1_Reason_REASON_NONE)
-        return false;
-    o->reason = (uint32_t)e.reason;
-    if (o->reason == sluice_v1_Reason_DUPLICATE) {
-        if (!e.has_first || e.first.index == 0)
-            return false;
-        o->index = e.first.index;
-        o->slot = e.first.slot;
-        x->duplicates++;
-    } else {
-        x->refused++;
-    }
-    return true;
-}
-
-static bool on_assigned(pb_istream_t *in, const pb_field_t *field, void **arg)
-{
-    struct expansion *x = *arg;
-    sluice_v1_AssignedId a = sluice_v1_AssignedId_init_zero;
-
-    if (!pb_decode(in, sluice_v1_AssignedId_fields, &a) || a.position >= x->events ||
-        x->outcome[a.position].id || a.id.size == 0)
-        return false;
-    memcpy(x->id[a.position], a.id.bytes, a.id.size);
-    x->outcome[a.position].id = x->id[a.position];
-    x->outcome[a.position].id_bytes = a.id.size;
-    return true;
-}
 
 static int outcomes_grow(struct sluice_client *c, size_t events)
 {
@@ -81,44 +32,74 @@ static int outcomes_grow(struct sluice_client *c, size_t events)
     if (!outcome)
         return -ENOMEM;
     c->outcome = outcome;
-    void *id = realloc(c->outcome_id, events * sizeof(*c->outcome_id));
-
-    if (!id)
-        return -ENOMEM;
-    c->outcome_id = id;
     c->outcomes_max = events;
     return 0;
 }
 
-/* Accepted events have consecutive slots in the batch's order. */
-static void accepted_place(struct expansion *x, const sluice_v1_Receipt *receipt)
+/* False if the exceptions are not those of a batch of that many events. */
+static bool exceptions_place(struct sluice_outcome *outcome, uint32_t events,
+                             const struct receipt *receipt)
 {
-    uint32_t slot = receipt->first_slot;
+    struct receipt_exception e;
+    uint32_t duplicates = 0, refused = 0;
+    size_t at = 0;
 
-    for (uint32_t i = 0; i < x->events; i++) {
-        if (x->outcome[i].reason != sluice_v1_Reason_REASON_NONE)
+    while (receipt_next_exception(receipt, &at, &e)) {
+        if (e.position >= events || e.reason == sluice_v1_Reason_REASON_NONE ||
+            outcome[e.position].reason != sluice_v1_Reason_REASON_NONE)
+            return false;
+        outcome[e.position].reason = e.reason;
+        if (e.reason != sluice_v1_Reason_DUPLICATE) {
+            refused++;
             continue;
-        x->outcome[i].index = receipt->index;
-        x->outcome[i].slot = slot++;
+        }
+        if (e.first_index == 0)
+            return false;
+        outcome[e.position].index = e.first_index;
+        outcome[e.position].slot = e.first_slot;
+        duplicates++;
     }
-}
-
-static bool adds_up(const struct expansion *x, const sluice_v1_Receipt *receipt)
-{
-    return !receipt->truncated && receipt->duplicates == x->duplicates &&
-           receipt->refused == x->refused &&
-           (uint64_t)receipt->accepted + x->duplicates + x->refused == x->events &&
+    return !receipt->truncated && receipt->duplicates == duplicates &&
+           receipt->refused == refused &&
+           (uint64_t)receipt->accepted + duplicates + refused == events &&
            (receipt->accepted == 0 || receipt->index != 0);
 }
 
-static int receipt_take(struct sluice_client *c, const uint8_t *data, size_t bytes)
+static bool ids_place(struct sluice_outcome *outcome, uint32_t events,
+                      const struct receipt *receipt)
 {
-    sluice_v1_Receipt receipt = sluice_v1_Receipt_init_zero;
-    pb_istream_t in = pb_istream_from_buffer(data, bytes);
+    struct receipt_assigned a;
+    size_t at = 0;
 
-    if (!pb_decode(&in, sluice_v1_Receipt_fields, &receipt))
+    while (receipt_next_assigned(receipt, &at, &a)) {
+        if (a.position >= events || outcome[a.position].id || a.id_bytes == 0)
+            return false;
+        outcome[a.position].id = a.id;
+        outcome[a.position].id_bytes = a.id_bytes;
+    }
+    return true;
+}
+
+/* Accepted events have consecutive slots in the batch's order. */
+static void accepted_place(struct sluice_outcome *outcome, uint32_t events,
+                           const struct receipt *receipt)
+{
+    uint32_t slot = receipt->first_slot;
+
+    for (uint32_t i = 0; i < events; i++) {
+        if (outcome[i].reason != sluice_v1_Reason_REASON_NONE)
+            continue;
+        outcome[i].index = receipt->index;
+        outcome[i].slot = slot++;
+    }
+}
+
+static int receipt_take(struct sluice_client *c, const struct frame *f)
+{
+    struct receipt receipt;
+
+    if (frame_get_receipt(&receipt, f->body, f->body_bytes) < 0)
         return nonsense(c, "a receipt");
-    c->connection.useful = true;
     struct request *r = client_find(c, receipt.request);
 
     /* On this connection the server cannot have seen what was sent only on an earlier one. */
@@ -132,33 +113,28 @@ static int receipt_take(struct sluice_client *c, const uint8_t *data, size_t byt
         client_say(c, 0, "no memory for a receipt");
         return -ENOMEM;
     }
-    struct expansion x = { .outcome = c->outcome, .id = c->outcome_id, .events = r->events };
-
     memset(c->outcome, 0, r->events * sizeof(*c->outcome));
-    receipt.exceptions = (pb_callback_t){ .funcs.decode = on_exception, .arg = &x };
-    receipt.assigned = (pb_callback_t){ .funcs.decode = on_assigned, .arg = &x };
-    in = pb_istream_from_buffer(data, bytes);
-    if (!pb_decode_ex(&in, sluice_v1_Receipt_fields, &receipt, PB_DECODE_NOINIT) ||
-        !adds_up(&x, &receipt))
+    if (!exceptions_place(c->outcome, r->events, &receipt) ||
+        !ids_place(c->outcome, r->events, &receipt))
         return nonsense(c, "a receipt");
-    accepted_place(&x, &receipt);
+    accepted_place(c->outcome, r->events, &receipt);
     struct sluice_receipt out = { .epoch = receipt.epoch,
                                   .term = receipt.term,
                                   .outcomes = r->events,
                                   .outcome = c->outcome };
 
+    c->connection.useful = true;
     client_complete(c, r, &out);
     return 0;
 }
 
 /* --- the other frames ----------------------------------------------------------------------- */
 
-static int welcome_take(struct sluice_client *c, const uint8_t *data, size_t bytes)
+static int welcome_take(struct sluice_client *c, const struct frame *f)
 {
-    sluice_v1_Welcome welcome = sluice_v1_Welcome_init_zero;
-    pb_istream_t in = pb_istream_from_buffer(data, bytes);
+    sluice_v1_Welcome welcome;
 
-    if (c->connection.welcome || !pb_decode(&in, sluice_v1_Welcome_fields, &welcome))
+    if (c->connection.welcome || frame_get_welcome(&welcome, f) < 0)
         return nonsense(c, "a welcome");
     if (welcome.protocol != 1) {
         client_say(c, 0, "%s: speaks protocol %u, this library speaks 1", c->connection.peer,
@@ -191,12 +167,11 @@ static int error_status(sluice_v1_ErrorCode code)
     }
 }
 
-static int error_take(struct sluice_client *c, const uint8_t *data, size_t bytes)
+static int error_take(struct sluice_client *c, const struct frame *f)
 {
-    sluice_v1_Error error = sluice_v1_Error_init_zero;
-    pb_istream_t in = pb_istream_from_buffer(data, bytes);
+    sluice_v1_Error error;
 
-    if (!pb_decode(&in, sluice_v1_Error_fields, &error))
+    if (frame_get_error(&error, f) < 0)
         return nonsense(c, "an error");
     int status = error_status(error.code);
 
@@ -205,48 +180,33 @@ static int error_take(struct sluice_client *c, const uint8_t *data, size_t bytes
     return error.closing || status != -ECONNABORTED ? status : 0;
 }
 
-static int pong_take(struct sluice_client *c, const uint8_t *data, size_t bytes)
+static int pong_take(struct sluice_client *c, const struct frame *f)
 {
-    sluice_v1_Pong pong = sluice_v1_Pong_init_zero;
-    pb_istream_t in = pb_istream_from_buffer(data, bytes);
+    uint64_t nonce;
 
-    if (!pb_decode(&in, sluice_v1_Pong_fields, &pong))
+    if (frame_get_pong(&nonce, f) < 0)
         return nonsense(c, "a pong");
-    if (pong.nonce == c->connection.ping_nonce) {
+    if (nonce == c->connection.ping_nonce) {
         c->connection.ping_waits = false;
         c->connection.useful = true;
     }
     return 0;
 }
 
-int reply_take(struct sluice_client *c, const uint8_t *frame, size_t bytes)
+int reply_take(struct sluice_client *c, const struct frame *f)
 {
-    pb_istream_t in = pb_istream_from_buffer(frame, bytes);
-    pb_wire_type_t wire_type;
-    uint32_t tag, length;
-    bool eof;
-
-    if (!pb_decode_tag(&in, &wire_type, &tag, &eof))
-        return nonsense(c, "a frame");
-    if (wire_type != PB_WT_STRING)
-        return nonsense(c, "a frame");
-    if (!pb_decode_varint32(&in, &length) || length != in.bytes_left)
-        return nonsense(c, "a frame");
-    const uint8_t *data = frame + bytes - length;
-
-    if (!c->connection.welcome && tag != sluice_v1_ServerFrame_welcome_tag &&
-        tag != sluice_v1_ServerFrame_error_tag)
+    if (!c->connection.welcome && f->kind != SERVER_WELCOME && f->kind != SERVER_ERROR)
         return nonsense(c, "a frame before its welcome");
-    switch (tag) {
-    case sluice_v1_ServerFrame_welcome_tag:
-        return welcome_take(c, data, length);
-    case sluice_v1_ServerFrame_receipt_tag:
-        return receipt_take(c, data, length);
-    case sluice_v1_ServerFrame_error_tag:
-        return error_take(c, data, length);
-    case sluice_v1_ServerFrame_pong_tag:
-        return pong_take(c, data, length);
+    switch (f->kind) {
+    case SERVER_WELCOME:
+        return welcome_take(c, f);
+    case SERVER_RECEIPT:
+        return receipt_take(c, f);
+    case SERVER_ERROR:
+        return error_take(c, f);
+    case SERVER_PONG:
+        return pong_take(c, f);
     default:
-        return 0; /* of a newer server */
+        return nonsense(c, "a frame");
     }
 }

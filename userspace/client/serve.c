@@ -19,8 +19,6 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include <pb_encode.h>
-
 #include "base/clock.h"
 #include "proto/wire.pb.h"
 
@@ -34,23 +32,6 @@ static int lost(struct sluice_client *c, int rc, const char *why)
 }
 
 /* --- output --------------------------------------------------------------------------------- */
-
-/* A ClientFrame with one small message in it: length, tag, length, message. */
-static size_t frame_make(uint8_t *ret, size_t bytes_max, uint32_t tag, const pb_msgdesc_t *fields,
-                         const void *message)
-{
-    size_t inner, outer;
-    pb_ostream_t out = pb_ostream_from_buffer(ret, bytes_max);
-    pb_ostream_t sizing = PB_OSTREAM_SIZING;
-    bool ok = pb_get_encoded_size(&inner, fields, message) &&
-              pb_encode_tag(&sizing, PB_WT_STRING, tag) && pb_encode_varint(&sizing, inner);
-
-    outer = sizing.bytes_written + inner;
-    ok = ok && pb_encode_varint(&out, outer) && pb_encode_tag(&out, PB_WT_STRING, tag) &&
-         pb_encode_varint(&out, inner) && pb_encode(&out, fields, message);
-    assert(ok); /* the caller's buffer fits */
-    return out.bytes_written;
-}
 
 /* Counts what the socket took: requests that are complete wait for receipts from now on. */
 static void requests_sent(struct sluice_client *c, size_t bytes)
@@ -158,46 +139,15 @@ static int serve_write(struct sluice_client *c)
 static void ping_start(struct sluice_client *c)
 {
     struct connection *conn = &c->connection;
-    sluice_v1_Ping ping = { .nonce = ++conn->ping_nonce };
+    ssize_t bytes = frame_put_ping(conn->control, sizeof(conn->control), ++conn->ping_nonce);
 
-    assert(conn->control_bytes == 0 && conn->offset == 0);
-    conn->control_bytes = frame_make(conn->control, sizeof(conn->control),
-                                     sluice_v1_ClientFrame_ping_tag, sluice_v1_Ping_fields, &ping);
+    assert(bytes > 0 && conn->control_bytes == 0 && conn->offset == 0);
+    conn->control_bytes = (size_t)bytes;
     conn->ping_waits = true;
     conn->ping_ns = clock_monotonic_ns();
 }
 
 /* --- input ---------------------------------------------------------------------------------- */
-
-/* Finds the first frame at bytes [*at, input_bytes). 1: *ret_bytes of it begin at the new *at; 0: not
- * all there, and *ret_bytes are needed in all; -EBADMSG. */
-static int frame_next(const struct connection *conn, size_t *at, size_t *ret_bytes)
-{
-    uint64_t length = 0;
-    size_t i = *at;
-
-    for (unsigned shift = 0;; shift += 7, i++) {
-        if (i == conn->input_bytes) {
-            *ret_bytes = 0;
-            return 0;
-        }
-        if (shift > 28)
-            return -EBADMSG;
-        length |= (uint64_t)(conn->input[i] & 0x7f) << shift;
-        if (!(conn->input[i] & 0x80))
-            break;
-    }
-    i++;
-    if (length == 0 || length > CLIENT_INPUT_BYTES_MAX)
-        return -EBADMSG;
-    if (conn->input_bytes - i < length) {
-        *ret_bytes = i - *at + length;
-        return 0;
-    }
-    *at = i;
-    *ret_bytes = length;
-    return 1;
-}
 
 static int input_grow(struct connection *conn, size_t bytes)
 {
@@ -215,22 +165,24 @@ static int input_grow(struct connection *conn, size_t bytes)
 static int frames_take(struct sluice_client *c)
 {
     struct connection *conn = &c->connection;
-    size_t at = 0, bytes;
+    struct frame f = { 0 };
+    size_t at = 0;
     int rc;
 
-    while ((rc = frame_next(conn, &at, &bytes)) > 0) {
-        rc = reply_take(c, conn->input + at, bytes);
+    while ((rc = frame_parse_server(&f, conn->input + at, conn->input_bytes - at,
+                                    CLIENT_INPUT_BYTES_MAX)) == 0) {
+        rc = reply_take(c, &f);
         if (rc < 0)
             return rc;
-        at += bytes;
+        at += f.frame_bytes;
     }
-    if (rc == -EBADMSG)
-        return lost(c, rc,
+    if (rc != -EAGAIN)
+        return lost(c, -EBADMSG,
                     conn->welcome ? "sent a frame that cannot be" :
                                     "does not speak Sluice's protocol");
     memmove(conn->input, conn->input + at, conn->input_bytes - at);
     conn->input_bytes -= at;
-    return input_grow(conn, bytes);
+    return input_grow(conn, f.frame_bytes);
 }
 
 /* Takes all that is there. 0, or why the connection ended. */
@@ -331,15 +283,15 @@ int serve_greet(struct sluice_client *c, uint64_t deadline_ns)
     struct connection *conn = &c->connection;
     sluice_v1_Hello hello = { .protocol = 1 };
     uint8_t frame[sizeof(hello) + 32];
-    size_t bytes;
+    ssize_t bytes;
 
     strcpy(hello.producer, c->producer);
     hello.token.size = (pb_size_t)c->options.token_bytes;
     memcpy(hello.token.bytes, c->token, c->options.token_bytes);
-    bytes = frame_make(frame, sizeof(frame), sluice_v1_ClientFrame_hello_tag,
-                       sluice_v1_Hello_fields, &hello);
+    bytes = frame_put_hello(frame, sizeof(frame), &hello);
+    assert(bytes > 0);
     /* A new socket has room for it. */
-    if (send(conn->fd, frame, bytes, MSG_NOSIGNAL) != (ssize_t)bytes)
+    if (send(conn->fd, frame, (size_t)bytes, MSG_NOSIGNAL) != bytes)
         return write_failed(c, -ECONNRESET);
     while (!conn->welcome) {
         int rc = 0;
