@@ -123,7 +123,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_directory_without_an_account_starts_one),
-        cmocka_unit_test(what_was_in_flight_at_a_crash_becomes_unaccounted_and_the_account_balances),
+        cmocka_unit_test(
+            what_was_in_flight_at_a_crash_becomes_unaccounted_and_the_account_balances),
         cmocka_unit_test(a_closed_account_goes_on_as_it_was),
         cmocka_unit_test(a_flipped_byte_anywhere_is_noticed),
     };
