@@ -105,6 +105,12 @@ $(OUT)/libsluice.a: $(LIBSLUICE)
 	@rm -f $@
 	@ar rcs $@ $^
 
+# That it is enough, and that C++ takes its header.
+UNIT += $(OUT)/unit/test_libsluice_cxx
+$(OUT)/unit/test_libsluice_cxx: tests/unit/test_libsluice_cxx.cc $(OUT)/libsluice.a
+	@mkdir -p $(@D)
+	@$(if $(filter fuzz,$(BUILD)),clang++,g++) -std=c++17 -Wall -Wextra -Werror -Iuserspace $(CFLAGS_$(BUILD)) $(LDFLAGS) -o $@ $^ -lprotobuf-nanopb -lpthread
+
 $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(TESTLIB) $(CORE)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <pb_encode.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 #include <unistd.h>
 
 #include "base/frame.h"
-#include "client/sluice.h"
+#include "client/internal.h"
 #include "proto/event.pb.h"
 
 #define RESULTS_MAX   4096
@@ -781,26 +782,57 @@ static void *send_when_full(void *arg)
     return NULL;
 }
 
-static void closing_wakes_a_caller_that_waits_for_room(void **state)
+/* Until the other thread waits: only the client's own count can tell. */
+static void waiters_wait(struct sluice_client *c)
+{
+    uint32_t waiters = 0;
+
+    while (waiters == 0) {
+        pthread_mutex_lock(&c->mutex);
+        waiters = c->waiters;
+        pthread_mutex_unlock(&c->mutex);
+        sched_yield();
+    }
+}
+
+static void sender_start(struct sender *s, pthread_t *thread)
 {
     struct sluice_options o = options_make();
 
     o.requests_in_flight_max = 1;
-    struct sender s = { .client = client_open(&o), .rc = 1 };
+    *s = (struct sender){ .client = client_open(&o), .rc = 1 };
+    assert_int_equal(batch_send(s->client, 1, 1, -1, NULL), 0);
+    assert_int_equal(pthread_create(thread, NULL, send_when_full, s), 0);
+    waiters_wait(s->client);
+}
+
+static void a_caller_that_waits_gets_the_room_of_an_answered_request(void **state)
+{
+    struct sender s;
+    struct frame f;
     pthread_t thread;
 
-    assert_int_equal(batch_send(s.client, 1, 1, -1, NULL), 0);
-    assert_int_equal(pthread_create(&thread, NULL, send_when_full, &s), 0);
-    /* Answered: either the waiting one gets the room, or it comes later and finds it. */
+    sender_start(&s, &thread);
     server_welcome(&server);
-    struct frame f;
-
     server_receipt(&server, server_read_batch(&server, &f), 1);
     server_read_batch(&server, &f);
     pthread_join(thread, NULL);
     assert_int_equal(s.rc, 0);
     sluice_close(s.client);
     assert_int_equal(reports.result[2].status, -ECANCELED);
+}
+
+static void closing_wakes_a_caller_that_waits_for_room(void **state)
+{
+    struct sender s;
+    pthread_t thread;
+
+    sender_start(&s, &thread);
+    sluice_close(s.client);
+    pthread_join(thread, NULL);
+    assert_int_equal(s.rc, -ECANCELED);
+    assert_int_equal(reports.n, 1);
+    assert_int_equal(reports.result[1].status, -ECANCELED);
 }
 
 static void a_callback_may_send_but_does_not_wait(void **state)
@@ -938,6 +970,7 @@ int main(void)
         TEST(what_the_server_says_it_takes_is_respected),
         TEST(events_that_nobody_could_take_are_refused_at_once),
         TEST(closing_tells_what_has_no_receipt),
+        TEST(a_caller_that_waits_gets_the_room_of_an_answered_request),
         TEST(closing_wakes_a_caller_that_waits_for_room),
         TEST(a_callback_may_send_but_does_not_wait),
         TEST(addresses_are_tried_in_turn),
