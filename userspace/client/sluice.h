@@ -7,7 +7,20 @@
  * lost and nothing is there twice. Events without an id cannot be recognised that way; the client
  * refuses them unless options.allow_missing_ids is set.
  *
- * Functions return 0 or a negative errno. C and C++.
+ * A receipt is passed on as the server gave it. Events refused as OVERLOADED, DISK_FULL, STOPPING or
+ * STAGE_TIMEOUT (sluice_reason_is_transient()) are not sent again behind the caller's back: only the
+ * caller knows whether an old quote is still worth sending. To try again, send the same bytes with
+ * the same id in a new batch, after a pause; that never makes a second copy.
+ *
+ * What ends in a new connection, and nobody has to know of: a connection that is refused, breaks,
+ * stays silent for receipt_timeout_ms or sends what is not protocol, and a server that has too many
+ * connections or is stopping. What ends the client for good: an error frame that says that the token
+ * or the protocol is wrong (-EACCES, -EPROTO); all that waits gets its callback with that status, and
+ * so does every later sluice_send().
+ *
+ * Functions return 0 or a negative errno. They may be called from any number of threads at once,
+ * sluice_send() and sluice_stats() also from the callbacks, where sluice_send() never waits.
+ * C and C++. Link with -lsluice -lprotobuf-nanopb -lpthread.
  */
 #ifndef SLUICE_H
 #define SLUICE_H
@@ -35,8 +48,10 @@ struct sluice_outcome {
 struct sluice_receipt {
     uint64_t request; /* what sluice_send() returned */
     void *user;       /* what was given to sluice_send() */
-    int status;       /* 0: decided by the server, outcomes are valid; -ECANCELED: closed before an
-                       * answer came (fate unknown); -EPROTO, -EACCES, ...: refused for good */
+    int status;       /* 0: decided by the server, outcomes are valid. Else there are no outcomes, and
+                       * what was sent before (attempts > 0) may or may not have been accepted:
+                       * -ECANCELED: closed before an answer came; -EPROTO, -EACCES: the client was
+                       * refused for good; -EMSGSIZE: more than the server now connected takes */
     uint64_t epoch, term;
     size_t outcomes;
     const struct sluice_outcome *outcome; /* by position in the batch; valid during the callback */
@@ -44,17 +59,18 @@ struct sluice_receipt {
     uint32_t attempts;                    /* times it was sent */
 };
 
-/* Runs on the client's thread; must not call sluice_close(). */
+/* Once for every batch that sluice_send() took, in the order of the answers. Runs on the client's
+ * thread, which sends and receives nothing meanwhile; must not call sluice_close() or
+ * sluice_flush(). */
 typedef void (*sluice_receipt_fn)(void *arg, const struct sluice_receipt *receipt);
 /* Connected, lost, refused; one sentence. May be NULL. */
 typedef void (*sluice_state_fn)(void *arg, int connected, const char *sentence);
 
 struct sluice_options {
-    const char
-        *addresses;       /* "host:port[,host:port...]"; IPv6 in brackets; default 127.0.0.1:7400 */
-    const char *producer; /* at most 64 bytes; may be NULL */
-    const uint8_t *token; /* may be NULL */
-    size_t token_bytes;
+    const char *addresses; /* "host:port[,...]"; IPv6 in brackets; default 127.0.0.1:7400 */
+    const char *producer;  /* at most 64 bytes; may be NULL */
+    const uint8_t *token;  /* may be NULL */
+    size_t token_bytes;    /* at most 512 */
     uint32_t requests_in_flight_max; /* default 64; sluice_send() then waits or says -EAGAIN */
     uint64_t bytes_in_flight_max;    /* default 16 MiB */
     uint32_t connect_timeout_ms;     /* default 3000 */
@@ -69,26 +85,36 @@ struct sluice_options {
 /* Fills in the defaults. */
 void sluice_options_init(struct sluice_options *o);
 
-/* Starts the client's thread; does not wait for the connection. Copies what options points to. */
+/* Starts the client's thread; does not wait for the connection. Copies what options points to.
+ * -EINVAL: an address or a length that cannot be, or no on_receipt. */
 int sluice_open(struct sluice_client **ret, const struct sluice_options *options);
 
-/* Queues a batch: n serialized sluice.v1.Event messages. Copies them. Waits while the limits in
- * flight are reached, at most timeout_ms (-1: for ever, 0: -EAGAIN at once). ret_request may be
- * NULL. -EMSGSIZE: larger than a frame or batch may be; -EINVAL: an event without type or source,
- * or without id. */
+/* Queues a batch: n (>= 1) serialized sluice.v1.Event messages. Copies them. Waits while the limits
+ * in flight are reached, at most timeout_ms (-1: for ever; -EAGAIN when there is still no room, with
+ * 0 at once). ret_request may be NULL. -EMSGSIZE: larger than a frame, a batch or bytes_in_flight_max
+ * may be; -EINVAL: not an Event, or one without type, source or id; -ECANCELED: being closed;
+ * -EACCES, -EPROTO: see above. The callback may run before this returns. */
 int sluice_send(struct sluice_client *c, const void *const *event, const size_t *event_bytes,
                 size_t n, void *user, int timeout_ms, uint64_t *ret_request);
 
-/* Waits until everything sent has been answered. 0, or -ETIMEDOUT. */
+/* Waits until everything sent has been answered and its callback has returned. 0, -ETIMEDOUT,
+ * -ECANCELED (being closed), or -EDEADLK when called from a callback. */
 int sluice_flush(struct sluice_client *c, int timeout_ms);
 
 struct sluice_stats {
     uint64_t requests, receipts, events_accepted, events_duplicate, events_refused;
     uint64_t connects, disconnects, resent, in_flight, bytes_sent;
+    uint64_t receipts_unknown; /* for no request that waits: ignored */
 };
 void sluice_stats(struct sluice_client *c, struct sluice_stats *ret);
 
-/* Ends the thread. What has no receipt yet gets its callback with -ECANCELED. Safe on NULL. */
+/* The name of a reason as sluice.v1.Reason spells it ("ID_CONFLICT"); "UNKNOWN" for a newer one. */
+const char *sluice_reason_name(uint32_t reason);
+/* 1 if the same event may be accepted when it is sent again later. */
+int sluice_reason_is_transient(uint32_t reason);
+
+/* Ends the thread. What has no receipt yet gets its callback with -ECANCELED, callers that wait
+ * return it. May take as long as a name look-up or a callback that is running. Safe on NULL. */
 void sluice_close(struct sluice_client *c);
 
 #ifdef __cplusplus
