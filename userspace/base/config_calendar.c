@@ -83,25 +83,40 @@ static int judged(const struct source *s, const struct yaml_node *n, int result,
     return result;
 }
 
+/* One session: two times like ["09:30", "16:00"]. */
+static int add_session(const struct source *s, enum calendar_session session,
+                       const struct yaml_node *n)
+{
+    const struct yaml_node *from = n->first, *until = from != NULL ? from->next : NULL;
+    char sentence[CALENDAR_ERROR_BYTES];
+    int error;
+
+    if (n->type != YAML_SEQUENCE || until == NULL || until->next != NULL ||
+        from->type != YAML_SCALAR || until->type != YAML_SCALAR)
+        return REFUSE(s, n,
+                      "a session must be two times like [\"09:30\", \"16:00\"], or a list "
+                      "of such pairs");
+    error = calendar_add_hours(s->calendar, session, from->text, until->text, sentence);
+    return judged(s, n, error, sentence);
+}
+
 static int set_sessions(const struct source *s, const struct yaml_node *n)
 {
     static const char *const names[] = { "pre", "regular", "post", NULL };
     static const enum calendar_session session[] = { SESSION_PRE, SESSION_REGULAR, SESSION_POST };
-    char sentence[CALENDAR_ERROR_BYTES];
     int error = check_keys(s, n, "sessions", names);
 
-    for (const struct yaml_node *k = error == 0 ? n->first : NULL; k != NULL; k = k->next) {
-        const struct yaml_node *from = k->first, *until = from != NULL ? from->next : NULL;
+    for (const struct yaml_node *k = error == 0 ? n->first : NULL; k && error == 0; k = k->next) {
         size_t i = 0;
 
-        if (k->type != YAML_SEQUENCE || until == NULL || until->next != NULL ||
-            from->type != YAML_SCALAR || until->type != YAML_SCALAR)
-            return REFUSE(s, k, "a session must be two times like [\"09:30\", \"16:00\"]");
         while (strcmp(names[i], k->name) != 0)
             i++;
-        error = calendar_add_hours(s->calendar, session[i], from->text, until->text, sentence);
-        if (error != 0)
-            return judged(s, k, error, sentence);
+        if (k->first == NULL || k->first->type != YAML_SEQUENCE) {
+            error = add_session(s, session[i], k);
+            continue;
+        }
+        for (const struct yaml_node *p = k->first; p != NULL && error == 0; p = p->next)
+            error = add_session(s, session[i], p);
     }
     return error;
 }

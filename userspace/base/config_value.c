@@ -41,6 +41,15 @@ static void size_text(uint64_t bytes, char *ret_text, size_t ret_bytes)
     snprintf(ret_text, ret_bytes, "%ju", (uintmax_t)bytes);
 }
 
+void config_number_text(const struct config_key *key, uint64_t number, char *ret_text,
+                        size_t ret_bytes)
+{
+    if (key->type == TYPE_SIZE)
+        size_text(number, ret_text, ret_bytes);
+    else
+        snprintf(ret_text, ret_bytes, "%ju", (uintmax_t)number);
+}
+
 /* Decimal digits, with no sign, space or leading zero. Returns what follows them, NULL when there
  * are none or the number does not fit. */
 static const char *read_number(const char *s, uint64_t *ret)
@@ -76,12 +85,8 @@ static int parse_number(const struct value *v, bool size, uint64_t min, uint64_t
                 rest = "";
             }
     }
-    size_text(min, low, sizeof low);
-    size_text(max, high, sizeof high);
-    if (!size) {
-        snprintf(low, sizeof low, "%ju", (uintmax_t)min);
-        snprintf(high, sizeof high, "%ju", (uintmax_t)max);
-    }
+    config_number_text(v->key, min, low, sizeof low);
+    config_number_text(v->key, max, high, sizeof high);
     if (rest == NULL || *rest != '\0')
         return REFUSE(v, "%s must be %s from %s to %s%s, not \"%.60s\"%s", v->key->path,
                       size ? "a number of bytes" : "a whole number", low, high,

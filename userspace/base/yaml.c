@@ -109,11 +109,13 @@ static int take_scalar(struct reader *r, struct fy_event *e, uint32_t line, uint
     size_t bytes = 0;
     const char *raw = fy_token_get_text(e->scalar.value, &bytes);
     const char *text = keep_text(r->doc, raw, raw == NULL ? 0 : bytes);
-    bool plain = fy_token_scalar_style(e->scalar.value) == FYSS_PLAIN;
+    enum fy_scalar_style style = fy_token_scalar_style(e->scalar.value);
+    bool quoted = style == FYSS_SINGLE_QUOTED || style == FYSS_DOUBLE_QUOTED;
 
+    column -= quoted && column > 1; /* libfyaml's mark is behind the quote */
     if (text == NULL)
         return refuse(r, line, column, "control characters are not allowed in values");
-    return take_node(r, YAML_SCALAR, text, plain, line, column);
+    return take_node(r, YAML_SCALAR, text, style == FYSS_PLAIN, line, column);
 }
 
 static int take_event(struct reader *r, struct fy_event *e)
