@@ -99,6 +99,19 @@ $(OUT)/sluice: $(OUT)/userspace/cli/main.o $(CORE)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# What a producer links with: the client, and of the rest only the frames.
+LIBSLUICE := $(patsubst %.c,$(OUT)/%.o,$(wildcard userspace/client/*.c) userspace/base/frame.c userspace/base/wire.c userspace/base/utf8.c) \
+             $(GEN)/proto/event.pb.o $(GEN)/proto/wire.pb.o
+$(OUT)/libsluice.a: $(LIBSLUICE)
+	@rm -f $@
+	@ar rcs $@ $^
+
+# That it is enough, and that C++ takes its header.
+UNIT += $(OUT)/unit/test_libsluice_cxx
+$(OUT)/unit/test_libsluice_cxx: tests/unit/test_libsluice_cxx.cc $(OUT)/libsluice.a
+	@mkdir -p $(@D)
+	@$(if $(filter fuzz,$(BUILD)),clang++,g++) -std=c++17 -Wall -Wextra -Werror -Iuserspace $(CFLAGS_$(BUILD)) $(LDFLAGS) -o $@ $^ -lprotobuf-nanopb -lpthread
+
 $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(TESTLIB) $(CORE)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
