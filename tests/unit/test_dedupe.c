@@ -118,7 +118,7 @@ static void verdicts_agree_with_an_exact_reference_through_runs_and_merges(void 
     rig_check_all(&g);
     s = rig_stats(&g);
     assert_true(g.count > 150000 && s.keys == g.count);
-    assert_true(s.runs <= 9 && s.runs > 1 && g.runs_written > 50); /* so there were merges */
+    assert_true(s.runs <= 12 && g.runs_written > 50); /* so there were merges */
     assert_int_equal(s.runs_unfiltered, 0);
     rig_fini(&g);
 }
@@ -236,9 +236,10 @@ static void the_memory_cap_holds_with_every_table_and_filter(void **state)
 {
     struct rig g;
     struct dedupe_stats s;
-    uint64_t most = 0;
+    uint64_t most = 0, least;
 
     open_with(&g, 20000, 256 << 10);
+    least = rig_stats(&g).memory_bytes;
     for (int i = 0; i < 400; i++) {
         rig_admit_random(&g, 1000);
         rig_commit(&g, g.index);
@@ -249,7 +250,7 @@ static void the_memory_cap_holds_with_every_table_and_filter(void **state)
         }
     }
     assert_true(rig_stats(&g).runs_unfiltered > 0); /* the cap was felt */
-    assert_true(most > s.memory_bytes - (256 << 10));
+    assert_true(most > least + (128 << 10) && most <= least + (256 << 10));
     rig_check_all(&g);
     rig_close(&g);
     g.config.memory_bytes_max = DEDUPE_MEMORY_BYTES_MIN - 1;

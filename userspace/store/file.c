@@ -25,7 +25,7 @@ int file_create(int dirfd, const char *name)
 {
     int r = fault(FILE_CREATE, -1), fd;
 
-    if (r < 0)
+    if (r != 0)
         return r;
     fd = openat(dirfd, name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     return fd < 0 ? error_of(errno) : fd;
@@ -35,8 +35,8 @@ int file_allocate(int fd, uint64_t bytes)
 {
     int r = fault(FILE_ALLOCATE, fd);
 
-    if (r < 0)
-        return r;
+    if (r != 0)
+        return r < 0 ? r : 0;
     if (fallocate(fd, 0, 0, (off_t)bytes) == 0 || errno == EOPNOTSUPP || errno == ENOSYS)
         return 0;
     return error_of(errno);
@@ -47,8 +47,8 @@ int file_write(int fd, const void *buf, size_t bytes, uint64_t offset)
     const char *p = buf;
     int r = fault(FILE_WRITE, fd);
 
-    if (r < 0)
-        return r;
+    if (r != 0)
+        return r < 0 ? r : 0;
     while (bytes > 0) {
         ssize_t n = pwrite(fd, p, bytes, (off_t)offset);
 
@@ -69,8 +69,8 @@ int file_truncate(int fd, uint64_t bytes)
 {
     int r = fault(FILE_TRUNCATE, fd);
 
-    if (r < 0)
-        return r;
+    if (r != 0)
+        return r < 0 ? r : 0;
     return ftruncate(fd, (off_t)bytes) < 0 ? error_of(errno) : 0;
 }
 
@@ -78,8 +78,8 @@ int file_sync(int fd)
 {
     int r = fault(FILE_SYNC, fd);
 
-    if (r < 0)
-        return r;
+    if (r != 0)
+        return r < 0 ? r : 0;
     return fsync(fd) < 0 ? final_error_of(errno) : 0;
 }
 
@@ -87,8 +87,8 @@ int file_rename(int dirfd, const char *from, const char *to)
 {
     int r = fault(FILE_RENAME, -1);
 
-    if (r < 0)
-        return r;
+    if (r != 0)
+        return r < 0 ? r : 0;
     return renameat(dirfd, from, dirfd, to) < 0 ? error_of(errno) : 0;
 }
 
@@ -96,8 +96,8 @@ int file_remove(int dirfd, const char *name)
 {
     int r = fault(FILE_REMOVE, -1);
 
-    if (r < 0)
-        return r;
+    if (r != 0)
+        return r < 0 ? r : 0;
     return unlinkat(dirfd, name, 0) < 0 && errno != ENOENT ? error_of(errno) : 0;
 }
 
@@ -105,8 +105,8 @@ int file_sync_dir(int dirfd)
 {
     int r = fault(FILE_SYNC_DIR, -1);
 
-    if (r < 0)
-        return r;
+    if (r != 0)
+        return r < 0 ? r : 0;
     return fsync(dirfd) < 0 ? final_error_of(errno) : 0;
 }
 

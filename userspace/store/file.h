@@ -23,8 +23,8 @@ enum file_op {
     FILE_SYNC_DIR,
 };
 
-/* For tests: called before each operation; nonzero is returned instead of doing it. fd is -1 where
- * there is none. */
+/* For tests: called before each operation. 0: do it; below 0: return that instead of doing it; above
+ * 0: say it was done without doing it. fd is -1 where there is none. */
 typedef int (*file_fault_fn)(enum file_op op, int fd);
 extern file_fault_fn file_fault;
 

@@ -82,7 +82,7 @@ struct run_cursor {
     uint64_t page, pages_read; /* of the entry; read so far */
     uint32_t at, page_at;      /* within page; within buf */
     uint32_t pages_crc;
-    uint8_t buf[RUN_CURSOR_PAGES * RUN_PAGE_BYTES];
+    _Alignas(64) uint8_t buf[RUN_CURSOR_PAGES * RUN_PAGE_BYTES];
 };
 int run_cursor_init(struct run_cursor *c, const struct run *r);
 int run_cursor_next(struct run_cursor *c);
@@ -95,8 +95,8 @@ struct run_writer {
     uint32_t page_fill, page_at;            /* entries in the page; page in the buffer */
     uint32_t directory_next;
     struct key128 before;
-    uint8_t pages[RUN_WRITER_PAGES * RUN_PAGE_BYTES];
-    uint64_t filter[RUN_WRITER_BLOCKS * FILTER_WORDS];
+    _Alignas(64) uint8_t pages[RUN_WRITER_PAGES * RUN_PAGE_BYTES];
+    _Alignas(64) uint64_t filter[RUN_WRITER_BLOCKS * FILTER_WORDS];
 };
 
 /* Starts `<seq>.tmp` for at most count_max (> 0) entries, with its space allocated; r is the
