@@ -1,0 +1,383 @@
+/*
+ * config_value.c - one value of the config: from the tree into struct config, and back to text.
+ */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/config_table.h"
+#include "base/report.h"
+
+/* Where a value stands and whom to tell: what every setter needs. */
+struct value {
+    const struct config_key *key;
+    const struct yaml_node *node; /* the value, or the item of a list */
+    const char *file;
+    char *error;
+};
+
+#define REFUSE(v, ...)                                                                             \
+    config_refuse((v)->error, (v)->file, (v)->node->line, (v)->node->column, __VA_ARGS__)
+
+static const struct {
+    const char *suffix;
+    uint32_t shift;
+} size_suffix[] = { { "KiB", 10 }, { "MiB", 20 }, { "GiB", 30 } };
+
+static void size_text(uint64_t bytes, char *ret_text, size_t ret_bytes)
+{
+    for (size_t i = 3; i-- > 0;) {
+        uint32_t shift = size_suffix[i].shift;
+
+        if (bytes != 0 && (bytes & ((1ull << shift) - 1)) == 0) {
+            snprintf(ret_text, ret_bytes, "%ju%s", (uintmax_t)(bytes >> shift),
+                     size_suffix[i].suffix);
+            return;
+        }
+    }
+    snprintf(ret_text, ret_bytes, "%ju", (uintmax_t)bytes);
+}
+
+/* Decimal digits, with no sign, space or leading zero. Returns what follows them, NULL when there
+ * are none or the number does not fit. */
+static const char *read_number(const char *s, uint64_t *ret)
+{
+    uint64_t n = 0;
+
+    if (*s < '0' || *s > '9' || (s[0] == '0' && s[1] >= '0' && s[1] <= '9'))
+        return NULL;
+    for (; *s >= '0' && *s <= '9'; s++) {
+        uint64_t digit = (uint64_t)(*s - '0');
+
+        if (n > (UINT64_MAX - digit) / 10)
+            return NULL;
+        n = n * 10 + digit;
+    }
+    *ret = n;
+    return s;
+}
+
+/* A number within the key's range; sizes may end in KiB, MiB, GiB. */
+static int parse_number(const struct value *v, bool size, uint64_t min, uint64_t max, uint64_t *ret)
+{
+    const char *rest = v->node->plain ? read_number(v->node->text, ret) : NULL;
+    char low[32], high[32];
+
+    if (size && rest != NULL && *rest != '\0') {
+        rest += *rest == ' ';
+        for (size_t i = 0; i < sizeof size_suffix / sizeof *size_suffix; i++)
+            if (strcmp(rest, size_suffix[i].suffix) == 0) {
+                bool fits = *ret <= UINT64_MAX >> size_suffix[i].shift;
+
+                *ret = fits ? *ret << size_suffix[i].shift : UINT64_MAX;
+                rest = "";
+            }
+    }
+    size_text(min, low, sizeof low);
+    size_text(max, high, sizeof high);
+    if (!size) {
+        snprintf(low, sizeof low, "%ju", (uintmax_t)min);
+        snprintf(high, sizeof high, "%ju", (uintmax_t)max);
+    }
+    if (rest == NULL || *rest != '\0')
+        return REFUSE(v, "%s must be %s from %s to %s%s, not \"%.60s\"%s", v->key->path,
+                      size ? "a number of bytes" : "a whole number", low, high,
+                      size ? " (KiB, MiB and GiB may follow)" : "", v->node->text,
+                      v->node->plain ? "" : " in quotes");
+    if (*ret < min || *ret > max)
+        return REFUSE(v, "%s is %.60s; allowed is %s to %s", v->key->path, v->node->text, low,
+                      high);
+    return 0;
+}
+
+static int set_bool(const struct value *v, bool *to)
+{
+    const char *s = v->node->text;
+
+    if (!v->node->plain || (strcmp(s, "true") != 0 && strcmp(s, "false") != 0))
+        return REFUSE(v, "%s must be true or false, not \"%.60s\"%s", v->key->path, s,
+                      v->node->plain ? "" : " in quotes");
+    *to = s[0] == 't';
+    return 0;
+}
+
+static int set_level(const struct value *v, uint32_t *to)
+{
+    for (uint32_t i = 0; i < REPORT_LEVEL_N; i++)
+        if (strcmp(v->node->text, report_level_name((enum report_level)i)) == 0) {
+            *to = i;
+            return 0;
+        }
+    return REFUSE(v, "%s must be debug, info, warn or error, not \"%.60s\"", v->key->path,
+                  v->node->text);
+}
+
+static int set_text(const struct value *v, char *to)
+{
+    const char *s = v->node->text;
+    size_t bytes = strlen(s);
+
+    if (bytes >= v->key->bytes)
+        return REFUSE(v, "%s has %zu bytes; at most %u are allowed", v->key->path, bytes,
+                      v->key->bytes - 1);
+    if (v->key->type == TYPE_NAME &&
+        (bytes == 0 || strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                 "._-") != bytes))
+        return REFUSE(v,
+                      "%s must be made of letters, digits, \".\", \"_\" and \"-\", not \"%.60s\"",
+                      v->key->path, s);
+    memset(to, 0, v->key->bytes);
+    memcpy(to, s, bytes);
+    return 0;
+}
+
+/* IPv4 becomes a mapped address; one that is written as a mapped address is refused, so that every
+ * address has one form. */
+static int parse_ip(const struct value *v, const char *text, struct in6_addr *ret, bool *ret_v4)
+{
+    struct in_addr v4;
+
+    *ret_v4 = inet_pton(AF_INET, text, &v4) == 1;
+    if (*ret_v4) {
+        memset(ret, 0, sizeof *ret);
+        ret->s6_addr[10] = ret->s6_addr[11] = 0xff;
+        memcpy(ret->s6_addr + 12, &v4, 4);
+        return 0;
+    }
+    if (inet_pton(AF_INET6, text, ret) != 1)
+        return REFUSE(v, "%s: \"%.60s\" is not an IPv4 or IPv6 address", v->key->path, text);
+    if (IN6_IS_ADDR_V4MAPPED(ret))
+        return REFUSE(v, "%s: write \"%.60s\" as an IPv4 address", v->key->path, text);
+    return 0;
+}
+
+static int parse_network(const struct value *v, struct config_network *ret)
+{
+    char text[INET6_ADDRSTRLEN + 1] = "";
+    const char *slash = strchr(v->node->text, '/');
+    uint64_t bits = 0;
+    const char *rest;
+    bool v4;
+    int error;
+
+    if (slash == NULL || (size_t)(slash - v->node->text) >= sizeof text)
+        return REFUSE(v, "%s: \"%.60s\" is not a network like 10.0.0.0/8 or fd00::/8", v->key->path,
+                      v->node->text);
+    memcpy(text, v->node->text, (size_t)(slash - v->node->text));
+    error = parse_ip(v, text, &ret->ip, &v4);
+    if (error != 0)
+        return error;
+    rest = read_number(slash + 1, &bits);
+    if (rest == NULL || *rest != '\0' || bits > (v4 ? 32 : 128))
+        return REFUSE(v, "%s: the prefix of \"%.60s\" must be 0 to %d", v->key->path, v->node->text,
+                      v4 ? 32 : 128);
+    ret->bits = (uint32_t)bits + (v4 ? 96 : 0);
+    for (uint32_t i = ret->bits; i < 128; i++)
+        if (ret->ip.s6_addr[i / 8] & (0x80 >> i % 8))
+            return REFUSE(v, "%s: \"%.60s\" has bits behind its prefix of %ju", v->key->path,
+                          v->node->text, (uintmax_t)bits);
+    return 0;
+}
+
+static int add_address(const struct value *v, struct config_addresses *to)
+{
+    struct in6_addr *ip = &to->at[to->n].ip;
+    bool v4;
+    int error = parse_ip(v, v->node->text, ip, &v4);
+
+    if (error != 0)
+        return error;
+    for (uint32_t i = 0; i < to->n; i++)
+        if (memcmp(&to->at[i].ip, ip, sizeof *ip) == 0)
+            return REFUSE(v, "%s: %.60s is given twice", v->key->path, v->node->text);
+    to->n++;
+    return 0;
+}
+
+static int add_item(const struct value *v, void *to)
+{
+    uint64_t uid;
+    int error;
+
+    if (v->node->type != YAML_SCALAR || yaml_is_null(v->node))
+        return REFUSE(v, "an item of %s must be a value, not %s", v->key->path,
+                      yaml_type_name(v->node));
+    if (v->key->type == TYPE_ADDRESSES)
+        return add_address(v, to);
+    if (v->key->type == TYPE_NETWORKS) {
+        struct config_networks *w = to;
+
+        error = parse_network(v, &w->at[w->n]);
+        w->n += error == 0;
+        return error;
+    }
+    assert(v->key->type == TYPE_UIDS);
+    error = parse_number(v, false, 0, UINT32_MAX - 1, &uid);
+    if (error == 0) {
+        struct config_uids *u = to;
+
+        u->at[u->n++] = (uint32_t)uid;
+    }
+    return error;
+}
+
+static int set_list(const struct value *v, void *to)
+{
+    uint32_t max = v->key->type == TYPE_ADDRESSES  ? CONFIG_ADDRESSES_MAX
+                   : v->key->type == TYPE_NETWORKS ? CONFIG_NETWORKS_MAX
+                                                   : CONFIG_UIDS_MAX;
+    uint32_t n = 0;
+
+    memset(to, 0, v->key->bytes);
+    for (const struct yaml_node *i = v->node->first; i != NULL; i = i->next, n++) {
+        struct value item = { .key = v->key, .node = i, .file = v->file, .error = v->error };
+        int error;
+
+        if (n == max)
+            return REFUSE(&item, "%s has more than %u items", v->key->path, max);
+        error = add_item(&item, to);
+        if (error != 0)
+            return error;
+    }
+    return 0;
+}
+
+static bool is_list(enum config_type type)
+{
+    return type == TYPE_ADDRESSES || type == TYPE_NETWORKS || type == TYPE_UIDS;
+}
+
+int config_value_set(struct config *c, const struct config_key *key, const struct yaml_node *n,
+                     const char *file, char error[CONFIG_ERROR_BYTES])
+{
+    struct value v = { .key = key, .node = n, .file = file, .error = error };
+    void *to = (char *)c + key->offset;
+    uint64_t number = 0;
+    int result;
+
+    assert(key->offset + key->bytes <= sizeof *c);
+    if (is_list(key->type)) {
+        if (n->type != YAML_SEQUENCE)
+            return REFUSE(&v, "%s must be a list like %s, not %s", key->path, key->value_default,
+                          yaml_type_name(n));
+        return set_list(&v, to);
+    }
+    if (n->type != YAML_SCALAR || yaml_is_null(n))
+        return REFUSE(&v, "%s needs a value, not %s", key->path, yaml_type_name(n));
+    switch (key->type) {
+    case TYPE_NUMBER:
+        assert(key->bytes == sizeof(uint32_t) && key->max <= UINT32_MAX);
+        result = parse_number(&v, false, key->min, key->max, &number);
+        if (result == 0)
+            *(uint32_t *)to = (uint32_t)number;
+        return result;
+    case TYPE_SIZE:
+        assert(key->bytes == sizeof(uint64_t));
+        result = parse_number(&v, true, key->min, key->max, &number);
+        if (result == 0)
+            *(uint64_t *)to = number;
+        return result;
+    case TYPE_BOOL:
+        assert(key->bytes == sizeof(bool));
+        return set_bool(&v, to);
+    case TYPE_LEVEL:
+        assert(key->bytes == sizeof(uint32_t));
+        return set_level(&v, to);
+    case TYPE_NAME:
+    case TYPE_PATH:
+        return set_text(&v, to);
+    default:
+        assert(false && "a type without a setter");
+        return -EINVAL;
+    }
+}
+
+/* --- back to text ------------------------------------------------------------------------------
+ */
+
+__attribute__((format(printf, 2, 3))) static void text_add(char *text, const char *format, ...)
+{
+    size_t used = strlen(text);
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text + used, CONFIG_VALUE_BYTES - used, format, args);
+    va_end(args);
+}
+
+/* As a flow item: a colon would make it a key, so it is quoted. */
+static void text_add_item(char *text, bool first, const char *item)
+{
+    const char *quote = strchr(item, ':') != NULL ? "\"" : "";
+
+    text_add(text, "%s%s%s%s", first ? "" : ", ", quote, item, quote);
+}
+
+static void list_text(const struct config_key *key, const void *from, char *text)
+{
+    const struct config_addresses *a = from;
+    const struct config_networks *w = from;
+    const struct config_uids *u = from;
+    uint32_t n = a->n;
+    char item[INET6_ADDRSTRLEN + 8];
+
+    _Static_assert(offsetof(struct config_networks, n) == 0, "every list begins with n");
+    _Static_assert(offsetof(struct config_addresses, n) == 0, "every list begins with n");
+    _Static_assert(offsetof(struct config_uids, n) == 0, "every list begins with n");
+    text_add(text, "[");
+    for (uint32_t i = 0; i < n; i++) {
+        if (key->type == TYPE_ADDRESSES) {
+            config_address_text(&a->at[i].ip, item);
+        } else if (key->type == TYPE_NETWORKS) {
+            bool v4 = IN6_IS_ADDR_V4MAPPED(&w->at[i].ip);
+            char ip[INET6_ADDRSTRLEN];
+
+            config_address_text(&w->at[i].ip, ip);
+            snprintf(item, sizeof item, "%s/%u", ip, w->at[i].bits - (v4 ? 96 : 0));
+        } else {
+            snprintf(item, sizeof item, "%u", u->at[i]);
+        }
+        text_add_item(text, i == 0, item);
+    }
+    text_add(text, "]");
+}
+
+void config_value_text(const struct config *c, const struct config_key *key,
+                       char ret_text[CONFIG_VALUE_BYTES])
+{
+    const void *from = (const char *)c + key->offset;
+    const char *s = from;
+
+    _Static_assert(CONFIG_NETWORKS_MAX * (INET6_ADDRSTRLEN + 8) < CONFIG_VALUE_BYTES, "fits");
+    _Static_assert(CONFIG_PATH_BYTES * 2 + 8 < CONFIG_VALUE_BYTES, "fits");
+    ret_text[0] = '\0';
+    switch (key->type) {
+    case TYPE_NUMBER:
+        text_add(ret_text, "%u", *(const uint32_t *)from);
+        return;
+    case TYPE_SIZE:
+        size_text(*(const uint64_t *)from, ret_text, CONFIG_VALUE_BYTES);
+        return;
+    case TYPE_BOOL:
+        text_add(ret_text, "%s", *(const bool *)from ? "true" : "false");
+        return;
+    case TYPE_LEVEL:
+        text_add(ret_text, "%s", report_level_name(*(const enum report_level *)from));
+        return;
+    case TYPE_NAME:
+        text_add(ret_text, "%s", s);
+        return;
+    case TYPE_PATH: /* quoted: it may hold anything */
+        text_add(ret_text, "\"");
+        for (; *s != '\0'; s++)
+            text_add(ret_text, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
+        text_add(ret_text, "\"");
+        return;
+    default:
+        assert(is_list(key->type));
+        list_text(key, from, ret_text);
+    }
+}
