@@ -17,7 +17,9 @@ enum stage { STAGE_DECODE, STAGE_VALIDATE, STAGE_ENRICH, STAGE_BATCH, STAGE_N };
  * STOPPING and STAGE_TIMEOUT, as refused. decode has counted it as decoded before. */
 void event_refuse(struct stages *s, struct event *ev, unsigned reason);
 
-/* True while the stage that began at start_ns may go on. */
+/* True while the stage that began at start_ns (of stage_clock_ns(), a coarse monotonic clock) may
+ * go on. */
+uint64_t stage_clock_ns(void);
 bool stage_in_time(const struct stages *s, enum stage stage, uint64_t start_ns);
 
 size_t decode_run(struct stages *s, struct event *ev, size_t n);

@@ -1,0 +1,76 @@
+/*
+ * stages.c - what the stages have in common, and all four in their order.
+ *
+ * Thread:  the worker of the struct stages.
+ * Memory:  none.
+ * Counts:  invalid, refused and reason; stage_events and stage_ns.
+ */
+#include "ingest/stages.h"
+
+#include <assert.h>
+
+#include "base/clock.h"
+
+#define REASON(name) sluice_v1_Reason_##name
+
+_Static_assert(LEDGER_TYPES == BLOCK_TYPES && LEDGER_TYPES == SETTINGS_TYPES, "one range of types");
+_Static_assert(EVENT_BYTES_MAX + 2 + ASSIGNED_ID_BYTES <= UINT16_MAX, "block_desc.bytes");
+_Static_assert(EVENTS_RUN_MAX *(EVENT_BYTES_MAX + 2 + ASSIGNED_ID_BYTES) < UINT32_MAX, "sums");
+
+static bool reason_is_refusal(unsigned reason)
+{
+    switch (reason) {
+    case REASON(TYPE_NOT_ADMITTED):
+    case REASON(OVERLOADED):
+    case REASON(DISK_FULL):
+    case REASON(STOPPING):
+    case REASON(STAGE_TIMEOUT):
+        return true;
+    default:
+        return false;
+    }
+}
+
+void event_refuse(struct stages *s, struct event *ev, unsigned reason)
+{
+    assert(reason != REASON(REASON_NONE) && reason < LEDGER_REASONS);
+    assert(ev->reason == REASON(REASON_NONE));
+    assert(ev->type < LEDGER_TYPES);
+    ev->reason = (uint8_t)reason;
+    if (reason_is_refusal(reason))
+        s->ledger->refused[ev->type]++;
+    else
+        s->ledger->invalid[ev->type]++;
+    s->ledger->reason[reason]++;
+}
+
+/* Limits are milliseconds, and this is asked before every event: the coarse clock, which costs a
+ * fifth, will do. */
+uint64_t stage_clock_ns(void) { return clock_read(CLOCK_MONOTONIC_COARSE); }
+
+bool stage_in_time(const struct stages *s, enum stage stage, uint64_t start_ns)
+{
+    assert(stage < STAGE_N);
+    return stage_clock_ns() - start_ns < s->stage_ns_max[stage];
+}
+
+size_t stages_run(struct stages *s, struct event *ev, size_t n)
+{
+    static size_t (*const run[STAGE_N])(struct stages *, struct event *, size_t) = {
+        [STAGE_DECODE] = decode_run,
+        [STAGE_VALIDATE] = validate_run,
+        [STAGE_ENRICH] = enrich_run,
+        [STAGE_BATCH] = batch_run,
+    };
+    uint64_t before_ns = clock_monotonic_ns(), after_ns;
+    size_t left = n;
+
+    for (unsigned i = 0; i < STAGE_N; i++) {
+        s->ledger->stage_events[i] += left;
+        left = run[i](s, ev, n);
+        after_ns = clock_monotonic_ns();
+        s->ledger->stage_ns[i] += after_ns - before_ns;
+        before_ns = after_ns;
+    }
+    return left;
+}
