@@ -31,6 +31,9 @@ void propose_fini(struct cluster *c)
     c->appended = NULL;
 }
 
+/* What is durable is learned from log_persisted_index(), once a turn. */
+static void on_durable(struct log_write *w) { (void)w; }
+
 struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes)
 {
     size_t padded = (bytes + 7) & ~(size_t)7;
@@ -48,11 +51,10 @@ struct proposal *proposal_new(enum log_type type, const void *payload, size_t by
     memset(p->write.buf, 0, room);
     if (bytes > 0)
         memcpy((uint8_t *)p->write.buf + LOG_HEADER_BYTES, payload, bytes);
+    p->write.done = on_durable;
     p->write.record.type = type;
     p->write.record.payload_bytes = (uint32_t)padded;
-    p->write.payload_crc = crc32c(0, (uint8_t *)p->write.buf + LOG_HEADER_BYTES, padded);
-    sha256(p->write.record.payload_sha256, (uint8_t *)p->write.buf + LOG_HEADER_BYTES, padded, NULL,
-           0);
+    log_write_seal(&p->write);
     return p;
 }
 
@@ -76,6 +78,7 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
     assert(c->appended_n < c->appended_max);
     w->record.index = log_last_index(c->log) + 1;
     w->record.term = c->state.term;
+    w->done = on_durable;
     w->record.time_ns = now > log_last_time_ns(c->log) ? now : log_last_time_ns(c->log);
     e = consensus_submit(c, (enum log_type)w->record.type, payload, w->record.payload_bytes);
     if (e < 0)
