@@ -200,6 +200,7 @@ static int set_key(struct walk *w, uint32_t i, const struct yaml_node *n)
     const struct config_key *key = &config_keys[i];
     int error;
 
+    assert(i < config_keys_n && n->name != NULL && n->name_line > 0);
     if (key->type == TYPE_CALENDARS)
         error = config_calendars_set(w->c->calendars, n, w->file, w->error);
     else
@@ -355,6 +356,7 @@ int config_init_defaults(struct config *c)
 {
     char error[CONFIG_ERROR_BYTES];
 
+    _Static_assert(CONFIG_BLOCK_ROOM_BYTES < 16 * KiB, "less than the smallest block");
     memset(c, 0, sizeof *c);
     c->calendars = malloc(sizeof *c->calendars);
     if (c->calendars == NULL || calendar_set_init(c->calendars) != 0) {

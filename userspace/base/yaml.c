@@ -43,6 +43,7 @@ static const char *keep_text(struct yaml_doc *d, const char *text, size_t bytes)
 {
     char *at = d->text + d->text_bytes;
 
+    assert(d->text_bytes <= d->text_bytes_max);
     if (bytes + 1 > d->text_bytes_max - d->text_bytes)
         return NULL;
     for (size_t i = 0; i < bytes; i++)
@@ -62,6 +63,7 @@ static int take_key(struct reader *r, const char *text, uint32_t line, uint32_t 
     if (seen != NULL)
         return refuse(r, line, column, "\"%.100s\" is given twice; the first one is on line %u",
                       text, seen->name_line);
+    assert(r->name == NULL);
     r->name = text;
     r->name_line = line;
     r->name_column = column;
@@ -75,6 +77,8 @@ static int take_node(struct reader *r, enum yaml_type type, const char *text, bo
     struct yaml_doc *d = r->doc;
     struct yaml_node *n;
 
+    assert(r->depth <= YAML_DEPTH_MAX && d->nodes <= d->nodes_max);
+    assert(parent == NULL || parent->type != YAML_SCALAR);
     if (parent != NULL && parent->type == YAML_MAPPING && r->name == NULL) {
         if (type != YAML_SCALAR)
             return refuse(r, line, column, "a key must be plain text");
