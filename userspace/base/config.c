@@ -117,7 +117,10 @@ const struct config_key config_keys[] = {
     { "log_level", TYPE_LEVEL, AT(log_level), NONE, "info",
       "What is reported: debug, info, warn or error." },
     { "calendars", TYPE_CALENDARS, AT(calendars), NONE, "[]",
-      "Market sessions besides us_equities, which is built in. One that could stand here:\n"
+      "Market sessions besides us_equities, which is built in. A holiday is a date (2026-04-03), a "
+      "day of every year (12-25), easter-2, or third monday january; nearest, monday or next "
+      "behind "
+      "it moves it off a weekend, from and until bound its years. One that could stand here:\n"
       "  - name: lse\n"
       "    zone: \"GMT0BST,M3.5.0/1,M10.5.0\"   # a POSIX time zone, in quotes\n"
       "    days: [mon, tue, wed, thu, fri]\n"

@@ -35,7 +35,7 @@ static int print_text(const struct config *c, FILE *f)
             calendars_text(c->calendars, text);
         else
             config_value_text(c, key, text);
-        snprintf(origin, sizeof origin, "line %u", c->origin_line[i]);
+        snprintf(origin, sizeof origin, "file, line %u", c->origin_line[i]);
         fprintf(f, "%-34s %-30s %s\n", key->path, text, c->origin_line[i] ? origin : "default");
     }
     return ferror(f) ? -EIO : 0;

@@ -125,8 +125,11 @@ static int take_scalar(struct reader *r, struct fy_event *e, uint32_t line, uint
 static int take_event(struct reader *r, struct fy_event *e)
 {
     const struct fy_mark *mark = fy_event_start_mark(e);
-    uint32_t line = mark != NULL ? (uint32_t)mark->line + 1 : 1;
-    uint32_t column = mark != NULL ? (uint32_t)mark->column + 1 : 1;
+    /* A value that was left out has no mark: its key stands for it. */
+    uint32_t line = mark != NULL ? (uint32_t)mark->line + 1 : r->name != NULL ? r->name_line : 1;
+    uint32_t column = mark != NULL      ? (uint32_t)mark->column + 1
+                      : r->name != NULL ? r->name_column
+                                        : 1;
     const struct fy_token *anchor = NULL, *tag = NULL;
 
     if (e->type == FYET_SCALAR) {
