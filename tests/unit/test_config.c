@@ -353,7 +353,14 @@ static void yaml_that_could_grow_or_hide_is_refused(void **state)
     refuses("node: !!map {id: 1}\n", "f.yaml:1:", "tags");
     refuses("node: {id: 1}\n---\nnode: {id: 2}\n", "f.yaml:2:", "more than one document");
     refuses("node: {name: \"a\\u0001\"}\n", "f.yaml:1:14: ", "control characters");
-    refuses("node: {name: a\x01}\n", "f.yaml:1:15: ", "control character");
+    refuses("node: {name: a\x01}\n", "f.yaml:1:15: ", "control character U+0001");
+    refuses("node: {name: a\xc2\x9b}\n", "f.yaml:1:15: ", "control character U+009B");
+    refuses("data: {dir: \"\\u009b\"}\n", "f.yaml:1:13: ", "control characters");
+    refuses("data: {dir: \"a\\nb\"}\n", "f.yaml:1:13: ", "control characters");
+    refuses("node:\n  name: \xff\n", "f.yaml:2:9: ", "not UTF-8");
+    refuses("# \xe2\x82\n", "f.yaml:1:3: ", "not UTF-8");
+    refuses("%YAML 1.2\n---\nnode: {id: 1}\n", "f.yaml:1:1: ", "directives");
+    refuses("#YAML\xee\x9b\xff\xff.\x8e\xed", "f.yaml:1:6: ", "not UTF-8");
     refuses("{[1]: 2}\n", "f.yaml:1:", "key");
     refuses("node: {id: 1\n", "f.yaml:", "not valid YAML");
     refuses("node:\n\tid: 1\n", "f.yaml:2:", "not valid YAML");
