@@ -44,6 +44,8 @@ static void bytes_and_descriptors_say_what_came(void **state)
     struct block_view view;
     size_t bytes[8];
 
+    /* A block that was used before holds the verdicts on other events. */
+    memset(l->block.verdict, VERDICT_DUPLICATE, sizeof l->block.verdict);
     for (size_t i = 0; i < 8; i++) {
         bytes[i] = make(l, i, (struct sample){ .type = types[i % 4], .n = i });
         l->ev[i].receive_time_ns += i * 10;
@@ -72,6 +74,7 @@ static void bytes_and_descriptors_say_what_came(void **state)
         assert_true(d->key.lo == l->ev[i].key.lo && d->key.hi == l->ev[i].key.hi);
         assert_true(b->content[i] == l->ev[i].content);
         assert_int_equal(b->type[i], types[i % 4]);
+        assert_int_equal(b->verdict[i], VERDICT_COMMITTED);
         assert_int_equal(b->request_of[i], i / 4);
         assert_int_equal(b->position[i], i % 4);
     }
