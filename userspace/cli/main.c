@@ -14,6 +14,9 @@ static const struct command {
 } commands[] = {
     { "status", status_main, "what the node is and how it is doing" },
     { "ledger", ledger_main, "what became of every datagram and event" },
+    { "tail", tail_main, "committed events, as they come or from an index on" },
+    { "get", get_main, "one event by its id" },
+    { "config", config_main, "the configuration file, and the replicated settings" },
 };
 
 #define COMMANDS (sizeof commands / sizeof *commands)
