@@ -16,6 +16,7 @@ static const struct command {
     { "ledger", ledger_main, "what became of every datagram and event" },
     { "tail", tail_main, "committed events, as they come or from an index on" },
     { "get", get_main, "one event by its id" },
+    { "bench", bench_main, "a quick load on a running daemon, with latencies" },
     { "config", config_main, "the configuration file, and the replicated settings" },
 };
 
