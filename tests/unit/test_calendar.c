@@ -324,7 +324,6 @@ static void posix_zones_agree_with_the_c_library(void **state)
         "UTC0",
         "JST-9",
         "<+0330>-3:30",
-        "EST5EDT",
         "GMT0BST,M3.5.0/1,M10.5.0",
         "CET-1CEST,M3.5.0,M10.5.0/3",
         "AEST-10AEDT,M10.1.0,M4.1.0/3",
@@ -344,6 +343,15 @@ static void posix_zones_agree_with_the_c_library(void **state)
             fail_msg("%s: %s", zones[i], error);
         compare_with_libc(&c, zones[i], (int64_t)200 * 365 * 86400);
     }
+}
+
+static void a_zone_without_a_rule_follows_the_us_rule(void **state)
+{
+    struct calendar_zone with, without;
+
+    assert_int_equal(calendar_zone_parse(&with, "EST5EDT,M3.2.0/2,M11.1.0/2", error), 0);
+    assert_int_equal(calendar_zone_parse(&without, "EST5EDT", error), 0);
+    assert_memory_equal(&with, &without, sizeof with);
 }
 
 static void malformed_zones_are_refused(void **state)
@@ -585,6 +593,7 @@ int main(void)
         TEST(daylight_saving_time_begins_and_ends_as_announced),
         TEST(new_york_agrees_with_the_tz_database),
         TEST(posix_zones_agree_with_the_c_library),
+        TEST(a_zone_without_a_rule_follows_the_us_rule),
         TEST(malformed_zones_are_refused),
         TEST(dates_go_both_ways_and_know_leap_years),
         TEST(easter_is_on_the_known_dates),

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/calendar.h"
+#include "cluster/block.h"
 #include "base/config_table.h"
 
 #define SAMPLE "deploy/config/sluiced.yaml"
@@ -269,7 +270,9 @@ static void wrong_types_are_refused(void **state)
     refuses("node: {id: 010}\n", "f.yaml:1:12: ", "whole number");
     refuses("node: {id: 1KiB}\n", "f.yaml:1:12: ", "whole number");
     refuses("node: {id: [1]}\n", "f.yaml:1:12: ", "not a list");
-    refuses("node: {id: }\n", "f.yaml:1:", "needs a value");
+    refuses("node:\n  {id: }\n", "f.yaml:2:", "needs a value");
+    refuses("node:\n  {id}\n", "f.yaml:2:4: ", "needs a value");
+    refuses("node:\n  id:\n", "f.yaml:2:", "needs a value");
     refuses("node: 1\n", "f.yaml:1:7: ", "is a group of keys");
     refuses("node: [id]\n", "f.yaml:1:7: ", "is a group of keys");
     refuses("- node\n", "f.yaml:1:1: ", "must be a group of keys");
@@ -524,8 +527,8 @@ static void text_shows_value_and_origin(void **state)
 
     takes("log_level: warn\n");
     text = printed(CONFIG_TEXT);
-    assert_non_null(
-        strstr(text, "log_level                          warn                           line 1\n"));
+    assert_non_null(strstr(
+        text, "log_level                          warn                           file, line 1\n"));
     assert_non_null(strstr(text, "ingest.address                     [127.0.0.1, \"::1\"]"));
     for (uint32_t i = 0; i < config_keys_n; i++)
         assert_non_null(strstr(text, config_keys[i].path));
@@ -609,6 +612,24 @@ static void files_are_read_and_missing_ones_named(void **state)
     rmdir(dir);
 }
 
+static void limits_are_those_of_the_block(void **state)
+{
+    assert_int_equal(CONFIG_BLOCK_BYTES_MAX, BLOCK_BYTES_MAX);
+    assert_true(CONFIG_BLOCK_ROOM_BYTES >
+                LOG_HEADER_BYTES + sizeof(struct block_header) + sizeof(struct block_desc));
+}
+
+static void windows_lines_and_json_are_yaml_too(void **state)
+{
+    takes("\xef\xbb\xbfnode:\r\n  id: 2\r\n  name: x\r\n");
+    assert_int_equal(config.node.id, 2);
+    assert_string_equal(config.node.name, "x");
+    config_fini(&config);
+    takes("{\"node\": {\"id\": 5}}\n");
+    assert_int_equal(config.node.id, 5);
+    config_fini(&config);
+}
+
 static void distance_counts_edits(void **state)
 {
     assert_int_equal(config_distance("", ""), 0);
@@ -649,6 +670,8 @@ int main(void)
         cmocka_unit_test(calendars_point_at_their_mistakes),
         cmocka_unit_test(a_session_may_have_a_break),
         cmocka_unit_test(files_are_read_and_missing_ones_named),
+        cmocka_unit_test(limits_are_those_of_the_block),
+        cmocka_unit_test(windows_lines_and_json_are_yaml_too),
         cmocka_unit_test(distance_counts_edits),
     };
 

@@ -134,8 +134,10 @@ static void report_write(struct line *l)
     }
 }
 
-static void report_line(enum report_level level, const char *event, uint64_t suppressed,
-                        const char *format, va_list args)
+__attribute__((format(printf, 4, 0))) static void report_line(enum report_level level,
+                                                              const char *event,
+                                                              uint64_t suppressed,
+                                                              const char *format, va_list args)
 {
     bool text = report.text;
     int error = errno; /* callers report and then go on to use it */

@@ -43,6 +43,7 @@ static const char *keep_text(struct yaml_doc *d, const char *text, size_t bytes)
 {
     char *at = d->text + d->text_bytes;
 
+    assert(d->text_bytes <= d->text_bytes_max);
     if (bytes + 1 > d->text_bytes_max - d->text_bytes)
         return NULL;
     for (size_t i = 0; i < bytes; i++)
@@ -62,6 +63,7 @@ static int take_key(struct reader *r, const char *text, uint32_t line, uint32_t 
     if (seen != NULL)
         return refuse(r, line, column, "\"%.100s\" is given twice; the first one is on line %u",
                       text, seen->name_line);
+    assert(r->name == NULL);
     r->name = text;
     r->name_line = line;
     r->name_column = column;
@@ -75,6 +77,8 @@ static int take_node(struct reader *r, enum yaml_type type, const char *text, bo
     struct yaml_doc *d = r->doc;
     struct yaml_node *n;
 
+    assert(r->depth <= YAML_DEPTH_MAX && d->nodes <= d->nodes_max);
+    assert(parent == NULL || parent->type != YAML_SCALAR);
     if (parent != NULL && parent->type == YAML_MAPPING && r->name == NULL) {
         if (type != YAML_SCALAR)
             return refuse(r, line, column, "a key must be plain text");
@@ -121,8 +125,11 @@ static int take_scalar(struct reader *r, struct fy_event *e, uint32_t line, uint
 static int take_event(struct reader *r, struct fy_event *e)
 {
     const struct fy_mark *mark = fy_event_start_mark(e);
-    uint32_t line = mark != NULL ? (uint32_t)mark->line + 1 : 1;
-    uint32_t column = mark != NULL ? (uint32_t)mark->column + 1 : 1;
+    /* A value that was left out has no mark: its key stands for it. */
+    uint32_t line = mark != NULL ? (uint32_t)mark->line + 1 : r->name != NULL ? r->name_line : 1;
+    uint32_t column = mark != NULL      ? (uint32_t)mark->column + 1
+                      : r->name != NULL ? r->name_column
+                                        : 1;
     const struct fy_token *anchor = NULL, *tag = NULL;
 
     if (e->type == FYET_SCALAR) {
