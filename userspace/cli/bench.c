@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/histogram.h"
 #include "cli/table.h"
 #include "client/sluice.h"
 #include "proto/event.pb.h"
@@ -50,16 +51,12 @@ static const char help[] =
 #define CONNECT_MS_MAX        3000u
 #define FLUSH_MS_MAX          15000
 
-/* Log-linear: 64 steps in each power of two, so a figure is at most 1.6 % off. */
-#define STEP_BITS 6u
-#define BUCKETS   ((64u - STEP_BITS + 1u) << STEP_BITS)
-
 struct bench_connection {
     struct sluice_client *client;
     _Atomic bool connected;
-    uint64_t batches, accepted, duplicate, refused, unanswered, latency_ns_max;
-    uint64_t histogram[BUCKETS];
-    char sentence[200]; /* why it is not connected */
+    uint64_t batches, accepted, duplicate, refused, unanswered;
+    struct histogram latency_ns; /* of batches */
+    char sentence[200];          /* why it is not connected */
 };
 
 struct bench {
@@ -73,27 +70,6 @@ struct bench {
     size_t bytes[BENCH_BATCH_MAX];
 };
 
-static unsigned bucket_of(uint64_t ns)
-{
-    unsigned shift;
-
-    if (ns < (1u << STEP_BITS))
-        return (unsigned)ns;
-    shift = 63u - (unsigned)__builtin_clzll(ns) - STEP_BITS;
-    return ((shift + 1) << STEP_BITS) + (unsigned)((ns >> shift) & ((1u << STEP_BITS) - 1));
-}
-
-/* The largest value of a bucket. */
-static uint64_t bucket_ns(unsigned bucket)
-{
-    unsigned shift = bucket >> STEP_BITS;
-    uint64_t step = bucket & ((1u << STEP_BITS) - 1);
-
-    if (shift == 0)
-        return step;
-    return (((1ull << STEP_BITS) + step + 1) << (shift - 1)) - 1;
-}
-
 /* On the client's thread. user: when the batch was due, monotonic ns. */
 static void on_receipt(void *arg, const struct sluice_receipt *receipt)
 {
@@ -106,8 +82,7 @@ static void on_receipt(void *arg, const struct sluice_receipt *receipt)
         c->unanswered++;
         return;
     }
-    c->histogram[bucket_of(ns)]++;
-    c->latency_ns_max = ns > c->latency_ns_max ? ns : c->latency_ns_max;
+    histogram_add(&c->latency_ns, ns, 1);
     for (i = 0; i < receipt->outcomes; i++) {
         uint32_t reason = receipt->outcome[i].reason;
 
@@ -239,22 +214,6 @@ static int bench_send(struct bench *b)
                    : cli_error(CLI_UNREACHABLE, "a batch was not taken: %s", strerror(-rc));
 }
 
-static uint64_t percentile_ns(const struct bench_connection *sum, double part)
-{
-    uint64_t total = 0, seen = 0, rank;
-    unsigned i;
-
-    for (i = 0; i < BUCKETS; i++)
-        total += sum->histogram[i];
-    rank = (uint64_t)((double)total * part);
-    for (i = 0; i < BUCKETS; i++) {
-        seen += sum->histogram[i];
-        if (seen > rank || (seen == total && total > 0))
-            return bucket_ns(i) < sum->latency_ns_max ? bucket_ns(i) : sum->latency_ns_max;
-    }
-    return 0;
-}
-
 static void bench_sum(const struct bench *b, struct bench_connection *ret)
 {
     uint64_t i;
@@ -268,10 +227,11 @@ static void bench_sum(const struct bench *b, struct bench_connection *ret)
         ret->duplicate += c->duplicate;
         ret->refused += c->refused;
         ret->unanswered += c->unanswered;
-        if (c->latency_ns_max > ret->latency_ns_max)
-            ret->latency_ns_max = c->latency_ns_max;
-        for (k = 0; k < BUCKETS; k++)
-            ret->histogram[k] += c->histogram[k];
+        ret->latency_ns.n += c->latency_ns.n;
+        if (c->latency_ns.max > ret->latency_ns.max)
+            ret->latency_ns.max = c->latency_ns.max;
+        for (k = 0; k < HISTOGRAM_BUCKETS; k++)
+            ret->latency_ns.bucket[k] += c->latency_ns.bucket[k];
     }
 }
 
@@ -286,11 +246,11 @@ static void print_text(const struct bench *b, const struct bench_connection *sum
 {
     static const struct {
         const char *name;
-        double part;
-    } rows[] = { { "receipt p50", 0.5 },
-                 { "receipt p90", 0.9 },
-                 { "receipt p99", 0.99 },
-                 { "receipt p99.9", 0.999 } };
+        unsigned per_mille;
+    } rows[] = { { "receipt p50", 500 },
+                 { "receipt p90", 900 },
+                 { "receipt p99", 990 },
+                 { "receipt p99.9", 999 } };
     struct table *t = calloc(1, sizeof *t);
     size_t i;
 
@@ -306,8 +266,9 @@ static void print_text(const struct bench *b, const struct bench_connection *sum
     row(t, "rate", (uint64_t)((double)sum->accepted * 1e9 / (double)b->done_ns),
         "events/s accepted");
     for (i = 0; i < sizeof rows / sizeof *rows; i++)
-        row(t, rows[i].name, percentile_ns(sum, rows[i].part) / NS_PER_US, "us");
-    row(t, "receipt max", sum->latency_ns_max / NS_PER_US, "us");
+        row(t, rows[i].name, histogram_percentile(&sum->latency_ns, rows[i].per_mille) / NS_PER_US,
+            "us");
+    row(t, "receipt max", sum->latency_ns.max / NS_PER_US, "us");
     table_print(t, stdout, 0);
     free(t);
 }
@@ -324,17 +285,18 @@ static int bench_print(const struct bench *b)
         rc = CLI_NEGATIVE;
     if (b->json)
         rc = cli_print_json(
-            json_pack(
-                "{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f, s:f, s:f, s:f}}",
-                "eventsSent", (json_int_t)b->sent_events, "accepted", (json_int_t)sum->accepted,
-                "duplicate", (json_int_t)sum->duplicate, "refused", (json_int_t)sum->refused,
-                "batches", (json_int_t)sum->batches, "batchesWithoutReceipt",
-                (json_int_t)sum->unanswered, "seconds", (double)b->done_ns / 1e9,
-                "acceptedPerSecond", (double)sum->accepted * 1e9 / (double)b->done_ns,
-                "receiptLatencyUs", "p50", (double)percentile_ns(sum, 0.5) / 1e3, "p90",
-                (double)percentile_ns(sum, 0.9) / 1e3, "p99",
-                (double)percentile_ns(sum, 0.99) / 1e3, "p99.9",
-                (double)percentile_ns(sum, 0.999) / 1e3, "max", (double)sum->latency_ns_max / 1e3),
+            json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:{s:f, s:f, s:f, s:f, s:f}}",
+                      "eventsSent", (json_int_t)b->sent_events, "accepted",
+                      (json_int_t)sum->accepted, "duplicate", (json_int_t)sum->duplicate, "refused",
+                      (json_int_t)sum->refused, "batches", (json_int_t)sum->batches,
+                      "batchesWithoutReceipt", (json_int_t)sum->unanswered, "seconds",
+                      (double)b->done_ns / 1e9, "acceptedPerSecond",
+                      (double)sum->accepted * 1e9 / (double)b->done_ns, "receiptLatencyUs", "p50",
+                      (double)histogram_percentile(&sum->latency_ns, 500) / 1e3, "p90",
+                      (double)histogram_percentile(&sum->latency_ns, 900) / 1e3, "p99",
+                      (double)histogram_percentile(&sum->latency_ns, 990) / 1e3, "p99.9",
+                      (double)histogram_percentile(&sum->latency_ns, 999) / 1e3, "max",
+                      (double)sum->latency_ns.max / 1e3),
             rc);
     else
         print_text(b, sum);
