@@ -46,9 +46,13 @@ struct cluster_app {
     /* A committed entry, in order, each once per start. ours: its events went through admit() here.
      */
     int (*apply)(void *arg, const struct log_record *record, const void *payload, bool ours);
-    /* Where replay has to begin for the app's own state: every entry above this is given to
-     * apply(). */
-    uint64_t (*covered)(void *arg);
+    /* The log is open and belongs to this cluster. *ret_covered: the app's own state holds
+     * everything at or below it; every entry above is given to apply(). last_index is the log's:
+     * state beyond it is of another log. */
+    int (*open)(void *arg, const uint8_t cluster_id[16], uint64_t last_index,
+                uint64_t *ret_covered);
+    /* The node must end now, without answering anything more; the sentence says why. */
+    void (*failed)(void *arg, const char *sentence);
     /* The app's part of a checkpoint. */
     void (*save)(void *arg, sluice_v1_Checkpoint *c);
     int (*load)(void *arg, const sluice_v1_Checkpoint *c);
@@ -57,7 +61,7 @@ struct cluster_app {
 struct cluster_config {
     const char *dir; /* data directory; made when it does not exist */
     uint16_t node;   /* 1.. */
-    uint8_t region;  /* 1..15 */
+    uint8_t region;  /* 1 or 2 */
     uint64_t segment_age_ns_max;
     struct log_config log;
     struct cluster_link *link;

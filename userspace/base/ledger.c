@@ -28,7 +28,7 @@ void ledger_add(struct ledger *to, const struct ledger *from)
 static uint64_t ledger_accounted(const struct ledger *l, unsigned type)
 {
     return l->invalid[type] + l->refused[type] + l->duplicate[type] + l->conflict[type] +
-           l->in_flight[type] + l->committed[type];
+           l->in_flight[type] + l->committed[type] + l->unaccounted[type];
 }
 
 static void ledger_sum(const struct ledger *l, struct ledger_sums *ret)
@@ -43,33 +43,26 @@ static void ledger_sum(const struct ledger *l, struct ledger_sums *ret)
         ret->conflict += l->conflict[t];
         ret->in_flight += l->in_flight[t];
         ret->committed += l->committed[t];
+        ret->unaccounted += l->unaccounted[t];
     }
 }
 
 void ledger_check(const struct ledger *l, struct ledger_sums *ret)
 {
-    uint64_t accounted, missing = 0, reasons = 0;
-    bool types_balance = true;
+    uint64_t reasons = 0;
 
     assert(l != NULL && ret != NULL);
-    *ret = (struct ledger_sums){ 0 };
+    *ret = (struct ledger_sums){ .events_balance = true };
     ledger_sum(l, ret);
     ret->datagrams_balance = l->datagrams_seen == ret->dropped + l->datagrams_delivered;
-
-    /* The types of what was unaccounted at a crash are not known: a type may lack that many events,
-     * and all together must lack exactly as many. Without a crash, none may lack any. */
     for (unsigned t = 0; t < LEDGER_TYPES; t++) {
-        accounted = ledger_accounted(l, t);
-        ret->type_balances[t] =
-            l->decoded[t] >= accounted && l->decoded[t] - accounted <= l->unaccounted;
-        types_balance = types_balance && ret->type_balances[t];
-        missing += l->decoded[t] - accounted;
+        ret->type_balances[t] = l->decoded[t] == ledger_accounted(l, t);
+        ret->events_balance = ret->events_balance && ret->type_balances[t];
     }
     for (unsigned i = 0; i < LEDGER_REASONS; i++)
         reasons += l->reason[i];
-    ret->events_balance = types_balance && missing == l->unaccounted &&
-                          reasons == ret->invalid + ret->refused &&
-                          l->reason[sluice_v1_Reason_REASON_NONE] == 0;
+    if (reasons != ret->invalid + ret->refused || l->reason[sluice_v1_Reason_REASON_NONE] != 0)
+        ret->events_balance = false;
 }
 
 const char *datagram_drop_name(enum datagram_drop d)

@@ -49,7 +49,7 @@ struct ledger {
     uint64_t conflict[LEDGER_TYPES];
     uint64_t in_flight[LEDGER_TYPES]; /* only in copies */
     uint64_t committed[LEDGER_TYPES];
-    uint64_t unaccounted; /* in flight when a run ended without closing its ledger */
+    uint64_t unaccounted[LEDGER_TYPES]; /* in flight when a run ended without closing its ledger */
 
     uint64_t reason[LEDGER_REASONS];       /* invalid and refused events by enum Reason */
     uint64_t stage_events[4], stage_ns[4]; /* decode, validate, enrich, batch */
@@ -64,7 +64,8 @@ struct ledger {
 void ledger_add(struct ledger *to, const struct ledger *from);
 
 struct ledger_sums {
-    uint64_t dropped, decoded, invalid, refused, duplicate, conflict, in_flight, committed;
+    uint64_t dropped, decoded, invalid, refused, duplicate, conflict, in_flight, committed,
+        unaccounted;
     bool datagrams_balance, events_balance;
     bool type_balances[LEDGER_TYPES];
 };

@@ -70,6 +70,7 @@ static void event_add(struct block *b, const struct event *ev)
                                    ev->symbol.bytes),
     };
     b->content[i] = ev->content;
+    b->verdict[i] = VERDICT_COMMITTED; /* until the cluster thread says otherwise */
     b->position[i] = ev->position;
     b->request_of[i] = ev->request;
     b->type[i] = ev->type;

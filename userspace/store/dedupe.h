@@ -5,17 +5,34 @@
  * the event in the log (index, slot) and a 64-bit hash of its bytes, which tells a duplicate from a
  * conflict.
  *
- * Memory: an open-addressing table of the newest keys. When it is full it is frozen, sorted and
- * written as a run file (by the thread that calls dedupe_do_work()), and a new table takes over.
- * Runs are merged, so that there are never more than DEDUPE_RUNS_MAX. Each run has a filter in
- * memory; when the cap does not allow all filters, the largest runs go without and are looked up on
- * disk. memory_bytes_max is hard. The runs are derived from the log: MANIFEST says up to which
- * index they cover it, every file is checked by checksum, and what is missing or damaged is rebuilt
- * by replaying the log from there.
+ * Memory: an open-addressing table of the newest keys (store/table.h). When it is full it is frozen
+ * and written as a run file (store/run.h, by the thread that calls dedupe_do_work()), and a second
+ * table takes over. Runs are merged, so that there are never more than DEDUPE_RUNS_MAX. Each run
+ * has a filter in memory; when the cap does not allow all filters, the largest runs go without and
+ * are looked up on disk. memory_bytes_max is hard: everything is allocated when it is opened, but
+ * for the filters, which dedupe_do_work() maps within what is left. The runs are derived from the
+ * log: MANIFEST says up to which index they cover it, every file is checked by checksum, and what
+ * is missing or damaged is rebuilt by replaying the log from there.
  *
- * Thread:  dedupe_admit/replay/lookup: one thread (the cluster thread). dedupe_do_work: one other
- * thread. Errors:  -ENOSPC when the table is full and its run cannot be written: events must be
- * refused until dedupe_ready() says 0 again. -EIO and the like are final.
+ * What makes a rebuild safe. The runs on disk are those of the log's indexes 1..covered, without a
+ * gap, and hold no key that the log does not hold:
+ *   - an index that was given to dedupe_admit() is either committed with those very events, or the
+ *     index is closed and opened again. In a group of one voter all that was appended is committed;
+ *     a leader that loses its place with entries in flight must open again.
+ *   - only committed indexes are replayed (one voter: all that are in its log).
+ *   - a frozen table is not written before every index in it is committed. Otherwise a crash could
+ *     leave a key in a run whose event never reached the log, and the event, sent again, would be
+ *     answered as a duplicate: lost. Keys above `covered` may be in a run (a table was frozen in
+ *     the middle of an entry); replay gives them again, with the same place.
+ *
+ * Damage that is met while running (a page that fails its checksum) removes that run file and is a
+ * final error: the node stops, and the next dedupe_open() says from where to replay.
+ *
+ * Thread:  dedupe_ready/admit/replay/lookup/commit: one thread (the cluster thread).
+ * dedupe_do_work: one other thread, which starts after the last dedupe_replay() and ends before
+ * dedupe_close(). dedupe_stats: any. No call waits for another thread. Errors:  -ENOSPC when the
+ * table is full and its run cannot be written: events must be refused until dedupe_ready() says 0
+ * again. All others (-EIO, -EILSEQ) are final: every later call returns them.
  */
 #ifndef SLUICE_STORE_DEDUPE_H
 #define SLUICE_STORE_DEDUPE_H
@@ -26,11 +43,23 @@
 
 #include "base/hash.h"
 
-#define DEDUPE_RUNS_MAX 24u
+#define DEDUPE_RUNS_MAX         24u
+#define DEDUPE_EVENTS_MAX       8192u /* of one dedupe_admit() */
+#define DEDUPE_MEMORY_BYTES_MIN (16ull << 20)
 
 struct dedupe_config {
     const char *dir;           /* made when it does not exist */
-    uint64_t memory_bytes_max; /* hard; at least 16 MiB */
+    uint64_t memory_bytes_max; /* hard; at least DEDUPE_MEMORY_BYTES_MIN */
+    /* Names the log that the runs are of (first bytes of the cluster id, say). Runs of another log
+     * are removed. */
+    uint64_t log_id;
+    /* The last index that the log holds, 0 when it is empty. Runs with keys above it are not of
+     * this log (it was replaced, or cut) and are removed. */
+    uint64_t log_last_index;
+    bool verify;               /* read and check every page of every run when opening */
+    /* 0: as many as the memory allows. Less makes more and smaller runs. */
+    uint64_t table_keys_max;
+    uint64_t filter_bytes_max;
 };
 
 struct dedupe_event {
@@ -53,35 +82,41 @@ struct dedupe;
 int dedupe_open(struct dedupe **ret, const struct dedupe_config *config, uint64_t *ret_covered);
 void dedupe_close(struct dedupe *d);
 
-/* 0: n more keys can be admitted; -EAGAIN: a frozen table is still being written; -ENOSPC; final
- * error. */
+/* 0: n <= DEDUPE_EVENTS_MAX more keys can be admitted; -EAGAIN: a frozen table is still being
+ * written; -ENOSPC; final error. */
 int dedupe_ready(struct dedupe *d, size_t n);
 
 /* Decides n events in order, after a dedupe_ready(d, n) that said 0. A new key is entered at once
  * with place {index, slot}, slot counting the new ones from 0. For the others ret_first[i] is the
  * first place. Two events of the same call with one key: the second is the duplicate. stride: bytes
- * between the key128s (they sit in an array of larger structs). Returns the number of new ones or a
- * negative errno, and then nothing was decided. */
+ * between the key128s (they sit in an array of larger structs). index > 0, above that of the last
+ * call that had a new key. Returns the number of new ones or a negative errno, and then nothing was
+ * decided. Allocates nothing. */
 int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, const uint64_t *content,
                  size_t n, uint64_t index, uint8_t *ret_verdict, struct dedupe_place *ret_first);
 
-/* Enters one event of the log at start; places already covered by runs may be given again. Waits
- * for do_work by calling it itself. */
+/* Enters one event of the log at start, in the log's order; places already covered by runs may be
+ * given again. Calls dedupe_do_work() itself, so no other thread may yet. Returns 0, -ENOSPC (not
+ * entered; may be called again) or a final error. */
 int dedupe_replay(struct dedupe *d, struct key128 key, uint64_t content, struct dedupe_place place);
 
 /* Returns 1 and the place, 0 when the key is not known, or a negative errno. */
 int dedupe_lookup(struct dedupe *d, struct key128 key, struct dedupe_place *ret);
 
-/* All keys at or below index are entered: a table frozen from now on covers the log up to it. */
+/* The log is committed up to index, and all its keys up to there are entered. Lets a frozen table
+ * be written, and one frozen from now on covers the log up to index. */
 void dedupe_commit(struct dedupe *d, uint64_t index);
 
-/* Writes a frozen table, merges runs. Returns the work done (0: nothing to do) or a negative errno.
- */
+/* Writes a frozen table, merges runs: some 2 MiB of it a call. Returns the work done, 0 when there
+ * is nothing to do (until the other thread has called something) or a negative errno; -ENOSPC
+ * leaves nothing half done and is tried again by the next call. */
 int dedupe_do_work(struct dedupe *d);
 
 struct dedupe_stats {
     uint64_t keys, keys_in_memory, runs, disk_bytes, memory_bytes, covered_index;
-    uint64_t disk_lookups; /* lookups that had to read a run */
+    uint64_t disk_lookups;     /* lookups that had to read a run */
+    uint64_t runs_unfiltered;  /* whose filter is not in memory: each new key is looked up there */
+    uint64_t runs_damaged;     /* removed by dedupe_open() */
 };
 void dedupe_stats(struct dedupe *d, struct dedupe_stats *ret);
 

@@ -1,0 +1,589 @@
+/*
+ * cluster.c - the cluster thread: a libuv loop around turns of propose, log and commit.
+ *
+ * A turn runs before the loop would sleep: take blocks from the workers, append them, hand the
+ * writes to the disk, take completions, tell the engine, apply and answer. The loop sleeps on the
+ * disk's eventfd, the thread's own wake and one timer (the engine's, the log's, or a retry).
+ *
+ * Failure of disk, log, engine or dedupe ends the node at once: app.failed() is called and does not
+ * return to any work. Nothing is answered after it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pb_encode.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "cluster/internal.h"
+
+#define RETRY_NS (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
+
+int cluster_fail(struct cluster *c, int error, const char *format, ...)
+{
+    va_list a;
+
+    assert(error < 0);
+    pthread_mutex_lock(&c->lock);
+    if (c->run_state != CLUSTER_FAILED) {
+        va_start(a, format);
+        vsnprintf(c->error, sizeof c->error, format, a);
+        va_end(a);
+        c->run_state = CLUSTER_FAILED;
+    }
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+    return error;
+}
+
+static void cluster_set_state(struct cluster *c, enum cluster_state s)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->run_state != CLUSTER_FAILED)
+        c->run_state = s;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+static bool cluster_failed(struct cluster *c)
+{
+    bool failed;
+
+    pthread_mutex_lock(&c->lock);
+    failed = c->run_state == CLUSTER_FAILED;
+    pthread_mutex_unlock(&c->lock);
+    return failed;
+}
+
+static int cluster_run_calls(struct cluster *c)
+{
+    int n = 0;
+
+    pthread_mutex_lock(&c->lock);
+    while (c->calls != NULL) {
+        struct call *call = c->calls;
+
+        c->calls = call->next;
+        pthread_mutex_unlock(&c->lock);
+        call->fn(call->arg);
+        pthread_mutex_lock(&c->lock);
+        call->done = true;
+        pthread_cond_broadcast(&c->changed);
+        n++;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
+/* One turn. Returns the work done or a negative errno. */
+static int cluster_turn(struct cluster *c)
+{
+    uint64_t now = clock_monotonic_ns();
+    int done = cluster_run_calls(c), e;
+
+    e = propose_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
+    e = log_do_work(c->log, now);
+    if (e < 0)
+        return cluster_fail(c, e, "log: write failed: %s; nothing more is accepted or answered",
+                            strerror(-e));
+    done += e;
+    e = consensus_persisted(c, log_persisted_index(c->log));
+    if (e < 0)
+        return e;
+    e = consensus_tick(c);
+    if (e < 0)
+        return e;
+    e = commit_turn(c);
+    return e < 0 ? e : done + e;
+}
+
+static void on_timer(uv_timer_t *t) { (void)t; /* the turn before the next sleep does the work */ }
+static void on_idle(uv_idle_t *i) { (void)i; }
+static void on_disk(uv_poll_t *p, int status, int events) { (void)p, (void)status, (void)events; }
+
+static void on_wake(uv_poll_t *p, int status, int events)
+{
+    struct cluster *c = p->data;
+
+    (void)status, (void)events;
+    wake_drain(&c->wake);
+}
+
+/* Sleeps until the engine's or the log's next deadline, or a retry when something waits for room.
+ */
+static void cluster_arm(struct cluster *c)
+{
+    uint64_t now = clock_monotonic_ns(), at = c->raft_timeout_ms * NS_PER_MS,
+             log_at = log_deadline_ns(c->log);
+
+    if (log_at < at)
+        at = log_at;
+    if (c->arrived != NULL && now + RETRY_NS < at)
+        at = now + RETRY_NS;
+    if (c->segment_open_ns != 0 && c->segment_open_ns + c->config.segment_age_ns_max < at)
+        at = c->segment_open_ns + c->config.segment_age_ns_max;
+    uv_update_time(&c->loop);
+    uv_timer_start(&c->timer, on_timer, at > now ? (at - now + NS_PER_MS - 1) / NS_PER_MS : 0, 0);
+}
+
+static void on_prepare(uv_prepare_t *p)
+{
+    struct cluster *c = p->data;
+    bool more;
+    int done;
+
+    wake_done(&c->wake);
+    done = cluster_turn(c);
+    if (done < 0 || cluster_failed(c)) {
+        uv_stop(&c->loop);
+        return;
+    }
+    if (atomic_load(&c->stop_wanted) && propose_idle(c) && commit_idle(c)) {
+        uv_stop(&c->loop);
+        return;
+    }
+    wake_prepare(&c->wake);
+    more = done > 0 || (!propose_idle(c) && c->arrived == NULL) || atomic_load(&c->stop_wanted);
+    if (!more) {
+        pthread_mutex_lock(&c->lock);
+        more = c->calls != NULL;
+        pthread_mutex_unlock(&c->lock);
+    }
+    if (more) {
+        wake_done(&c->wake);
+        uv_idle_start(&c->idle, on_idle);
+    } else {
+        uv_idle_stop(&c->idle);
+        cluster_arm(c);
+    }
+}
+
+static int cluster_loop_init(struct cluster *c)
+{
+    int e = uv_loop_init(&c->loop), fd = c->disk->ops->event_fd(c->disk);
+
+    if (e < 0)
+        return e;
+    c->loop.data = c; /* says that the loop is to be closed */
+    uv_prepare_init(&c->loop, &c->prepare);
+    uv_idle_init(&c->loop, &c->idle);
+    uv_timer_init(&c->loop, &c->timer);
+    c->prepare.data = c->idle.data = c->timer.data = c;
+    e = uv_poll_init(&c->loop, &c->wake_poll, c->wake.fd);
+    c->wake_poll.data = c;
+    if (e == 0)
+        e = uv_poll_start(&c->wake_poll, UV_READABLE, on_wake);
+    if (e == 0 && fd >= 0) {
+        e = uv_poll_init(&c->loop, &c->disk_poll, fd);
+        c->disk_poll.data = c;
+        if (e == 0)
+            e = uv_poll_start(&c->disk_poll, UV_READABLE, on_disk);
+    }
+    if (e == 0)
+        e = uv_prepare_start(&c->prepare, on_prepare);
+    return e;
+}
+
+static void close_handle(uv_handle_t *h, void *arg)
+{
+    (void)arg;
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+static void cluster_loop_fini(struct cluster *c)
+{
+    uv_walk(&c->loop, close_handle, NULL);
+    while (uv_run(&c->loop, UV_RUN_DEFAULT) != 0) {
+    }
+    uv_loop_close(&c->loop);
+}
+
+static int cluster_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
+{
+    int n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
+
+    if (n <= 0 || n >= PATH_MAX)
+        return cluster_fail(c, -ENAMETOOLONG, "data directory: name too long");
+    if (mkdir(c->config.dir, 0700) < 0 && errno != EEXIST)
+        return cluster_fail(c, -errno, "%s: %s", c->config.dir, strerror(errno));
+    if (mkdir(log_dir, 0700) < 0 && errno != EEXIST)
+        return cluster_fail(c, -errno, "%s: %s", log_dir, strerror(errno));
+    return 0;
+}
+
+static int cluster_open_log(struct cluster *c, const char *log_dir)
+{
+    char error[LOG_ERROR_BYTES] = "";
+    int e = disk_uring_open(&c->disk, log_dir, c->config.log.writes_max);
+
+    if (e == -EBUSY)
+        return cluster_fail(c, e, "%s is in use by another process", log_dir);
+    if (e < 0)
+        return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
+    e = state_open(c);
+    if (e == 0)
+        e = snapshot_load(c);
+    if (e < 0)
+        return cluster_fail(c, e, "checkpoint: %s", strerror(-e));
+    e = log_open(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error);
+    if (e < 0)
+        return cluster_fail(c, e, "log: %s", error[0] ? error : strerror(-e));
+    e = log_reader_open(&c->reader, log_dir);
+    if (e < 0)
+        return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
+    if (log_last_index(c->log) > 0)
+        return 0;
+    if (c->state.bootstrapped)
+        return cluster_fail(
+            c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
+            log_dir);
+    return consensus_bootstrap(c);
+}
+
+/* Appends one entry and runs turns until it is applied. For a start, before the loop runs. */
+static int cluster_commit_now(struct cluster *c, struct proposal *p)
+{
+    uint64_t index = log_last_index(c->log) + 1;
+    int e = p ? -EAGAIN : cluster_fail(c, -ENOMEM, "start: out of memory");
+
+    while (p != NULL && (e = propose_entry(c, p)) == -EAGAIN) {
+        e = log_do_work(c->log, clock_monotonic_ns());
+        if (e < 0)
+            break;
+    }
+    if (e < 0) {
+        proposal_free(p);
+        return cluster_fail(c, e, "start: the first entry of this term cannot be written: %s",
+                            strerror(-e));
+    }
+    while (c->applied_index < index) {
+        e = cluster_turn(c);
+        if (e < 0)
+            return e;
+    }
+    return 0;
+}
+
+static int cluster_write_genesis(struct cluster *c)
+{
+    sluice_v1_Genesis g = { .created_ns = clock_unix_ns(), .format = BLOCK_VERSION };
+    uint8_t bytes[sluice_v1_Genesis_size];
+    pb_ostream_t s = pb_ostream_from_buffer(bytes, sizeof bytes);
+    bool ok;
+
+    memcpy(g.cluster_id, c->state.cluster_id, sizeof g.cluster_id);
+    randombytes_buf(g.hash_key, sizeof g.hash_key);
+    ok = pb_encode(&s, sluice_v1_Genesis_fields, &g);
+    assert(ok);
+    return cluster_commit_now(c, proposal_new(LOG_GENESIS, bytes, s.bytes_written));
+}
+
+/* Everything until this node leads and has applied what its log holds. */
+static int cluster_recover(struct cluster *c)
+{
+    char log_dir[PATH_MAX];
+    uint64_t from, covered;
+    int e = cluster_make_dirs(c, log_dir);
+
+    if (e == 0)
+        e = cluster_open_log(c, log_dir);
+    if (e == 0)
+        e = cluster_loop_init(c);
+    if (e == 0)
+        e = consensus_start(c);
+    if (e < 0)
+        return e;
+    e = c->app.open(c->app.arg, c->state.cluster_id, log_last_index(c->log), &covered);
+    if (e < 0)
+        return cluster_fail(c, e, "state: %s", strerror(-e));
+    from = (covered < c->origin.index ? covered : c->origin.index) + 1;
+    if (from < log_first_index(c->log))
+        from = log_first_index(c->log);
+    c->applied_index = from - 1;
+    e = commit_replay(c, from);
+    if (e < 0)
+        return e;
+    /* An entry of this term: it commits what is before it, and nothing is changed before it is
+     * there. */
+    e = cluster_commit_now(c, proposal_new(LOG_BARRIER, NULL, 0));
+    if (e == 0 && !c->have_genesis)
+        e = cluster_write_genesis(c);
+    return e;
+}
+
+static void *cluster_main(void *arg)
+{
+    struct cluster *c = arg;
+    uint64_t begun = clock_monotonic_ns();
+    int e;
+
+    pthread_setname_np(pthread_self(), "sluice-cluster");
+    e = cluster_recover(c);
+    c->start_ns = clock_monotonic_ns() - begun;
+    if (e < 0) {
+        cluster_fail(c, e, "start: %s", strerror(-e)); /* keeps the first sentence */
+    } else {
+        cluster_set_state(c, CLUSTER_LEADER);
+        uv_run(&c->loop, UV_RUN_DEFAULT);
+        if (cluster_failed(c)) {
+            c->app.failed(c->app.arg, c->error);
+        } else {
+            uv_prepare_stop(&c->prepare);
+            snapshot_finish(c);
+            cluster_set_state(c, CLUSTER_STOPPED);
+        }
+    }
+    pthread_mutex_lock(&c->lock);
+    c->ended = true;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+    return NULL;
+}
+
+static void cluster_free(struct cluster *c)
+{
+    log_reader_close(c->reader);
+    log_close(c->log);
+    consensus_close(c);
+    if (c->loop.data == c)
+        cluster_loop_fini(c);
+    twoslot_close(&c->state_file);
+    if (c->disk != NULL)
+        c->disk->ops->fini(c->disk);
+    propose_fini(c);
+    wake_close(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->watch_lock);
+    pthread_cond_destroy(&c->changed);
+    free(c->checkpoint);
+    free(c->read_buf);
+    free(c);
+}
+
+int cluster_start(struct cluster **ret, const struct cluster_config *config,
+                  const struct cluster_app *app, char error[LOG_ERROR_BYTES])
+{
+    struct cluster *c = calloc(1, sizeof *c);
+    int e = -ENOMEM;
+
+    if (c == NULL)
+        return e;
+    c->config = *config;
+    c->app = *app;
+    c->answers_tail = &c->answers;
+    c->state_file.file = -1;
+    c->wake.fd = -1;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->watch_lock, NULL);
+    pthread_cond_init(&c->changed, NULL);
+    assert(config->links <= CLUSTER_WORKERS_MAX);
+    c->checkpoint = malloc(sizeof *c->checkpoint);
+    c->read_buf = aligned_alloc(LOG_ALIGN, LOG_RECORD_BYTES_MAX);
+    if (sodium_init() < 0 || c->checkpoint == NULL || c->read_buf == NULL || propose_init(c) < 0)
+        goto fail;
+    e = wake_open(&c->wake);
+    if (e == 0)
+        e = -pthread_create(&c->thread, NULL, cluster_main, c);
+    if (e < 0)
+        goto fail;
+    pthread_mutex_lock(&c->lock);
+    while (c->run_state == CLUSTER_STARTING)
+        pthread_cond_wait(&c->changed, &c->lock);
+    e = c->run_state == CLUSTER_FAILED ? -EIO : 0;
+    pthread_mutex_unlock(&c->lock);
+    if (e == 0) {
+        *ret = c;
+        return 0;
+    }
+    pthread_join(c->thread, NULL);
+    snprintf(error, LOG_ERROR_BYTES, "%s", c->error);
+fail:
+    if (e != -EIO)
+        snprintf(error, LOG_ERROR_BYTES, "start: %s", strerror(-e));
+    cluster_free(c);
+    return e;
+}
+
+void cluster_wake(struct cluster *c) { wake_up(&c->wake); }
+
+void cluster_stop(struct cluster *c)
+{
+    if (c == NULL)
+        return;
+    atomic_store(&c->stop_wanted, true);
+    cluster_wake(c);
+    pthread_join(c->thread, NULL);
+    cluster_free(c);
+}
+
+const uint8_t *cluster_hash_key(const struct cluster *c) { return c->genesis_hash_key; }
+const uint8_t *cluster_id(const struct cluster *c) { return c->state.cluster_id; }
+
+uint64_t cluster_commit_index(const struct cluster *c)
+{
+    return atomic_load_explicit(&c->commit_public, memory_order_acquire);
+}
+
+int cluster_call(struct cluster *c, void (*fn)(void *arg), void *arg)
+{
+    struct call call = { .fn = fn, .arg = arg }, **end;
+    int e = 0;
+
+    assert(!pthread_equal(pthread_self(), c->thread));
+    pthread_mutex_lock(&c->lock);
+    for (end = &c->calls; *end != NULL; end = &(*end)->next) {
+    }
+    if (!c->ended)
+        *end = &call;
+    pthread_mutex_unlock(&c->lock);
+    cluster_wake(c);
+    pthread_mutex_lock(&c->lock);
+    while (!call.done && !c->ended)
+        pthread_cond_wait(&c->changed, &c->lock);
+    if (!call.done) {
+        for (end = &c->calls; *end != NULL; end = &(*end)->next) {
+            if (*end == &call) {
+                *end = call.next;
+                break;
+            }
+        }
+        e = -ESHUTDOWN;
+    }
+    pthread_mutex_unlock(&c->lock);
+    return e;
+}
+
+struct status_call {
+    struct cluster *c;
+    struct cluster_status *ret;
+};
+
+static void status_fill(void *arg)
+{
+    struct status_call *s = arg;
+    struct cluster *c = s->c;
+    struct cluster_status *r = s->ret;
+
+    r->term = c->state.term;
+    r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
+    r->first_index = log_first_index(c->log);
+    r->last_index = log_last_index(c->log);
+    r->persisted_index = log_persisted_index(c->log);
+    r->commit_index = c->commit_index;
+    r->applied_index = c->applied_index;
+    r->checkpoint_index = c->checkpoint_index;
+    r->log_bytes = log_disk_bytes(c->log);
+    int64_t free_bytes = c->disk->ops->free_bytes(c->disk);
+    r->disk_free_bytes = free_bytes > 0 ? (uint64_t)free_bytes : 0;
+    r->replayed_entries = c->replayed_entries;
+    r->events = c->events;
+    memcpy(r->events_by_type, c->events_by_type, sizeof r->events_by_type);
+    log_digest(c->log, r->digest);
+    r->disk_full = c->disk_full;
+}
+
+void cluster_status(struct cluster *c, struct cluster_status *ret)
+{
+    struct status_call s = { c, ret };
+
+    memset(ret, 0, sizeof *ret);
+    cluster_call(c, status_fill, &s);
+    pthread_mutex_lock(&c->lock);
+    ret->state = c->run_state;
+    memcpy(ret->error, c->error, sizeof ret->error);
+    pthread_mutex_unlock(&c->lock);
+    ret->start_ns = c->start_ns;
+    ret->node = c->config.node;
+    ret->region = c->config.region;
+    memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
+}
+
+struct setting_call {
+    struct cluster *c;
+    struct proposal *p;
+    int64_t result;
+    bool done;
+};
+
+static void setting_committed(struct proposal *p, int64_t index_or_error)
+{
+    struct setting_call *s = p->arg;
+
+    pthread_mutex_lock(&s->c->lock);
+    s->result = index_or_error;
+    s->done = true;
+    pthread_cond_broadcast(&s->c->changed);
+    pthread_mutex_unlock(&s->c->lock);
+}
+
+static void setting_propose(void *arg)
+{
+    struct setting_call *s = arg;
+    int e = propose_entry(s->c, s->p);
+
+    if (e < 0)
+        s->result = e;
+}
+
+int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting)
+{
+    uint8_t bytes[sluice_v1_Setting_size];
+    pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
+    struct setting_call s = { .c = c };
+    bool ok = pb_encode(&out, sluice_v1_Setting_fields, setting);
+    int e;
+
+    assert(ok);
+    s.p = proposal_new(LOG_SETTING, bytes, out.bytes_written);
+    if (s.p == NULL)
+        return -ENOMEM;
+    s.p->committed = setting_committed;
+    s.p->arg = &s;
+    do {
+        s.result = 0;
+        e = cluster_call(c, setting_propose, &s);
+    } while (e == 0 && s.result == -EAGAIN);
+    if (e < 0 || s.result < 0) {
+        proposal_free(s.p);
+        return e < 0 ? e : s.result;
+    }
+    pthread_mutex_lock(&c->lock);
+    while (!s.done && !c->ended)
+        pthread_cond_wait(&c->changed, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    return s.done ? s.result : -ESHUTDOWN;
+}
+
+int cluster_watch(struct cluster *c, struct wake *watcher)
+{
+    int e = -EUSERS;
+
+    pthread_mutex_lock(&c->watch_lock);
+    for (unsigned i = 0; i < CLUSTER_WATCHERS_MAX && e != 0; i++) {
+        if (c->watcher[i] == NULL) {
+            c->watcher[i] = watcher;
+            e = 0;
+        }
+    }
+    pthread_mutex_unlock(&c->watch_lock);
+    return e;
+}
+
+void cluster_unwatch(struct cluster *c, struct wake *watcher)
+{
+    pthread_mutex_lock(&c->watch_lock);
+    for (unsigned i = 0; i < CLUSTER_WATCHERS_MAX; i++) {
+        if (c->watcher[i] == watcher)
+            c->watcher[i] = NULL;
+    }
+    pthread_mutex_unlock(&c->watch_lock);
+}

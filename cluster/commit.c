@@ -1,0 +1,179 @@
+/*
+ * commit.c - what the engine has committed: applied in order, then answered.
+ *
+ * A block is answered when its own entry and every entry that one of its duplicates points to are
+ * committed. Answers leave in the order of admission, so a connection's receipts are in its order.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pb_decode.h>
+#include <string.h>
+
+#include "cluster/internal.h"
+
+void commit_answer_later(struct cluster *c, struct block *b)
+{
+    b->next = NULL;
+    *c->answers_tail = b;
+    c->answers_tail = &b->next;
+}
+
+static int commit_count(struct cluster *c, const struct log_record *r, const void *payload)
+{
+    struct block_view v;
+
+    if (block_view(&v, payload, r->payload_bytes) < 0)
+        return cluster_fail(c, -EBADMSG, "log: index %" PRIu64 " does not hold a block", r->index);
+    for (uint32_t i = 0; i < v.header->events; i++)
+        c->events_by_type[v.desc[i].type]++;
+    c->events += v.header->events;
+    return 0;
+}
+
+static int commit_genesis(struct cluster *c, const struct log_record *r, const void *payload)
+{
+    pb_istream_t s = pb_istream_from_buffer(payload, r->payload_bytes);
+    sluice_v1_Genesis g = sluice_v1_Genesis_init_zero;
+
+    /* The payload is padded with zeros to 8 bytes; a zero tag ends the message. */
+    if (!pb_decode_ex(&s, sluice_v1_Genesis_fields, &g, PB_DECODE_NULLTERMINATED))
+        return cluster_fail(c, -EBADMSG, "log: genesis at index %" PRIu64 ": %s", r->index,
+                            PB_GET_ERROR(&s));
+    if (memcmp(g.cluster_id, c->state.cluster_id, sizeof g.cluster_id) != 0)
+        return cluster_fail(c, -EILSEQ, "log: belongs to another cluster than the state file");
+    c->genesis = g;
+    c->have_genesis = true;
+    memcpy(c->genesis_hash_key, g.hash_key, sizeof c->genesis_hash_key);
+    return 0;
+}
+
+/* Applies one committed entry. Entries at or below the checkpoint are counted in it already. */
+static int commit_apply(struct cluster *c, const struct log_record *r, const void *payload,
+                        bool ours)
+{
+    int e = 0;
+
+    if (r->index > c->origin.index) {
+        if (r->type == LOG_EVENTS)
+            e = commit_count(c, r, payload);
+        else if (r->type == LOG_GENESIS)
+            e = commit_genesis(c, r, payload);
+        else if (r->type == LOG_CHANGE)
+            e = consensus_changed(c, r->index, payload, r->payload_bytes);
+        if (e < 0)
+            return e;
+    }
+    e = c->app.apply(c->app.arg, r, payload, ours);
+    if (e < 0)
+        return cluster_fail(c, e, "apply of index %" PRIu64 ": %s", r->index, strerror(-e));
+    return 0;
+}
+
+/* Applies from..log_last_index() by reading the log: what a start finds. */
+int commit_replay(struct cluster *c, uint64_t from)
+{
+    struct log_record record;
+    const void *payload;
+
+    assert(from >= log_first_index(c->log) || from > log_last_index(c->log));
+    for (uint64_t i = from; i <= c->commit_index; i++) {
+        int e = log_reader_get(c->reader, i, c->read_buf, LOG_RECORD_BYTES_MAX, &record, &payload);
+
+        if (e < 0)
+            return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", i, strerror(-e));
+        e = commit_apply(c, &record, payload, false);
+        if (e < 0)
+            return e;
+        c->replayed_entries++;
+    }
+    c->applied_index = c->commit_index;
+    atomic_store_explicit(&c->commit_public, c->applied_index, memory_order_release);
+    return 0;
+}
+
+static int commit_entries(struct cluster *c)
+{
+    int done = 0;
+
+    while (c->appended_n > 0) {
+        struct appended a = c->appended[c->appended_head];
+        const struct log_record *r = &a.write->record;
+        int e;
+
+        if (r->index > c->commit_index)
+            break;
+        assert(r->index == c->applied_index + 1);
+        assert(r->index <= log_persisted_index(c->log));
+        e = commit_apply(c, r, (const uint8_t *)a.write->buf + LOG_HEADER_BYTES, a.block != NULL);
+        if (e < 0)
+            return e;
+        c->applied_index = r->index;
+        /* Before anybody is told: who has an answer can read what it is about. */
+        atomic_store_explicit(&c->commit_public, r->index, memory_order_release);
+        c->appended_head = (c->appended_head + 1) % c->appended_max;
+        c->appended_n--;
+        done++;
+        if (a.ends_segment) {
+            e = snapshot_take(c, &a);
+            if (e < 0)
+                return e;
+        }
+        if (a.proposal != NULL) {
+            if (a.proposal->committed != NULL)
+                a.proposal->committed(a.proposal, (int64_t)r->index);
+            proposal_free(a.proposal);
+        }
+    }
+    return done;
+}
+
+static int commit_answers(struct cluster *c)
+{
+    bool touched[CLUSTER_WORKERS_MAX] = { false };
+    int done = 0;
+
+    while (c->answers != NULL && c->answers->wait_index <= c->applied_index) {
+        struct block *b = c->answers;
+        bool pushed;
+
+        c->answers = b->next;
+        if (c->answers == NULL)
+            c->answers_tail = &c->answers;
+        b->next = NULL;
+        touched[b->worker] = true;
+        pushed = ring_push(&c->config.link[b->worker].answer, b);
+        assert(pushed); /* the ring has a slot for every block of the worker */
+        done++;
+    }
+    for (unsigned i = 0; i < c->config.links; i++) {
+        if (touched[i])
+            wake_up(&c->config.link[i].wake);
+    }
+    return done;
+}
+
+int commit_turn(struct cluster *c)
+{
+    int applied, answered;
+
+#ifdef PLANT_RECEIPT_EARLY
+    for (struct block *b = c->answers; b != NULL; b = b->next)
+        b->wait_index = 0;
+#endif
+    applied = commit_entries(c);
+    if (applied < 0)
+        return applied;
+    if (applied > 0) {
+        pthread_mutex_lock(&c->watch_lock);
+        for (unsigned i = 0; i < CLUSTER_WATCHERS_MAX; i++) {
+            if (c->watcher[i] != NULL)
+                wake_up(c->watcher[i]);
+        }
+        pthread_mutex_unlock(&c->watch_lock);
+    }
+    answered = commit_answers(c);
+    return applied + answered;
+}
+
+bool commit_idle(const struct cluster *c) { return c->appended_n == 0 && c->answers == NULL; }

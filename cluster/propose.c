@@ -1,0 +1,244 @@
+/*
+ * propose.c - brings blocks and other entries into the log, in one order.
+ *
+ * A block is admitted (duplicates taken out) only when the log has said that it has room for it, so
+ * nothing has to be taken back. What cannot be admitted for lack of disk is refused as DISK_FULL
+ * and goes straight to the answers; what cannot be admitted yet waits, and with it everything
+ * behind it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cluster/internal.h"
+#include "proto/wire.pb.h"
+
+int propose_init(struct cluster *c)
+{
+    c->arrived_tail = &c->arrived;
+    /* Writes in flight, and as many that are durable but not applied yet. */
+    c->appended_max = 2 * c->config.log.writes_max;
+    c->appended = calloc(c->appended_max, sizeof *c->appended);
+    return c->appended ? 0 : -ENOMEM;
+}
+
+void propose_fini(struct cluster *c)
+{
+    free(c->appended);
+    c->appended = NULL;
+}
+
+/* What is durable is learned from log_persisted_index(), once a turn. */
+static void on_durable(struct log_write *w) { (void)w; }
+
+struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes)
+{
+    size_t padded = (bytes + 7) & ~(size_t)7;
+    size_t room = (LOG_HEADER_BYTES + padded + LOG_ALIGN - 1) / LOG_ALIGN * LOG_ALIGN;
+    struct proposal *p = calloc(1, sizeof *p);
+
+    assert(room <= LOG_RECORD_BYTES_MAX);
+    if (p == NULL)
+        return NULL;
+    p->write.buf = aligned_alloc(LOG_ALIGN, room);
+    if (p->write.buf == NULL) {
+        free(p);
+        return NULL;
+    }
+    memset(p->write.buf, 0, room);
+    if (bytes > 0)
+        memcpy((uint8_t *)p->write.buf + LOG_HEADER_BYTES, payload, bytes);
+    p->write.done = on_durable;
+    p->write.record.type = type;
+    p->write.record.payload_bytes = (uint32_t)padded;
+    log_write_seal(&p->write);
+    return p;
+}
+
+void proposal_free(struct proposal *p)
+{
+    if (p == NULL)
+        return;
+    free(p->write.buf);
+    free(p);
+}
+
+/* The engine takes the entry, the log writes it, and it waits in c->appended to be applied. */
+static int propose_append(struct cluster *c, struct log_write *w, struct block *b,
+                          struct proposal *p)
+{
+    const void *payload = (const uint8_t *)w->buf + LOG_HEADER_BYTES;
+    struct appended *a;
+    uint64_t now = clock_unix_ns();
+    int e;
+
+    assert(c->appended_n < c->appended_max);
+    w->record.index = log_last_index(c->log) + 1;
+    w->record.term = c->state.term;
+    w->done = on_durable;
+    w->record.time_ns = now > log_last_time_ns(c->log) ? now : log_last_time_ns(c->log);
+    e = consensus_submit(c, (enum log_type)w->record.type, payload, w->record.payload_bytes);
+    if (e < 0)
+        return e;
+    e = log_append(c->log, w);
+    if (e < 0)
+        return cluster_fail(c, e, "log: append of index %" PRIu64 ": %s", w->record.index,
+                            strerror(-e));
+    a = &c->appended[(c->appended_head + c->appended_n) % c->appended_max];
+    *a = (struct appended){
+        .write = w, .block = b, .proposal = p, .ends_segment = log_at_segment_end(c->log)
+    };
+    c->appended_n++;
+    if (a->ends_segment) {
+        log_digest(c->log, a->digest);
+        c->segment_open_ns = 0;
+    } else if (c->segment_open_ns == 0) {
+        c->segment_open_ns = clock_monotonic_ns();
+    }
+    return 0;
+}
+
+int propose_entry(struct cluster *c, struct proposal *p)
+{
+    int e = c->appended_n < c->appended_max ? log_reserve(c->log, p->write.record.payload_bytes)
+                                            : -EAGAIN;
+
+    if (e < 0)
+        return e;
+    return propose_append(c, &p->write, NULL, p);
+}
+
+static void propose_refuse(struct cluster *c, struct block *b, uint32_t reason)
+{
+    memset(b->verdict, VERDICT_REFUSED, b->events);
+    b->refuse_reason = reason;
+    b->accepted = 0;
+    b->index = b->term = 0;
+    commit_answer_later(c, b);
+}
+
+/* Returns 1 when b was dealt with, 0 when it has to wait, or a negative errno. */
+static int propose_block(struct cluster *c, struct block *b)
+{
+    int64_t left;
+    int e;
+
+    if (c->appended_n == c->appended_max)
+        return 0;
+    e = c->app.ready(c->app.arg, b->events);
+    if (e == 0)
+        e = log_reserve(c->log, b->write.record.payload_bytes);
+    if (e == -EAGAIN)
+        return 0;
+    c->disk_full = e == -ENOSPC;
+    if (e == -ENOSPC) {
+        propose_refuse(c, b, sluice_v1_Reason_DISK_FULL);
+        return 1;
+    }
+    if (e < 0)
+        return cluster_fail(c, e, "before an append: %s", strerror(-e));
+    left = c->app.admit(c->app.arg, b, log_last_index(c->log) + 1);
+    if (left < 0)
+        return cluster_fail(c, (int)left, "dedupe: %s", strerror((int)-left));
+    if (left > 0) {
+        if ((uint32_t)left < b->events)
+            block_seal(b, c->config.node, c->config.region);
+        assert(b->accepted == (uint32_t)left);
+        e = propose_append(c, &b->write, b, NULL);
+        if (e < 0)
+            return e;
+        b->index = b->write.record.index;
+        b->term = b->write.record.term;
+        if (b->wait_index < b->index)
+            b->wait_index = b->index;
+    } else {
+        b->accepted = 0;
+        b->index = 0;
+        b->term = c->state.term;
+    }
+    commit_answer_later(c, b);
+    return 1;
+}
+
+/* Takes from the workers in turn, a bounded number of blocks. */
+static int propose_collect(struct cluster *c)
+{
+    unsigned idle = 0;
+    int taken = 0;
+
+    while (taken < (int)CLUSTER_BLOCKS_PER_TURN && idle < c->config.links) {
+        struct block *b = ring_pop(&c->config.link[c->next_link].submit);
+
+        c->next_link = (c->next_link + 1) % c->config.links;
+        if (b == NULL) {
+            idle++;
+            continue;
+        }
+        idle = 0;
+        b->next = NULL;
+        b->wait_index = 0;
+        b->refuse_reason = 0;
+        memset(b->verdict, VERDICT_COMMITTED, b->events);
+        *c->arrived_tail = b;
+        c->arrived_tail = &b->next;
+        taken++;
+    }
+    return taken;
+}
+
+/* A segment that holds something and is older than the limit ends, so that it can be sealed. */
+static int propose_seal(struct cluster *c, uint64_t now_ns)
+{
+    struct proposal *p;
+    int e;
+
+    if (c->segment_open_ns == 0 || now_ns < c->segment_open_ns + c->config.segment_age_ns_max)
+        return 0;
+    p = proposal_new(LOG_SEAL, NULL, 0);
+    if (p == NULL)
+        return cluster_fail(c, -ENOMEM, "seal: out of memory");
+    e = propose_entry(c, p);
+    if (e == 0)
+        return 1;
+    proposal_free(p);
+    return e == -EAGAIN || e == -ENOSPC ? 0 : e;
+}
+
+int propose_turn(struct cluster *c, uint64_t now_ns)
+{
+    int done = propose_collect(c);
+
+    while (c->arrived != NULL) {
+        struct block *b = c->arrived, *next = b->next;
+        int e = propose_block(c, b); /* may put b on the answers: b->next is theirs then */
+
+        if (e < 0)
+            return e;
+        if (e == 0)
+            break;
+        c->arrived = next;
+        if (next == NULL)
+            c->arrived_tail = &c->arrived;
+        done++;
+    }
+    if (c->arrived == NULL) {
+        int e = propose_seal(c, now_ns);
+
+        if (e < 0)
+            return e;
+        done += e;
+    }
+    return done;
+}
+
+bool propose_idle(const struct cluster *c)
+{
+    for (unsigned i = 0; i < c->config.links; i++) {
+        if (!ring_empty(&c->config.link[i].submit))
+            return false;
+    }
+    return c->arrived == NULL;
+}

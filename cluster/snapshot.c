@@ -1,0 +1,276 @@
+/*
+ * snapshot.c - checkpoints: the state that stands on the log, taken where a segment ends.
+ *
+ * File checkpoint-<index, 16 hex digits> in <dir>/checkpoint:
+ *
+ *   | magic 4 | version 4 | length 4 | CRC32C of the message 4 | sluice.v1.Checkpoint |
+ *
+ * Written under a temporary name, synced, renamed, the directory synced; the newest two are kept. A
+ * checkpoint is derived from the log: a damaged one is passed over for the one before, or for none.
+ * It is written by a thread of libuv's pool, since the fsync would hold up every receipt behind it.
+ */
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pb_decode.h>
+#include <pb_encode.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cluster/internal.h"
+
+#define CHECKPOINT_MAGIC     0x50434c53u /* "SLCP" */
+#define CHECKPOINT_VERSION   1
+#define CHECKPOINT_KEEP      2
+#define CHECKPOINT_BYTES_MAX (256u * 1024u)
+
+struct checkpoint_header {
+    uint32_t magic, version, bytes, crc;
+};
+_Static_assert(sizeof(struct checkpoint_header) == 16, "stored");
+
+static int snapshot_path(const struct cluster *c, char ret[PATH_MAX], const char *name)
+{
+    int n = snprintf(ret, PATH_MAX, "%s/checkpoint%s%s", c->config.dir, *name ? "/" : "", name);
+
+    return n > 0 && n < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+static int snapshot_write_file(const char *path, const void *bytes, size_t n)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int e = 0;
+
+    if (fd < 0)
+        return -errno;
+    while (n > 0 && e == 0) {
+        ssize_t w = write(fd, bytes, n);
+
+        if (w < 0) {
+            e = -errno;
+        } else {
+            bytes = (const uint8_t *)bytes + w;
+            n -= (size_t)w;
+        }
+    }
+    if (e == 0 && fsync(fd) < 0)
+        e = -errno;
+    if (close(fd) < 0 && e == 0)
+        e = -errno;
+    return e;
+}
+
+static int snapshot_sync_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int e;
+
+    if (fd < 0)
+        return -errno;
+    e = fsync(fd) < 0 ? -errno : 0;
+    close(fd);
+    return e;
+}
+
+/* Newest first. Returns how many there are, at most max. */
+static int snapshot_list(const struct cluster *c, uint64_t *ret, int max)
+{
+    char path[PATH_MAX];
+    struct dirent *d;
+    DIR *dir;
+    int n = 0;
+
+    if (snapshot_path(c, path, "") < 0 || (dir = opendir(path)) == NULL)
+        return 0;
+    while ((d = readdir(dir)) != NULL) {
+        uint64_t index;
+        int end = 0, at;
+
+        if (sscanf(d->d_name, "checkpoint-%16" SCNx64 "%n", &index, &end) != 1 ||
+            d->d_name[end] != '\0')
+            continue;
+        for (at = n; at > 0 && ret[at - 1] < index; at--) {
+            if (at < max)
+                ret[at] = ret[at - 1];
+        }
+        if (at < max)
+            ret[at] = index;
+        n = n < max ? n + 1 : max;
+    }
+    closedir(dir);
+    return n;
+}
+
+static int snapshot_encode(const sluice_v1_Checkpoint *m, uint8_t *buf, size_t *ret_bytes)
+{
+    struct checkpoint_header h = { .magic = CHECKPOINT_MAGIC, .version = CHECKPOINT_VERSION };
+    pb_ostream_t s = pb_ostream_from_buffer(buf + sizeof h, CHECKPOINT_BYTES_MAX - sizeof h);
+
+    if (!pb_encode(&s, sluice_v1_Checkpoint_fields, m))
+        return -EMSGSIZE;
+    h.bytes = (uint32_t)s.bytes_written;
+    h.crc = crc32c(0, buf + sizeof h, h.bytes);
+    memcpy(buf, &h, sizeof h);
+    *ret_bytes = sizeof h + h.bytes;
+    return 0;
+}
+
+/* In the pool: touches nothing of the cluster but what it was given. */
+static void snapshot_work(uv_work_t *work)
+{
+    struct cluster *c = work->data;
+    uint64_t old[16];
+    char name[64], path[PATH_MAX], tmp[PATH_MAX], dir[PATH_MAX];
+    uint8_t *buf = malloc(CHECKPOINT_BYTES_MAX);
+    size_t bytes;
+    int e = buf ? 0 : -ENOMEM, n;
+
+    snprintf(name, sizeof name, "checkpoint-%016" PRIx64, c->checkpoint->index);
+    if (e == 0)
+        e = snapshot_path(c, dir, "");
+    if (e == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
+        e = -errno;
+    if (e == 0)
+        e = snapshot_path(c, path, name);
+    if (e == 0)
+        e = snapshot_path(c, tmp, "new");
+    if (e == 0)
+        e = snapshot_encode(c->checkpoint, buf, &bytes);
+    if (e == 0)
+        e = snapshot_write_file(tmp, buf, bytes);
+    if (e == 0 && rename(tmp, path) < 0)
+        e = -errno;
+    if (e == 0)
+        e = snapshot_sync_dir(dir);
+    free(buf);
+    c->checkpoint_result = e;
+    if (e < 0)
+        return;
+    n = snapshot_list(c, old, 16);
+    for (int i = CHECKPOINT_KEEP; i < n; i++) {
+        snprintf(name, sizeof name, "checkpoint-%016" PRIx64, old[i]);
+        if (snapshot_path(c, path, name) == 0)
+            unlink(path);
+    }
+}
+
+static void snapshot_done(uv_work_t *work, int status)
+{
+    struct cluster *c = work->data;
+
+    c->checkpoint_writing = false;
+    /* A full disk only means that the next start replays more; the next segment's end tries again.
+     */
+    if (status == 0 && c->checkpoint_result == 0) {
+        c->checkpoint_index = c->checkpoint->index;
+        consensus_snapshot(c, c->checkpoint->index, c->checkpoint->term);
+    } else if (c->checkpoint_result != -ENOSPC && c->checkpoint_result != -EDQUOT) {
+        cluster_fail(c, c->checkpoint_result, "checkpoint: %s", strerror(-c->checkpoint_result));
+    }
+}
+
+/* Starts a checkpoint at the entry that has just been applied. While one is being written the next
+ * segment's end goes without: the one after it will do. */
+int snapshot_take(struct cluster *c, const struct appended *a)
+{
+    sluice_v1_Checkpoint *m = c->checkpoint;
+
+    assert(a->ends_segment && a->write->record.index == c->applied_index);
+    if (c->checkpoint_writing || !c->have_genesis)
+        return 0;
+    memset(m, 0, sizeof *m);
+    m->index = a->write->record.index;
+    m->term = a->write->record.term;
+    m->record_time_ns = a->write->record.time_ns;
+    memcpy(m->digest, a->digest, sizeof m->digest);
+    m->has_genesis = true;
+    m->genesis = c->genesis;
+    m->configuration.size = (pb_size_t)c->configuration_bytes;
+    memcpy(m->configuration.bytes, c->configuration, c->configuration_bytes);
+    m->configuration_index = c->configuration_index;
+    m->events_by_type_count = BLOCK_TYPES;
+    for (unsigned i = 0; i < BLOCK_TYPES; i++)
+        m->events_by_type[i] = c->events_by_type[i];
+    c->app.save(c->app.arg, m);
+    c->checkpoint_work.data = c;
+    c->checkpoint_writing = true;
+    if (uv_queue_work(&c->loop, &c->checkpoint_work, snapshot_work, snapshot_done) != 0)
+        c->checkpoint_writing = false;
+    return 0;
+}
+
+int snapshot_finish(struct cluster *c)
+{
+    while (c->checkpoint_writing)
+        uv_run(&c->loop, UV_RUN_ONCE);
+    return 0;
+}
+
+static int snapshot_read(const struct cluster *c, uint64_t index, sluice_v1_Checkpoint *ret)
+{
+    struct checkpoint_header h;
+    char name[64], path[PATH_MAX];
+    uint8_t *buf = malloc(CHECKPOINT_BYTES_MAX + 1);
+    pb_istream_t s;
+    ssize_t n = -1;
+    int fd, e = -EILSEQ;
+
+    snprintf(name, sizeof name, "checkpoint-%016" PRIx64, index);
+    if (buf == NULL || snapshot_path(c, path, name) < 0 ||
+        (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
+        free(buf);
+        return -ENOENT;
+    }
+    n = read(fd, buf, CHECKPOINT_BYTES_MAX + 1);
+    close(fd);
+    if (n < (ssize_t)sizeof h)
+        goto out;
+    memcpy(&h, buf, sizeof h);
+    if (h.magic != CHECKPOINT_MAGIC || h.version != CHECKPOINT_VERSION ||
+        h.bytes != (size_t)n - sizeof h || h.crc != crc32c(0, buf + sizeof h, h.bytes))
+        goto out;
+    s = pb_istream_from_buffer(buf + sizeof h, h.bytes);
+    if (pb_decode(&s, sluice_v1_Checkpoint_fields, ret) && ret->index == index &&
+        ret->has_genesis && ret->events_by_type_count == BLOCK_TYPES && ret->configuration.size > 0)
+        e = 0;
+out:
+    free(buf);
+    return e;
+}
+
+/* The newest checkpoint that is whole and of this cluster; none is as good, only slower. */
+int snapshot_load(struct cluster *c)
+{
+    sluice_v1_Checkpoint *m = c->checkpoint;
+    uint64_t index[8];
+    int n = snapshot_list(c, index, 8);
+
+    for (int i = 0; i < n; i++) {
+        memset(m, 0, sizeof *m);
+        if (snapshot_read(c, index[i], m) < 0)
+            continue;
+        if (memcmp(m->genesis.cluster_id, c->state.cluster_id, sizeof m->genesis.cluster_id) != 0)
+            continue;
+        c->origin = (struct log_origin){ m->index, m->term, m->record_time_ns, { 0 } };
+        memcpy(c->origin.digest, m->digest, sizeof m->digest);
+        c->genesis = m->genesis;
+        c->have_genesis = true;
+        memcpy(c->genesis_hash_key, m->genesis.hash_key, sizeof c->genesis_hash_key);
+        memcpy(c->configuration, m->configuration.bytes, m->configuration.size);
+        c->configuration_bytes = m->configuration.size;
+        c->configuration_index = m->configuration_index;
+        for (unsigned t = 0; t < BLOCK_TYPES; t++) {
+            c->events_by_type[t] = m->events_by_type[t];
+            c->events += m->events_by_type[t];
+        }
+        c->checkpoint_index = m->index;
+        return c->app.load(c->app.arg, m);
+    }
+    sha256(c->origin.digest, c->state.cluster_id, sizeof c->state.cluster_id, NULL, 0);
+    return 0;
+}

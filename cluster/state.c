@@ -1,0 +1,60 @@
+/*
+ * state.c - term, vote and identity: durable in both slots before anything that depends on them
+ * happens.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <sodium.h>
+#include <string.h>
+
+#include "cluster/internal.h"
+
+#define STATE_MAGIC 0x54534c53u /* "SLST" */
+
+/* What a new directory starts with: the first term of this region's first epoch. */
+static void state_fresh(struct cluster *c, struct node_state *s)
+{
+    *s = (struct node_state){
+        .term = ((uint64_t)c->config.region << CLUSTER_EPOCH_SHIFT) | 1,
+        .node = c->config.node,
+        .region = c->config.region,
+    };
+    randombytes_buf(s->cluster_id, sizeof s->cluster_id);
+    randombytes_buf(s->directory_id, sizeof s->directory_id);
+}
+
+int state_open(struct cluster *c)
+{
+    int e;
+
+    state_fresh(c, &c->state);
+    e = twoslot_open(&c->state_file, c->disk, "state", STATE_MAGIC, &c->state, sizeof c->state);
+    if (e == -EILSEQ)
+        return cluster_fail(
+            c, e,
+            "%s/log/state: both slots are damaged; term and vote are not known, so this "
+            "node must not start",
+            c->config.dir);
+    if (e < 0)
+        return cluster_fail(c, e, "%s/log/state: %s", c->config.dir, strerror(-e));
+    if (c->state.node != c->config.node || c->state.region != c->config.region)
+        return cluster_fail(c, -EINVAL,
+                            "%s belongs to node %u of region %u, but the config says node %u of "
+                            "region %u",
+                            c->config.dir, c->state.node, c->state.region, c->config.node,
+                            c->config.region);
+    if (c->state.term >> CLUSTER_EPOCH_SHIFT == 0)
+        return cluster_fail(c, -EILSEQ, "%s/log/state: term %llu has no epoch", c->config.dir,
+                            (unsigned long long)c->state.term);
+    return 0;
+}
+
+int state_write(struct cluster *c)
+{
+    int e = twoslot_write(&c->state_file, &c->state, sizeof c->state);
+
+    assert(c->state.term >> CLUSTER_EPOCH_SHIFT > 0);
+    if (e < 0)
+        return cluster_fail(c, e, "%s/log/state: write failed: %s", c->config.dir, strerror(-e));
+    return 0;
+}

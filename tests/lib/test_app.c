@@ -1,0 +1,207 @@
+/*
+ * test_app.c - see test_app.h.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <errno.h>
+#include <ftw.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/lib/test_app.h"
+
+static int app_ready(void *arg, size_t n)
+{
+    (void)n;
+    return ((struct test_app *)arg)->ready;
+}
+
+static int app_admit(void *arg, struct block *b, uint64_t index)
+{
+    struct test_app *t = arg;
+
+    (void)index;
+    if (t->admit_left < 0)
+        return (int)b->events;
+    for (uint32_t i = (uint32_t)t->admit_left; i < b->events; i++)
+        b->verdict[i] = VERDICT_DUPLICATE;
+    return t->admit_left;
+}
+
+static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+{
+    struct test_app *t = arg;
+    struct block_view v;
+
+    (void)ours;
+    if (t->last_applied != 0 && r->index != t->last_applied + 1)
+        t->out_of_order = true;
+    t->last_applied = r->index;
+    t->applied_entries++;
+    if (r->type == LOG_EVENTS) {
+        if (block_view(&v, payload, r->payload_bytes) < 0)
+            return -EBADMSG;
+        t->applied_events += v.header->events;
+    }
+    return 0;
+}
+
+static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
+{
+    (void)id;
+    ((struct test_app *)arg)->opened_last_index = last_index;
+    *ret_covered = 0; /* everything is to be replayed */
+    return 0;
+}
+
+static void app_failed(void *arg, const char *sentence)
+{
+    struct test_app *t = arg;
+
+    snprintf(t->failure, sizeof t->failure, "%s", sentence);
+}
+
+static void app_save(void *arg, sluice_v1_Checkpoint *c)
+{
+    (void)arg;
+    c->settings_count = 0;
+}
+
+static int app_load(void *arg, const sluice_v1_Checkpoint *c)
+{
+    (void)arg;
+    return c->settings_count == 0 ? 0 : -EBADMSG;
+}
+
+void test_app_init(struct test_app *t)
+{
+    memset(t, 0, sizeof *t);
+    t->admit_left = -1;
+    snprintf(t->dir, sizeof t->dir, "/tmp/sluice-cluster-XXXXXX");
+    assert_non_null(mkdtemp(t->dir));
+    assert_int_equal(ring_init(&t->link.submit, TEST_APP_BLOCKS), 0);
+    assert_int_equal(ring_init(&t->link.answer, TEST_APP_BLOCKS), 0);
+    assert_int_equal(wake_open(&t->link.wake), 0);
+    for (int i = 0; i < TEST_APP_BLOCKS; i++) {
+        t->block[i] = calloc(1, sizeof *t->block[i]);
+        assert_non_null(t->block[i]);
+        assert_int_equal(block_init(t->block[i], 0), 0);
+    }
+}
+
+static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *f)
+{
+    (void)s, (void)flag, (void)f;
+    return remove(path);
+}
+
+void test_app_fini(struct test_app *t)
+{
+    test_app_stop(t);
+    for (int i = 0; i < TEST_APP_BLOCKS; i++) {
+        block_fini(t->block[i]);
+        free(t->block[i]);
+    }
+    ring_fini(&t->link.submit);
+    ring_fini(&t->link.answer);
+    wake_close(&t->link.wake);
+    nftw(t->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
+{
+    const struct cluster_config config = {
+        .dir = t->dir,
+        .node = 1,
+        .region = 1,
+        .segment_age_ns_max = 300000000000ull,
+        .log = { .segment_bytes = 1 << 20,
+                 .disk_free_bytes_min = 0,
+                 .writes_max = 8,
+                 .mark_idle_ms = 10 },
+        .link = &t->link,
+        .links = 1,
+    };
+    const struct cluster_app app = {
+        .arg = t,
+        .ready = app_ready,
+        .admit = app_admit,
+        .apply = app_apply,
+        .open = app_open,
+        .failed = app_failed,
+        .save = app_save,
+        .load = app_load,
+    };
+
+    t->applied_entries = t->applied_events = t->last_applied = 0;
+    t->out_of_order = false;
+    return cluster_start(&t->cluster, &config, &app, error);
+}
+
+void test_app_start(struct test_app *t)
+{
+    char error[LOG_ERROR_BYTES] = "";
+
+    if (test_app_try_start(t, error) < 0)
+        fail_msg("the cluster does not start: %s", error);
+}
+
+void test_app_stop(struct test_app *t)
+{
+    cluster_stop(t->cluster);
+    t->cluster = NULL;
+}
+
+void test_app_fill(struct test_app *t, int i, uint32_t n, uint32_t bytes, uint64_t first)
+{
+    struct block *b = t->block[i];
+
+    block_reset(b);
+    for (uint32_t e = 0; e < n; e++) {
+        uint64_t number = first + e;
+
+        memset(block_payload(b) + b->bytes, (int)(number & 0xff), bytes);
+        memcpy(block_payload(b) + b->bytes, &number, sizeof number);
+        b->desc[e] = (struct block_desc){
+            .key = { number, ~number },
+            .offset = b->bytes,
+            .bytes = (uint16_t)bytes,
+            .type = 1,
+        };
+        b->type[e] = 1;
+        b->verdict[e] = VERDICT_COMMITTED;
+        b->request_of[e] = REQUEST_NONE;
+        b->by_type[1]++;
+        b->bytes += bytes;
+        b->events++;
+    }
+    block_seal(b, 1, 1);
+}
+
+void test_app_submit(struct test_app *t, int i)
+{
+    assert_true(ring_push(&t->link.submit, t->block[i]));
+    cluster_wake(t->cluster);
+}
+
+struct block *test_app_answer(struct test_app *t)
+{
+    for (;;) {
+        struct pollfd p = { .fd = t->link.wake.fd, .events = POLLIN };
+        struct block *b = ring_pop(&t->link.answer);
+
+        if (b != NULL)
+            return b;
+        wake_prepare(&t->link.wake);
+        if (ring_empty(&t->link.answer) && poll(&p, 1, 20000) != 1)
+            fail_msg("no block was answered within 20 s");
+        wake_done(&t->link.wake);
+        wake_drain(&t->link.wake);
+    }
+}

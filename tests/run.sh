@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# run.sh - builds and runs the tests. `make test` runs `tests/run.sh quick`, `make check-full` `... full`.
+#
+#   quick  unit tests under ASan+UBSan, what has threads under TSan too, the fuzz corpora replayed, and
+#          the end-to-end tests against the release build; planted bugs that are quick to find
+#   full   the same with the end-to-end tests under ASan and TSan, longer campaigns, all planted bugs,
+#          and fuzzing
+#
+# A test exits with 0 (passed), 77 (skipped; its last line says why) or anything else (failed). Output of
+# a test is shown when it fails. The last line counts: "N passed, N failed, N skipped".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+mode=${1:-quick}
+passed=0 failed=0 skipped=0
+failures=()
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+
+# check NAME SECONDS COMMAND...: runs one test.
+check() {
+  local name=$1 seconds=$2 begun=$EPOCHREALTIME rc took
+  shift 2
+  timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1
+  rc=$?
+  took=$(awk -v a="$begun" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  case $rc in
+    0) passed=$((passed + 1)); printf 'ok    %-48s %6s s\n' "$name" "$took" ;;
+    77) skipped=$((skipped + 1)); printf 'skip  %-48s %s\n' "$name" "$(tail -n 1 "$log")" ;;
+    *) failed=$((failed + 1)); failures+=("$name")
+       printf 'FAIL  %-48s exit %s after %s s\n' "$name" "$rc" "$took"; tail -n 60 "$log" | sed 's/^/      /' ;;
+  esac
+}
+
+build() { # build BUILD [PLANT] TARGET...
+  local b=$1 p=$2
+  shift 2
+  make -s -j"$(nproc)" BUILD="$b" PLANT="$p" "$@" >"$log" 2>&1 && return 0
+  failed=$((failed + 1)); failures+=("build $b $p")
+  printf 'FAIL  build %s %s %s\n' "$b" "$p" "$*"; tail -n 40 "$log"
+  return 1
+}
+
+# Tests in which threads meet; they run under TSan as well.
+threaded() { grep -lE '^ \* .*[Tt]hread|pthread_create|worker_start|admin_start|sluice_open|cluster_start' tests/unit/test_*.c; }
+
+unit() { # unit BUILD FILE...
+  local b=$1 f n
+  shift
+  local targets=()
+  for f in "$@"; do n=$(basename "$f" .c); targets+=("build/$b/unit/$n"); done
+  build "$b" '' "${targets[@]}" all || return
+  for f in "$@"; do
+    n=$(basename "$f" .c)
+    SLUICE_BUILD="build/$b" SLUICE_BIN="build/$b" check "$b/$n" 300 "build/$b/unit/$n"
+  done
+}
+
+corpora() {
+  local f n
+  build asan '' fuzzers || return
+  for f in tests/fuzz/fuzz_*.c; do
+    n=$(basename "$f" .c)
+    check "corpus/${n#fuzz_}" 120 "build/asan/fuzz/$n" "tests/fuzz/corpus/${n#fuzz_}"
+  done
+}
+
+end_to_end() { # end_to_end BUILD
+  local t
+  build "$1" '' all || return
+  for t in tests/e2e/test_*.sh tests/e2e/test_*.py; do
+    [ -e "$t" ] || continue
+    case $t in
+      *.py) SLUICE_BIN="build/$1" SLUICE_MODE=$mode check "$1/$(basename "$t")" 900 /usr/bin/python3 "$t" ;;
+      *) SLUICE_BIN="build/$1" SLUICE_MODE=$mode check "$1/$(basename "$t")" 900 bash "$t" ;;
+    esac
+  done
+}
+
+# planted NAME BUILD TEST: with the bug NAME planted, TEST (a unit test or an end-to-end script) must fail.
+planted() {
+  local name=$1 b=$2 t=$3 rc
+  case $t in
+    tests/e2e/*)
+      build "$b" "$name" all || return
+      SLUICE_BIN="build/$b-$name" SLUICE_MODE=quick timeout 300 bash "$t" >"$log" 2>&1 ;;
+    *)
+      build "$b" "$name" "build/$b-$name/unit/$t" || return
+      timeout 300 "build/$b-$name/unit/$t" >"$log" 2>&1 ;;
+  esac
+  rc=$?
+  if [ $rc -ne 0 ] && [ $rc -ne 77 ]; then
+    passed=$((passed + 1)); printf 'ok    planted %-40s found by %s\n' "$name" "$(basename "$t")"
+  else
+    failed=$((failed + 1)); failures+=("planted $name")
+    printf 'FAIL  planted %-40s not found by %s (exit %s)\n' "$name" "$t" "$rc"
+  fi
+}
+
+all_planted() { # tests/planted.txt: name, build, test, quick|full
+  local name b t when
+  while read -r name b t when; do
+    case $name in '' | '#'*) continue ;; esac
+    [ "$mode" = full ] || [ "$when" = quick ] || continue
+    planted "$name" "$b" "$t"
+  done <tests/planted.txt
+}
+
+unit asan tests/unit/test_*.c
+# shellcheck disable=SC2046
+unit tsan $(threaded)
+corpora
+end_to_end release
+all_planted
+if [ "$mode" = full ]; then
+  end_to_end asan
+  end_to_end tsan
+  check fuzz 3000 make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
+fi
+[ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[*]}"
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,442 @@
+/*
+ * pipeline.c - THE MAP: every stage, thread and ring of a node.
+ *
+ *   stage     file                      thread    gets                 gives
+ *   -------   -----------------------   -------   ------------------
+ * --------------------------------- receive   ingest/socket.c (UDP)     worker    datagrams
+ * datagrams, by class, to decode ingest/stream.c (TCP)     worker    frames               batches
+ * to decode decode    ingest/decode.c           worker    bytes                events: slices of
+ * the buffer validate  ingest/validate.c         worker    events               events, refused
+ * ones marked enrich    ingest/enrich.c           worker    events               + session, id,
+ * hashes batch     ingest/batch.c            worker    events               the open block (the one
+ * copy) propose   cluster/propose.c         cluster   blocks               entries; duplicates
+ * taken out store/apply.c: admit      cluster   blocks               verdicts order
+ * cluster/consensus.c       cluster   entries              commit index write     cluster/log.c
+ * cluster   entries              durable records commit    cluster/commit.c          cluster   the
+ * commit index     applied entries, answered blocks store/apply.c: apply      cluster   committed
+ * entries    settings, the dedupe index answer    ingest/ack.c              worker    answered
+ * blocks      receipts; free blocks index     store/dedupe.c: do_work   store     frozen tables
+ * runs on disk read      serve/admin.c             admin     requests             status, ledger,
+ * events, tail keep      this file                 keeper    ledgers              the ledger file
+ *
+ *   thread          how many           sleeps on                       ends
+ *   -------------   ----------------   -----------------------------
+ * ---------------------------------- sluice-worker   ingest.workers     its io_uring
+ * worker_close(), after the cluster sluice-cluster  1                  libuv loop cluster_stop(),
+ * once drained sluice-store    1                  its wake                        store_fini(),
+ * after the cluster sluice-admin    1                  poll() admin_close(), first sluice-keeper 1
+ * a condition, ledger.save_ms     pipeline_stop()
+ *
+ *   ring            from -> to         holds               full
+ *   -------------   ----------------   -----------------
+ * ---------------------------------------------- link.submit     worker -> cluster  sealed blocks
+ * never: a slot for every block of the worker link.answer     cluster -> worker  decided blocks
+ * never: the same
+ *
+ * Back-pressure comes from the blocks: a worker without a free block stops reading TCP, and drops
+ * UDP datagrams of the lowest class first. The kernel's prefilter will stand before `receive`: in
+ * front of socket.c, for the same blocks.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/report.h"
+#include "pipeline_internal.h"
+
+/* A node that can no longer keep its promises ends at once: nothing may be answered after this. */
+static void on_failed(void *arg, const char *sentence)
+{
+    (void)arg;
+    report_error("node_failed", "%s", sentence);
+    _exit(3);
+}
+
+/* --- settings: published to the workers, freed when none reads them any more
+ * ---------------------- */
+
+static void settings_free_unseen(struct pipeline *p)
+{
+    struct settings_version **v = &p->settings->older;
+
+    for (unsigned i = 0; i < p->workers; i++) {
+        if (p->worker[i] == NULL || worker_settings_seen(p->worker[i]) != &p->settings->settings)
+            return;
+    }
+    while (*v != NULL) {
+        struct settings_version *gone = *v;
+
+        *v = gone->older;
+        free(gone);
+    }
+}
+
+static void on_settings(void *arg, const struct settings *settings)
+{
+    struct pipeline *p = arg;
+    struct settings_version *v = malloc(sizeof *v);
+
+    if (v == NULL)
+        on_failed(p, "settings: out of memory");
+    v->settings = *settings;
+    pthread_mutex_lock(&p->settings_lock);
+    if (p->settings != NULL)
+        settings_free_unseen(p);
+    v->older = p->settings;
+    p->settings = v;
+    for (unsigned i = 0; i < p->workers; i++) {
+        if (p->worker[i] != NULL)
+            worker_set_settings(p->worker[i], &v->settings);
+    }
+    pthread_mutex_unlock(&p->settings_lock);
+}
+
+/* --- the ledger ---------------------------------------------------------------------------------
+ */
+
+void pipeline_ledger(struct pipeline *p, struct ledger *ret_run)
+{
+    struct worker_snapshot s;
+
+    memset(ret_run, 0, sizeof *ret_run);
+    pthread_mutex_lock(&p->snapshot_lock);
+    for (unsigned i = 0; i < p->workers; i++) {
+        worker_snapshot(p->worker[i], &s);
+        ledger_add(ret_run, &s.ledger);
+    }
+    pthread_mutex_unlock(&p->snapshot_lock);
+}
+
+static void ledger_keep(struct pipeline *p, bool closed)
+{
+    static struct report_limit limit;
+    struct ledger l;
+    int e;
+
+    pipeline_ledger(p, &l);
+    ledger_add(&l, &p->ledger_before);
+    e = ledger_file_save(&p->ledger_file, &l, p->ledger_since_ns, closed);
+    if (e < 0)
+        report_every(&limit, 60 * NS_PER_S, REPORT_WARN, "ledger_not_saved", "%s: %s",
+                     p->ledger_file.path, strerror(-e));
+}
+
+static void *keeper_main(void *arg)
+{
+    struct pipeline *p = arg;
+    struct timespec until;
+
+    pthread_setname_np(pthread_self(), "sluice-keeper");
+    pthread_mutex_lock(&p->settings_lock);
+    while (!p->keeper_stop) {
+        uint64_t at = clock_monotonic_ns() + p->config->ledger.save_ms * NS_PER_MS;
+        int e = 0;
+
+        until = (struct timespec){ (time_t)(at / NS_PER_S), (long)(at % NS_PER_S) };
+        while (!p->keeper_stop && e != ETIMEDOUT)
+            e = pthread_cond_timedwait(&p->keeper_wake, &p->settings_lock, &until);
+        if (p->keeper_stop)
+            break;
+        pthread_mutex_unlock(&p->settings_lock);
+        ledger_keep(p, false);
+        pthread_mutex_lock(&p->settings_lock);
+    }
+    pthread_mutex_unlock(&p->settings_lock);
+    return NULL;
+}
+
+static void keeper_end(struct pipeline *p)
+{
+    if (!p->keeper_started)
+        return;
+    pthread_mutex_lock(&p->settings_lock);
+    p->keeper_stop = true;
+    pthread_cond_broadcast(&p->keeper_wake);
+    pthread_mutex_unlock(&p->settings_lock);
+    pthread_join(p->keeper, NULL);
+    p->keeper_started = false;
+}
+
+/* --- start and stop -----------------------------------------------------------------------------
+ */
+
+static void wake_cluster(void *arg)
+{
+    struct pipeline *p = arg;
+
+    cluster_wake(p->cluster);
+}
+
+static size_t ring_slots(uint32_t blocks)
+{
+    size_t n = 1;
+
+    while (n < blocks)
+        n *= 2;
+    return n;
+}
+
+static int start_links(struct pipeline *p)
+{
+    for (unsigned i = 0; i < p->workers; i++)
+        p->link[i].wake.fd = -1;
+    for (unsigned i = 0; i < p->workers; i++) {
+        int e = ring_init(&p->link[i].submit, ring_slots(p->config->pipeline.blocks));
+
+        if (e == 0)
+            e = ring_init(&p->link[i].answer, ring_slots(p->config->pipeline.blocks));
+        if (e == 0)
+            e = wake_open(&p->link[i].wake);
+        if (e < 0)
+            return e;
+    }
+    return 0;
+}
+
+static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+{
+    const struct config *f = p->config;
+    struct store_config store = {
+        .dir = p->dedupe_dir,
+        .dedupe_memory_bytes_max = f->dedupe.memory_bytes_max,
+        .on_settings = on_settings,
+        .failed = on_failed,
+        .arg = p,
+    };
+    struct cluster_config cluster = {
+        .dir = f->data.dir,
+        .node = (uint16_t)f->node.id,
+        .region = (uint8_t)f->node.region,
+        .segment_age_ns_max = f->log.segment_age_s_max * NS_PER_S,
+        .log = { f->log.segment_bytes, f->log.disk_free_bytes_min, f->log.writes_max,
+                 f->log.mark_idle_ms },
+        .link = p->link,
+        .links = p->workers,
+    };
+    struct cluster_app app;
+    char sentence[LOG_ERROR_BYTES] = "";
+    int e = store_init(&p->store, &store);
+
+    if (e < 0)
+        return e;
+    store_app(p->store, &app);
+    app.failed = on_failed;
+    e = cluster_start(&p->cluster, &cluster, &app, sentence);
+    if (e < 0) {
+        snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
+        return e;
+    }
+    return store_start(p->store);
+}
+
+static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+{
+    char sentence[256] = "";
+
+    for (unsigned i = 0; i < p->workers; i++) {
+        struct worker_config config = {
+            .config = p->config,
+            .id = i,
+            .link = &p->link[i],
+            .wake_cluster = wake_cluster,
+            .wake_arg = p,
+            .cluster_id = cluster_id(p->cluster),
+            .hash_key = cluster_hash_key(p->cluster),
+        };
+        int e = worker_open(&p->worker[i], &config, sentence);
+
+        if (e < 0) {
+            snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
+            return e;
+        }
+    }
+    pthread_mutex_lock(&p->settings_lock);
+    for (unsigned i = 0; i < p->workers; i++)
+        worker_set_settings(p->worker[i], &p->settings->settings);
+    pthread_mutex_unlock(&p->settings_lock);
+    for (unsigned i = 0; i < p->workers; i++) {
+        int e = worker_start(p->worker[i]);
+
+        if (e < 0) {
+            snprintf(error, PIPELINE_ERROR_BYTES, "worker %u: io_uring: %s", i, strerror(-e));
+            return e;
+        }
+    }
+    return 0;
+}
+
+static bool admin_allows(void *arg, uid_t uid)
+{
+    struct pipeline *p = arg;
+
+    return config_admin_allows(p->config, uid, geteuid());
+}
+
+static int start_admin(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+{
+    char path[CONFIG_PATH_BYTES], sentence[ADMIN_OPEN_ERROR_BYTES] = "";
+    struct admin_config config = {
+        .path = path,
+        .allows = admin_allows,
+        .allows_arg = p,
+        .shared = p->config->admin.uids.n > 0,
+        .connections_max = p->config->admin.connections_max,
+    };
+    struct admin_source source;
+    int e;
+
+    config_admin_socket(p->config, path);
+    pipeline_admin_source(p, &source);
+    e = log_reader_open(&p->reader, p->log_dir);
+    p->read_buf = aligned_alloc(LOG_ALIGN, LOG_RECORD_BYTES_MAX);
+    if (e == 0 && p->read_buf == NULL)
+        e = -ENOMEM;
+    if (e == 0)
+        e = admin_open(&p->admin, &config, &source, sentence);
+    if (e == 0)
+        e = admin_start(p->admin);
+    if (e < 0)
+        snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence[0] ? sentence : strerror(-e));
+    return e;
+}
+
+static int start_keeper(struct pipeline *p)
+{
+    int e = -pthread_create(&p->keeper, NULL, keeper_main, p);
+
+    p->keeper_started = e == 0;
+    return e;
+}
+
+static void open_ledger(struct pipeline *p)
+{
+    uint64_t lost;
+    int e;
+
+    p->ledger_since_ns = clock_unix_ns();
+    e = ledger_file_open(&p->ledger_file, p->config->data.dir, &p->ledger_before,
+                         &p->ledger_since_ns, &lost);
+    if (e < 0)
+        report_warn("ledger_restarted", "%s: %s; the account starts anew", p->ledger_file.path,
+                    strerror(-e));
+    if (lost > 0)
+        report_warn("ledger_unaccounted",
+                    "the last run ended without closing its account; it had %llu events in flight, "
+                    "whose fate "
+                    "only the log knows",
+                    (unsigned long long)lost);
+}
+
+int pipeline_start(struct pipeline **ret, const struct config *config,
+                   char error[PIPELINE_ERROR_BYTES])
+{
+    struct pipeline *p = calloc(1, sizeof *p);
+    pthread_condattr_t monotonic;
+    struct cluster_status status;
+    int e = -ENOMEM;
+
+    error[0] = '\0';
+    if (p == NULL)
+        goto fail;
+    p->config = config;
+    p->started_ns = clock_monotonic_ns();
+    p->workers = config_workers(config);
+    pthread_mutex_init(&p->settings_lock, NULL);
+    pthread_mutex_init(&p->snapshot_lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->keeper_wake, &monotonic);
+    snprintf(p->log_dir, sizeof p->log_dir, "%s/log", config->data.dir);
+    snprintf(p->dedupe_dir, sizeof p->dedupe_dir, "%s/dedupe", config->data.dir);
+    if (p->workers > CLUSTER_WORKERS_MAX) {
+        e = -EINVAL;
+        snprintf(error, PIPELINE_ERROR_BYTES, "ingest.workers: at most %u", CLUSTER_WORKERS_MAX);
+        goto fail;
+    }
+    if (mkdir(config->data.dir, 0700) < 0 && errno != EEXIST) {
+        e = -errno;
+        snprintf(error, PIPELINE_ERROR_BYTES, "%s: %s", config->data.dir, strerror(-e));
+        goto fail;
+    }
+    struct settings defaults;
+    settings_init(&defaults);
+    on_settings(p, &defaults);
+    e = start_links(p);
+    if (e == 0)
+        e = start_store_and_cluster(p, error);
+    if (e < 0)
+        goto fail;
+    cluster_status(p->cluster, &status);
+    p->log_events_before = status.events;
+    open_ledger(p);
+    e = start_workers(p, error);
+    if (e == 0)
+        e = start_admin(p, error);
+    if (e == 0)
+        e = start_keeper(p);
+    if (e < 0)
+        goto fail;
+    *ret = p;
+    return 0;
+fail:
+    if (error[0] == '\0')
+        snprintf(error, PIPELINE_ERROR_BYTES, "start: %s", strerror(-e));
+    pipeline_stop(p);
+    return e;
+}
+
+/* Until the last receipt is out; the workers bound it by ingest.tcp.output_s_max. */
+static void drain_workers(struct pipeline *p)
+{
+    const struct timespec pause = { .tv_nsec = (long)NS_PER_MS };
+
+    for (unsigned i = 0; i < p->workers; i++) {
+        if (p->worker[i] != NULL)
+            worker_drain(p->worker[i]);
+    }
+    for (unsigned i = 0; i < p->workers; i++) {
+        while (p->worker[i] != NULL && !worker_drained(p->worker[i]))
+            nanosleep(&pause, NULL);
+    }
+}
+
+void pipeline_stop(struct pipeline *p)
+{
+    bool ran;
+
+    if (p == NULL)
+        return;
+    ran = p->keeper_started;
+    admin_close(p->admin);
+    keeper_end(p);
+    if (ran) {
+        drain_workers(p);
+        ledger_keep(p, true);
+    }
+    cluster_stop(p->cluster);
+    for (unsigned i = 0; i < p->workers; i++)
+        worker_close(p->worker[i]);
+    store_fini(p->store);
+    for (unsigned i = 0; i < p->workers; i++) {
+        ring_fini(&p->link[i].submit);
+        ring_fini(&p->link[i].answer);
+        wake_close(&p->link[i].wake);
+    }
+    while (p->settings != NULL) {
+        struct settings_version *v = p->settings;
+
+        p->settings = v->older;
+        free(v);
+    }
+    log_reader_close(p->reader);
+    free(p->read_buf);
+    pthread_cond_destroy(&p->keeper_wake);
+    pthread_mutex_destroy(&p->settings_lock);
+    pthread_mutex_destroy(&p->snapshot_lock);
+    free(p);
+}

@@ -1,0 +1,456 @@
+/*
+ * pipeline_admin.c - answers the admin server's questions about the node. Admin thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "client/sluice.h"
+#include "pipeline_internal.h"
+
+static uint64_t rss_bytes(void)
+{
+    unsigned long long size, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+
+    if (f == NULL)
+        return 0;
+    if (fscanf(f, "%llu %llu", &size, &resident) != 2)
+        resident = 0;
+    fclose(f);
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static const char *role_name(enum cluster_state s)
+{
+    switch (s) {
+    case CLUSTER_STARTING:
+        return "starting";
+    case CLUSTER_FOLLOWER:
+        return "follower";
+    case CLUSTER_LEADER:
+        return "leader";
+    case CLUSTER_FAILED:
+        return "failed";
+    default:
+        return "stopped";
+    }
+}
+
+static void add_note(sluice_v1_StatusResponse *r, const char *note)
+{
+    const size_t max = sizeof r->notes / sizeof r->notes[0];
+
+    for (pb_size_t i = 0; i < r->notes_count; i++) {
+        if (strcmp(r->notes[i], note) == 0)
+            return;
+    }
+    if (r->notes_count < max)
+        snprintf(r->notes[r->notes_count++], sizeof r->notes[0], "%s", note);
+}
+
+static void add_listening(struct pipeline *p, sluice_v1_StatusResponse *r, uint16_t udp,
+                          uint16_t tcp)
+{
+    const struct config_addresses *a = &p->config->ingest.address;
+    const size_t max = sizeof r->listening / sizeof r->listening[0];
+    char ip[INET6_ADDRSTRLEN];
+
+    for (uint32_t i = 0; i < a->n; i++) {
+        bool v4 = IN6_IS_ADDR_V4MAPPED(&a->at[i].ip);
+
+        config_address_text(&a->at[i].ip, ip);
+        if (udp != 0 && r->listening_count < max)
+            snprintf(r->listening[r->listening_count++], sizeof r->listening[0],
+                     v4 ? "udp %s:%u" : "udp [%s]:%u", ip, udp);
+        if (tcp != 0 && r->listening_count < max)
+            snprintf(r->listening[r->listening_count++], sizeof r->listening[0],
+                     v4 ? "tcp %s:%u" : "tcp [%s]:%u", ip, tcp);
+    }
+}
+
+static void status_workers(struct pipeline *p, sluice_v1_StatusResponse *r)
+{
+    struct worker_snapshot s;
+
+    pthread_mutex_lock(&p->snapshot_lock);
+    for (unsigned i = 0; i < p->workers; i++) {
+        worker_snapshot(p->worker[i], &s);
+        r->workers[i] = (sluice_v1_WorkerStatus){ i, s.connections, s.blocks_free, s.blocks };
+        if (s.fallback[0] != '\0')
+            add_note(r, s.fallback);
+        if (i == 0)
+            add_listening(p, r, s.udp_port, s.tcp_port);
+    }
+    r->workers_count = (pb_size_t)p->workers;
+    pthread_mutex_unlock(&p->snapshot_lock);
+}
+
+static void on_status(void *arg, sluice_v1_StatusResponse *r)
+{
+    struct pipeline *p = arg;
+    struct cluster_status c;
+    struct dedupe_stats d;
+
+    cluster_status(p->cluster, &c);
+    store_stats(p->store, &d);
+    snprintf(r->version, sizeof r->version, "%s", SLUICE_VERSION);
+    r->uptime_ns = clock_monotonic_ns() - p->started_ns;
+    r->node = c.node;
+    snprintf(r->node_name, sizeof r->node_name, "%s", p->config->node.name);
+    r->region = c.region;
+    snprintf(r->region_name, sizeof r->region_name, "%s", p->config->node.region_name);
+    r->cluster_id.size = sizeof c.cluster_id;
+    memcpy(r->cluster_id.bytes, c.cluster_id, sizeof c.cluster_id);
+    snprintf(r->role, sizeof r->role, "%s", role_name(c.state));
+    r->term = c.term;
+    r->epoch = c.epoch;
+    r->first_index = c.first_index;
+    r->last_index = c.last_index;
+    r->persisted_index = c.persisted_index;
+    r->commit_index = c.commit_index;
+    r->applied_index = c.applied_index;
+    r->checkpoint_index = c.checkpoint_index;
+    r->log_bytes = c.log_bytes;
+    r->disk_free_bytes = c.disk_free_bytes;
+    r->disk_full = c.disk_full;
+    r->events = c.events;
+    r->start_ns = c.start_ns;
+    r->dedupe_keys = d.keys;
+    r->dedupe_memory_bytes = d.memory_bytes;
+    r->dedupe_runs = d.runs;
+    r->dedupe_disk_bytes = d.disk_bytes;
+    r->rss_bytes = rss_bytes();
+    r->digest.size = sizeof c.digest;
+    memcpy(r->digest.bytes, c.digest, sizeof c.digest);
+    snprintf(r->data_dir, sizeof r->data_dir, "%.*s", (int)sizeof r->data_dir - 1,
+             p->config->data.dir);
+    snprintf(r->error, sizeof r->error, "%s", c.error);
+    if (c.disk_full)
+        add_note(r, "disk full: new events are refused until there is room");
+    if (d.runs_unfiltered > 0)
+        add_note(r, "dedupe: the memory limit leaves some runs without a filter; every new key is "
+                    "looked up there");
+    status_workers(p, r);
+}
+
+static void add_count(sluice_v1_LedgerDrop *list, pb_size_t *n, size_t max, const char *name,
+                      uint64_t count)
+{
+    if (*n == max)
+        return;
+    snprintf(list[*n].reason, sizeof list[*n].reason, "%s", name);
+    list[(*n)++].count = count;
+}
+
+static void ledger_streams(const struct ledger *l, sluice_v1_LedgerResponse *r)
+{
+    const struct {
+        const char *name;
+        uint64_t count;
+    } rows[] = {
+        { "connections_accepted", l->connections_accepted },
+        { "connections_refused", l->connections_refused },
+        { "connections_closed", l->connections_closed },
+        { "connections_timed_out", l->connections_timed_out },
+        { "frames", l->frames },
+        { "frames_malformed", l->frames_malformed },
+        { "receipts", l->receipts },
+        { "receipts_undeliverable", l->receipts_undeliverable },
+        { "receive_paused", l->receive_paused },
+        { "udp_receipts", l->udp_receipts },
+        { "udp_receipts_unsent", l->udp_receipts_unsent },
+    };
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        add_count(r->streams, &r->streams_count, sizeof r->streams / sizeof r->streams[0],
+                  rows[i].name, rows[i].count);
+}
+
+static void type_name(const struct settings *s, unsigned type, char *ret, size_t bytes)
+{
+    if (type == 0)
+        snprintf(ret, bytes, "unknown");
+    else if (s->name[type][0] != '\0')
+        snprintf(ret, bytes, "%s", s->name[type]);
+    else
+        snprintf(ret, bytes, "type %u", type);
+}
+
+static void ledger_types(struct pipeline *p, const struct ledger *l, const struct ledger_sums *sums,
+                         sluice_v1_LedgerResponse *r)
+{
+    pthread_mutex_lock(&p->settings_lock);
+    for (unsigned t = 0; t < LEDGER_TYPES; t++) {
+        sluice_v1_LedgerType *row = &r->types[r->types_count];
+
+        if (l->decoded[t] + l->invalid[t] + l->refused[t] + l->committed[t] + l->unaccounted[t] ==
+            0)
+            continue;
+        *row = (sluice_v1_LedgerType){
+            .type = t,
+            .decoded = l->decoded[t],
+            .invalid = l->invalid[t],
+            .refused = l->refused[t],
+            .duplicate = l->duplicate[t],
+            .conflict = l->conflict[t],
+            .in_flight = l->in_flight[t],
+            .committed = l->committed[t],
+            .unaccounted = l->unaccounted[t],
+            .balances = sums->type_balances[t],
+        };
+        type_name(&p->settings->settings, t, row->name, sizeof row->name);
+        r->types_count++;
+    }
+    pthread_mutex_unlock(&p->settings_lock);
+    r->has_total = true;
+    r->total = (sluice_v1_LedgerType){
+        .name = "total",
+        .decoded = sums->decoded,
+        .invalid = sums->invalid,
+        .refused = sums->refused,
+        .duplicate = sums->duplicate,
+        .conflict = sums->conflict,
+        .in_flight = sums->in_flight,
+        .committed = sums->committed,
+        .unaccounted = sums->unaccounted,
+        .balances = sums->events_balance,
+    };
+}
+
+static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
+{
+    struct pipeline *p = arg;
+    struct cluster_status before, after;
+    struct ledger run, all;
+    struct ledger_sums run_sums, sums;
+    uint64_t held;
+
+    cluster_status(p->cluster, &before);
+    pipeline_ledger(p, &run);
+    cluster_status(p->cluster, &after);
+    all = run;
+    ledger_add(&all, &p->ledger_before);
+    ledger_check(&run, &run_sums);
+    ledger_check(&all, &sums);
+    r->datagrams_seen = all.datagrams_seen;
+    r->datagrams_delivered = all.datagrams_delivered;
+    for (unsigned d = 0; d < DROP_N; d++)
+        add_count(r->drops, &r->drops_count, sizeof r->drops / sizeof r->drops[0],
+                  datagram_drop_name((enum datagram_drop)d), all.datagram_drop[d]);
+    for (unsigned i = 1; i < LEDGER_REASONS; i++) {
+        if (all.reason[i] > 0)
+            add_count(r->reasons, &r->reasons_count, sizeof r->reasons / sizeof r->reasons[0],
+                      reason_name(i), all.reason[i]);
+    }
+    ledger_types(p, &all, &sums, r);
+    ledger_streams(&all, r);
+    r->datagrams_balance = sums.datagrams_balance;
+    r->events_balance = sums.events_balance;
+    r->unaccounted = sums.unaccounted;
+    r->log_events = after.events;
+    r->log_events_before = held = p->log_events_before;
+    /* Everything the log held before the workers were asked was answered or in flight then, and
+     * what was answered is in the log afterwards. At rest the two pin down equality. */
+    r->log_agrees = before.events - held <= run_sums.committed + run_sums.in_flight &&
+                    run_sums.committed <= after.events - held;
+    r->since_ns = p->ledger_since_ns;
+}
+
+struct find_call {
+    struct pipeline *p;
+    const char *source;
+    const void *id;
+    size_t id_bytes;
+    struct dedupe_place place;
+    int result;
+};
+
+static void find_run(void *arg)
+{
+    struct find_call *f = arg;
+
+    f->result =
+        store_lookup(f->p->store, f->source, strlen(f->source), f->id, f->id_bytes, &f->place);
+}
+
+static int on_find(void *arg, const char *source, const void *id, size_t id_bytes,
+                   struct admin_place *ret)
+{
+    struct find_call f = { .p = arg, .source = source, .id = id, .id_bytes = id_bytes };
+    int e = cluster_call(f.p->cluster, find_run, &f);
+
+    if (e < 0 || f.result < 0)
+        return e < 0 ? e : f.result;
+    /* Admitted is not yet committed: nobody may see it before. */
+    if (f.result == 0 || f.place.index > cluster_commit_index(f.p->cluster))
+        return -ENOENT;
+    *ret = (struct admin_place){ f.place.index, f.place.slot };
+    return 0;
+}
+
+static int on_read(void *arg, uint64_t index, struct admin_record *ret)
+{
+    struct pipeline *p = arg;
+
+    if (index > cluster_commit_index(p->cluster))
+        return -EAGAIN;
+    return log_reader_get(p->reader, index, p->read_buf, LOG_RECORD_BYTES_MAX, &ret->record,
+                          &ret->payload);
+}
+
+static uint64_t on_commit_index(void *arg)
+{
+    struct pipeline *p = arg;
+
+    return cluster_commit_index(p->cluster);
+}
+
+static uint64_t on_first_index(void *arg)
+{
+    struct pipeline *p = arg;
+    struct cluster_status c;
+
+    cluster_status(p->cluster, &c);
+    return c.first_index;
+}
+
+static int on_watch(void *arg, struct wake *w)
+{
+    return cluster_watch(((struct pipeline *)arg)->cluster, w);
+}
+static void on_unwatch(void *arg, struct wake *w)
+{
+    cluster_unwatch(((struct pipeline *)arg)->cluster, w);
+}
+
+struct settings_call {
+    struct pipeline *p;
+    struct settings settings;
+    sluice_v1_Setting history[STORE_HISTORY_MAX];
+    size_t n;
+};
+
+static void settings_run(void *arg)
+{
+    struct settings_call *s = arg;
+    const sluice_v1_Setting *history = store_history(s->p->store, &s->n);
+
+    s->settings = *store_settings(s->p->store);
+    memcpy(s->history, history, s->n * sizeof *history);
+}
+
+struct settings_each {
+    struct settings_call *call;
+    admin_setting_fn each;
+    void *arg;
+    int result;
+};
+
+static void settings_line(void *arg, const struct setting_line *line)
+{
+    struct settings_each *e = arg;
+    sluice_v1_SettingEntry entry = sluice_v1_SettingEntry_init_zero;
+
+    if (e->result != 0)
+        return;
+    snprintf(entry.key, sizeof entry.key, "%s", line->key);
+    snprintf(entry.value, sizeof entry.value, "%s", line->value);
+    entry.is_default = strcmp(line->value, line->value_default) == 0;
+    for (size_t i = e->call->n; i > 0; i--) {
+        const sluice_v1_Setting *h = &e->call->history[i - 1];
+
+        if (strcmp(h->key, line->key) == 0) {
+            entry.index = h->index;
+            entry.uid = h->uid;
+            entry.time_ns = h->time_ns;
+            break;
+        }
+    }
+    e->result = e->each(e->arg, &entry);
+}
+
+static int on_settings_list(void *arg, bool history, admin_setting_fn each, void *each_arg)
+{
+    static struct settings_call call; /* the admin thread's alone */
+    struct settings_each walk = { &call, each, each_arg, 0 };
+    int e;
+
+    call.p = arg;
+    e = cluster_call(call.p->cluster, settings_run, &call);
+    if (e < 0)
+        return e;
+    if (!history) {
+        settings_list(&call.settings, settings_line, &walk);
+        return walk.result;
+    }
+    for (size_t i = 0; i < call.n && e == 0; i++) {
+        const sluice_v1_Setting *h = &call.history[i];
+        sluice_v1_SettingEntry entry = sluice_v1_SettingEntry_init_zero;
+
+        snprintf(entry.key, sizeof entry.key, "%s", h->key);
+        snprintf(entry.value, sizeof entry.value, "%s", h->value);
+        entry.index = h->index;
+        entry.uid = h->uid;
+        entry.time_ns = h->time_ns;
+        e = each(each_arg, &entry);
+    }
+    return e;
+}
+
+static int64_t on_setting_set(void *arg, const char *key, const char *value, uint32_t uid,
+                              char error[ADMIN_ERROR_BYTES])
+{
+    static struct settings_call call; /* the admin thread's alone */
+    sluice_v1_Setting change = { .uid = uid, .time_ns = clock_unix_ns() };
+    char sentence[SETTINGS_ERROR_BYTES];
+    int64_t index;
+    int e;
+
+    call.p = arg;
+    e = cluster_call(call.p->cluster, settings_run, &call);
+    if (e == 0) {
+        e = settings_check(&call.settings, key, value, sentence);
+        if (e < 0) {
+            snprintf(error, ADMIN_ERROR_BYTES, "%s", sentence);
+            return e;
+        }
+        snprintf(change.key, sizeof change.key, "%s", key);
+        snprintf(change.value, sizeof change.value, "%s", value);
+        index = cluster_propose_setting(call.p->cluster, &change);
+        if (index >= 0)
+            return index;
+        e = (int)index;
+    }
+    snprintf(error, ADMIN_ERROR_BYTES, "%s",
+             e == -ENOSPC ? "disk full: the setting was not changed" : strerror(-e));
+    return e;
+}
+
+static int on_config(void *arg, bool json, FILE *f)
+{
+    struct pipeline *p = arg;
+
+    return config_print(p->config, json ? CONFIG_JSON : CONFIG_TEXT, f);
+}
+
+void pipeline_admin_source(struct pipeline *p, struct admin_source *ret)
+{
+    *ret = (struct admin_source){
+        .arg = p,
+        .status = on_status,
+        .ledger = on_ledger,
+        .find = on_find,
+        .read = on_read,
+        .first_index = on_first_index,
+        .commit_index = on_commit_index,
+        .watch = on_watch,
+        .unwatch = on_unwatch,
+        .settings = on_settings_list,
+        .setting_set = on_setting_set,
+        .config = on_config,
+    };
+}

@@ -1,0 +1,57 @@
+/*
+ * pipeline_internal.h - struct pipeline, for pipeline.c (the map) and pipeline_admin.c (what the
+ * admin server asks).
+ */
+#ifndef SLUICE_PIPELINE_INTERNAL_H
+#define SLUICE_PIPELINE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/ledger_file.h"
+#include "cluster/cluster.h"
+#include "ingest/worker.h"
+#include "pipeline.h"
+#include "serve/admin.h"
+#include "store/apply.h"
+
+/* A version of the settings that some worker may still be reading. */
+struct settings_version {
+    struct settings settings;
+    struct settings_version *older;
+};
+
+struct pipeline {
+    const struct config *config;
+    char log_dir[CONFIG_PATH_BYTES + 16], dedupe_dir[CONFIG_PATH_BYTES + 16];
+    struct store *store;
+    struct cluster *cluster;
+    unsigned workers;
+    struct cluster_link link[CLUSTER_WORKERS_MAX];
+    struct worker *worker[CLUSTER_WORKERS_MAX];
+    struct admin *admin;
+
+    pthread_mutex_t settings_lock; /* the cluster thread publishes, start reads */
+    struct settings_version *settings;
+
+    pthread_mutex_t snapshot_lock; /* admin and keeper threads ask the workers in turn */
+    struct ledger_file ledger_file;
+    struct ledger ledger_before; /* earlier runs on this directory */
+    uint64_t ledger_since_ns;
+    uint64_t log_events_before;
+    uint64_t started_ns; /* monotonic */
+    pthread_t keeper;
+    bool keeper_started, keeper_stop;
+    pthread_cond_t keeper_wake;
+
+    /* pipeline_admin.c, admin thread only */
+    struct log_reader *reader;
+    void *read_buf;
+};
+
+/* The workers' ledgers, added up; at a moment of each worker's own. */
+void pipeline_ledger(struct pipeline *p, struct ledger *ret_run);
+
+/* Fills in the admin server's source. */
+void pipeline_admin_source(struct pipeline *p, struct admin_source *ret);
+
+#endif

@@ -1,0 +1,328 @@
+/*
+ * apply.c - see apply.h.
+ */
+#include "store/apply.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pb_decode.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/wake.h"
+#include "proto/wire.pb.h"
+
+_Static_assert((int)DEDUPE_NEW == (int)VERDICT_COMMITTED, "verdicts are stored as they come");
+_Static_assert((int)DEDUPE_DUPLICATE == (int)VERDICT_DUPLICATE, "verdicts are stored as they come");
+_Static_assert((int)DEDUPE_CONFLICT == (int)VERDICT_CONFLICT, "verdicts are stored as they come");
+_Static_assert(BLOCK_EVENTS_MAX <= DEDUPE_EVENTS_MAX, "a block is admitted by one call");
+
+#define STORE_RETRY_MS 200 /* after a full disk */
+
+struct store {
+    struct store_config config;
+    struct dedupe *dedupe;
+    uint8_t hash_key[HASH_KEY_BYTES];
+    bool have_hash_key;
+    struct settings settings;
+    sluice_v1_Setting history[STORE_HISTORY_MAX];
+    size_t history_n;
+    uint64_t loaded_index; /* settings up to here came with the checkpoint */
+    struct dedupe_place first[BLOCK_EVENTS_MAX];
+    struct wake wake;
+    pthread_t thread;
+    bool thread_started;
+    atomic_bool stop_wanted;
+};
+
+/* --- settings ----------------------------------------------------------------------------------
+ */
+
+/* A change no longer matters when a later one has the same key, or when it took its key back to the
+ * default. */
+static bool history_matters(const struct store *s, size_t i)
+{
+    for (size_t j = i + 1; j < s->history_n; j++) {
+        if (strcmp(s->history[i].key, s->history[j].key) == 0)
+            return false;
+    }
+    return s->history[i].value[0] != '\0';
+}
+
+static void history_add(struct store *s, const sluice_v1_Setting *change)
+{
+    if (s->history_n == STORE_HISTORY_MAX) {
+        size_t i = 0;
+
+        /* Fewer keys than STORE_HISTORY_MAX can be off their defaults at one time, so there is one.
+         */
+        while (i < s->history_n && history_matters(s, i))
+            i++;
+        assert(i < s->history_n);
+        memmove(&s->history[i], &s->history[i + 1], (s->history_n - i - 1) * sizeof s->history[0]);
+        s->history_n--;
+    }
+    s->history[s->history_n++] = *change;
+}
+
+static int apply_setting(struct store *s, const struct log_record *r, const void *payload)
+{
+    pb_istream_t in = pb_istream_from_buffer(payload, r->payload_bytes);
+    sluice_v1_Setting change = sluice_v1_Setting_init_zero;
+
+    if (!pb_decode_ex(&in, sluice_v1_Setting_fields, &change, PB_DECODE_NULLTERMINATED))
+        return -EBADMSG;
+    /* Checked before it was proposed; two that were checked at the same time may exclude each
+     * other, and then the later one changes nothing, on every node alike. */
+    if (settings_apply(&s->settings, change.key, change.value) < 0)
+        return 0;
+    change.index = r->index;
+    history_add(s, &change);
+    s->config.on_settings(s->config.arg, &s->settings);
+    return 0;
+}
+
+static int apply_genesis(struct store *s, const struct log_record *r, const void *payload)
+{
+    pb_istream_t in = pb_istream_from_buffer(payload, r->payload_bytes);
+    sluice_v1_Genesis g = sluice_v1_Genesis_init_zero;
+
+    if (!pb_decode_ex(&in, sluice_v1_Genesis_fields, &g, PB_DECODE_NULLTERMINATED))
+        return -EBADMSG;
+    memcpy(s->hash_key, g.hash_key, sizeof s->hash_key);
+    s->have_hash_key = true;
+    return 0;
+}
+
+/* --- struct cluster_app --------------------------------------------------------------------------
+ */
+
+static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_index,
+                      uint64_t *ret_covered)
+{
+    struct store *s = arg;
+    struct dedupe_config config = {
+        .dir = s->config.dir,
+        .memory_bytes_max = s->config.dedupe_memory_bytes_max,
+        .log_last_index = last_index,
+    };
+
+    memcpy(&config.log_id, cluster_id, sizeof config.log_id);
+    return dedupe_open(&s->dedupe, &config, ret_covered);
+}
+
+static int store_ready(void *arg, size_t n)
+{
+    struct store *s = arg;
+    int e = dedupe_ready(s->dedupe, n);
+
+    if (e == -EAGAIN)
+        wake_up(&s->wake);
+    return e;
+}
+
+/* The worker left room for one exception per event that somebody is to be answered for. */
+static void admit_exception(struct block *b, uint32_t i, const struct dedupe_place *first)
+{
+    struct block_exception *x;
+    bool duplicate = b->verdict[i] == VERDICT_DUPLICATE;
+
+    if (b->request_of[i] == REQUEST_NONE)
+        return;
+    assert(b->exceptions < BLOCK_EXCEPTIONS_MAX);
+    x = &b->exception[b->exceptions++];
+    *x = (struct block_exception){
+        .request = b->request_of[i],
+        .position = b->position[i],
+        .reason = duplicate ? sluice_v1_Reason_DUPLICATE : sluice_v1_Reason_ID_CONFLICT,
+        .first_index = first->index,
+        .first_slot = first->slot,
+    };
+}
+
+static int store_admit(void *arg, struct block *b, uint64_t index)
+{
+    struct store *s = arg;
+    int left;
+
+#ifdef PLANT_DEDUPE_OFF
+    return (int)b->events;
+#endif
+    if (b->events == 0)
+        return 0;
+    left = dedupe_admit(s->dedupe, &b->desc[0].key, sizeof b->desc[0], b->content, b->events, index,
+                        b->verdict, s->first);
+    if (left < 0 || (uint32_t)left == b->events)
+        return left;
+    for (uint32_t i = 0; i < b->events; i++) {
+        if (b->verdict[i] == VERDICT_COMMITTED)
+            continue;
+        admit_exception(b, i, &s->first[i]);
+        if (b->wait_index < s->first[i].index)
+            b->wait_index = s->first[i].index;
+    }
+    return left;
+}
+
+static int replay_block(struct store *s, const struct log_record *r, const void *payload)
+{
+    struct block_view v;
+
+    if (!s->have_hash_key || block_view(&v, payload, r->payload_bytes) < 0)
+        return -EBADMSG;
+    for (uint32_t i = 0; i < v.header->events; i++) {
+        const struct block_desc *d = &v.desc[i];
+        uint32_t bytes = d->bytes;
+        int e;
+
+        /* What the producer sent, without the id that was appended. */
+        if (d->session_flags & DESC_ID_ASSIGNED)
+            bytes -= ASSIGNED_ID_BYTES + 2;
+        e = dedupe_replay(s->dedupe, d->key,
+                          hash_content(s->hash_key, v.payload + d->offset, bytes),
+                          (struct dedupe_place){ r->index, (uint16_t)i });
+        if (e < 0)
+            return e;
+    }
+    return 0;
+}
+
+static int store_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+{
+    struct store *s = arg;
+    int e = 0;
+
+    if (r->type == LOG_EVENTS && !ours)
+        e = replay_block(s, r, payload);
+    else if (r->type == LOG_SETTING && r->index > s->loaded_index)
+        e = apply_setting(s, r, payload);
+    else if (r->type == LOG_GENESIS)
+        e = apply_genesis(s, r, payload);
+    if (e == 0)
+        dedupe_commit(s->dedupe, r->index);
+    return e;
+}
+
+static void store_save(void *arg, sluice_v1_Checkpoint *c)
+{
+    struct store *s = arg;
+
+    _Static_assert(STORE_HISTORY_MAX == sizeof c->settings / sizeof c->settings[0],
+                   "entry.options");
+    c->settings_count = (pb_size_t)s->history_n;
+    memcpy(c->settings, s->history, s->history_n * sizeof s->history[0]);
+}
+
+static int store_load(void *arg, const sluice_v1_Checkpoint *c)
+{
+    struct store *s = arg;
+
+    memcpy(s->hash_key, c->genesis.hash_key, sizeof s->hash_key);
+    s->have_hash_key = true;
+    s->history_n = 0;
+    s->loaded_index = c->index;
+    for (pb_size_t i = 0; i < c->settings_count; i++) {
+        /* What took a forgotten change back has nothing left to change. */
+        settings_apply(&s->settings, c->settings[i].key, c->settings[i].value);
+        s->history[s->history_n++] = c->settings[i];
+    }
+    s->config.on_settings(s->config.arg, &s->settings);
+    return 0;
+}
+
+void store_app(struct store *s, struct cluster_app *ret)
+{
+    *ret = (struct cluster_app){
+        .arg = s,
+        .ready = store_ready,
+        .admit = store_admit,
+        .apply = store_apply,
+        .open = store_open,
+        .save = store_save,
+        .load = store_load,
+    };
+}
+
+/* --- the store thread ---------------------------------------------------------------------------
+ */
+
+static void *store_main(void *arg)
+{
+    struct store *s = arg;
+    char sentence[256];
+
+    pthread_setname_np(pthread_self(), "sluice-store");
+    while (!atomic_load(&s->stop_wanted)) {
+        struct pollfd p = { .fd = s->wake.fd, .events = POLLIN };
+        int e = dedupe_do_work(s->dedupe);
+
+        if (e > 0)
+            continue;
+        if (e < 0 && e != -ENOSPC) {
+            snprintf(sentence, sizeof sentence, "dedupe index: %s", strerror(-e));
+            s->config.failed(s->config.arg, sentence);
+            return NULL;
+        }
+        wake_prepare(&s->wake);
+        if (!atomic_load(&s->stop_wanted))
+            poll(&p, 1, STORE_RETRY_MS);
+        wake_done(&s->wake);
+        wake_drain(&s->wake);
+    }
+    return NULL;
+}
+
+int store_init(struct store **ret, const struct store_config *config)
+{
+    struct store *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return -ENOMEM;
+    s->config = *config;
+    settings_init(&s->settings);
+    *ret = s;
+    return wake_open(&s->wake);
+}
+
+int store_start(struct store *s)
+{
+    int e = pthread_create(&s->thread, NULL, store_main, s);
+
+    s->thread_started = e == 0;
+    return -e;
+}
+
+void store_fini(struct store *s)
+{
+    if (s == NULL)
+        return;
+    if (s->thread_started) {
+        atomic_store(&s->stop_wanted, true);
+        wake_up(&s->wake);
+        pthread_join(s->thread, NULL);
+    }
+    dedupe_close(s->dedupe);
+    wake_close(&s->wake);
+    free(s);
+}
+
+const struct settings *store_settings(const struct store *s) { return &s->settings; }
+
+const sluice_v1_Setting *store_history(const struct store *s, size_t *ret_n)
+{
+    *ret_n = s->history_n;
+    return s->history;
+}
+
+int store_lookup(struct store *s, const void *source, size_t source_bytes, const void *id,
+                 size_t id_bytes, struct dedupe_place *ret)
+{
+    return dedupe_lookup(s->dedupe, hash_event_key(s->hash_key, source, source_bytes, id, id_bytes),
+                         ret);
+}
+
+void store_stats(struct store *s, struct dedupe_stats *ret) { dedupe_stats(s->dedupe, ret); }
