@@ -14,6 +14,10 @@ static const struct command {
 } commands[] = {
     { "status", status_main, "what the node is and how it is doing" },
     { "ledger", ledger_main, "what became of every datagram and event" },
+    { "tail", tail_main, "committed events, as they come or from an index on" },
+    { "get", get_main, "one event by its id" },
+    { "bench", bench_main, "a quick load on a running daemon, with latencies" },
+    { "config", config_main, "the configuration file, and the replicated settings" },
 };
 
 #define COMMANDS (sizeof commands / sizeof *commands)
