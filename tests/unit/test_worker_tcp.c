@@ -19,7 +19,7 @@
 
 enum { WELCOME = 1, RECEIPT = 2, ERROR_FRAME = 3, PONG = 4 };
 
-static uint8_t batch[1 << 18], frame[1 << 18], wire[1 << 20];
+static uint8_t batch[1 << 18], frame[1 << 18];
 static struct rig_stream stream;
 static struct rig_receipt receipt;
 

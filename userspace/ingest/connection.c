@@ -252,12 +252,11 @@ void connection_settle(struct worker *w, struct connection *c)
     if (c->state != CONN_FINISH || c->requests > 0)
         return;
     if (c->error != 0) {
-        uint8_t frame[ERROR_BYTES_MAX], *at;
-        size_t bytes;
+        uint8_t frame[ERROR_BYTES_MAX];
+        size_t bytes = stream_error_frame(c->error, frame);
 
-        at = stream_error_frame(c->error, frame, &bytes);
         c->error = 0;
-        connection_write(w, c, at, bytes);
+        connection_write(w, c, frame, bytes);
     }
     if (c->out_bytes > 0 || c->sending)
         return;

@@ -70,7 +70,8 @@ static int memory_open(struct worker *w, char error[256])
 
     t->connections_max = w->config->ingest.tcp.connections_max;
     /* A frame that is nearly complete, and a buffer behind it. */
-    t->in_bytes = pages(w->config->ingest.tcp.frame_bytes_max + FRAME_HEAD_MAX + TCP_BUFFER_BYTES);
+    t->in_bytes =
+        pages(w->config->ingest.tcp.frame_bytes_max + FRAME_LENGTH_BYTES_MAX + TCP_BUFFER_BYTES);
     t->out_bytes = pages(w->config->ingest.tcp.output_bytes_max);
     t->connection = calloc(t->connections_max, sizeof *t->connection);
     t->memory = map(TCP_BUFFERS * TCP_BUFFER_BYTES);
@@ -191,11 +192,10 @@ static void accept_arm(struct worker *w)
  * close into a reset. */
 static void turn_away(struct worker *w, int fd, unsigned error)
 {
-    uint8_t frame[ERROR_BYTES_MAX], *at, ignored[512];
-    size_t bytes;
+    uint8_t frame[ERROR_BYTES_MAX], ignored[512];
+    size_t bytes = stream_error_frame(error, frame);
 
-    at = stream_error_frame(error, frame, &bytes);
-    (void)!send(fd, at, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)shutdown(fd, SHUT_WR);
     (void)!recv(fd, ignored, sizeof ignored, MSG_DONTWAIT);
     close(fd);

@@ -11,52 +11,14 @@
  * Counts:  frames, frames_malformed.
  */
 #include <errno.h>
-#include <pb_decode.h>
-#include <pb_encode.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "base/wire.h"
 #include "ingest/worker_internal.h"
 
 #define PROTOCOL 1u
 
 /* --- frames out ---------------------------------------------------------------------------- */
-
-static uint8_t *put_varint_before(uint8_t *at, uint64_t v)
-{
-    uint8_t buf[10];
-    size_t n = 0;
-
-    for (; v >= 0x80; v >>= 7)
-        buf[n++] = (uint8_t)(v | 0x80);
-    buf[n++] = (uint8_t)v;
-    return memcpy(at - n, buf, n);
-}
-
-/* A ServerFrame around *bytes of a body at `body`, written in front of it (FRAME_ROOM bytes). */
-uint8_t *stream_frame_wrap(uint8_t *body, unsigned tag, size_t *bytes)
-{
-    uint8_t *end = body + *bytes, *at = put_varint_before(body, *bytes);
-
-    *--at = (uint8_t)(tag << 3 | WIRE_LENGTH);
-    at = put_varint_before(at, (uint64_t)(end - at));
-    *bytes = (size_t)(end - at);
-    return at;
-}
-
-/* Encodes and frames a message. Returns its bytes in the frame buffer. */
-static uint8_t *frame_encode(uint8_t frame[ERROR_BYTES_MAX], unsigned tag,
-                             const pb_msgdesc_t *fields, const void *message, size_t *ret_bytes)
-{
-    uint8_t *body = frame + FRAME_ROOM;
-    pb_ostream_t stream = pb_ostream_from_buffer(body, ERROR_BYTES_MAX - FRAME_ROOM);
-
-    if (!pb_encode(&stream, fields, message))
-        assert(!"bounded by wire.options");
-    *ret_bytes = stream.bytes_written;
-    return stream_frame_wrap(body, tag, ret_bytes);
-}
 
 static const char *error_text(unsigned code)
 {
@@ -85,21 +47,24 @@ static const char *error_text(unsigned code)
     }
 }
 
-uint8_t *stream_error_frame(unsigned code, uint8_t frame[ERROR_BYTES_MAX], size_t *ret_bytes)
+size_t stream_error_frame(unsigned code, uint8_t frame[ERROR_BYTES_MAX])
 {
     sluice_v1_Error e = sluice_v1_Error_init_zero;
+    ssize_t n;
 
     e.code = (sluice_v1_ErrorCode)code;
     e.closing = true;
     snprintf(e.message, sizeof e.message, "%s", error_text(code));
-    return frame_encode(frame, SERVER_ERROR, sluice_v1_Error_fields, &e, ret_bytes);
+    n = frame_put_error(frame, ERROR_BYTES_MAX, &e);
+    assert(n > 0);
+    return (size_t)n;
 }
 
 static void send_welcome(struct worker *w, struct connection *c)
 {
     sluice_v1_Welcome m = sluice_v1_Welcome_init_zero;
-    uint8_t frame[ERROR_BYTES_MAX], *at;
-    size_t bytes;
+    uint8_t frame[ERROR_BYTES_MAX];
+    ssize_t n;
 
     m.protocol = PROTOCOL;
     m.node = w->config->node.id;
@@ -108,18 +73,18 @@ static void send_welcome(struct worker *w, struct connection *c)
     m.batch_events_max = w->tcp.batch_events_max;
     m.cluster_id.size = 16;
     memcpy(m.cluster_id.bytes, w->wc.cluster_id, 16);
-    at = frame_encode(frame, SERVER_WELCOME, sluice_v1_Welcome_fields, &m, &bytes);
-    connection_write(w, c, at, bytes);
+    n = frame_put_welcome(frame, sizeof frame, &m);
+    assert(n > 0);
+    connection_write(w, c, frame, (size_t)n);
 }
 
 static void send_pong(struct worker *w, struct connection *c, uint64_t nonce)
 {
-    sluice_v1_Pong m = { .nonce = nonce };
-    uint8_t frame[ERROR_BYTES_MAX], *at;
-    size_t bytes;
+    uint8_t frame[ERROR_BYTES_MAX];
+    ssize_t n = frame_put_pong(frame, sizeof frame, nonce);
 
-    at = frame_encode(frame, SERVER_PONG, sluice_v1_Pong_fields, &m, &bytes);
-    connection_write(w, c, at, bytes);
+    assert(n > 0);
+    connection_write(w, c, frame, (size_t)n);
 }
 
 /* --- frames in ----------------------------------------------------------------------------- */
@@ -148,14 +113,13 @@ static bool token_known(const struct worker *w, const uint8_t *token, size_t byt
     return known;
 }
 
-static int take_hello(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes)
+static int take_hello(struct worker *w, struct connection *c, const struct frame *f)
 {
-    pb_istream_t stream = pb_istream_from_buffer(data, bytes);
     sluice_v1_Hello hello = sluice_v1_Hello_init_zero;
 
     if (c->state != CONN_HELLO)
         return sluice_v1_ErrorCode_ERROR_HELLO_EXPECTED;
-    if (!pb_decode(&stream, sluice_v1_Hello_fields, &hello))
+    if (frame_get_hello(&hello, f) < 0)
         return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
     if (hello.protocol != PROTOCOL)
         return sluice_v1_ErrorCode_ERROR_PROTOCOL_VERSION;
@@ -166,51 +130,18 @@ static int take_hello(struct worker *w, struct connection *c, const uint8_t *dat
     return 0;
 }
 
-static int take_ping(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes)
+static int take_ping(struct worker *w, struct connection *c, const struct frame *f)
 {
-    pb_istream_t stream = pb_istream_from_buffer(data, bytes);
-    sluice_v1_Ping ping = sluice_v1_Ping_init_zero;
+    uint64_t nonce;
 
-    if (!pb_decode(&stream, sluice_v1_Ping_fields, &ping))
+    if (frame_get_ping(&nonce, f) < 0)
         return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
     if (!connection_has_room(w, c, ERROR_BYTES_MAX)) {
         connection_pause(w, c, PAUSE_OUTPUT);
         return TAKE_LATER;
     }
-    send_pong(w, c, ping.nonce);
+    send_pong(w, c, nonce);
     return 0;
-}
-
-/* Batch, its batch left as bytes. Every field at most once. */
-static bool batch_parse(struct wire in, uint64_t *ret_request, struct slice *ret_batch)
-{
-    uint32_t field, seen = 0;
-    uint64_t durability;
-    unsigned type;
-
-    *ret_request = 0;
-    *ret_batch = (struct slice){ (const uint8_t *)"", 0 };
-    while (wire_left(&in) > 0) {
-        bool ok;
-
-        if (!wire_tag(&in, &field, &type))
-            return false;
-        if (field == sluice_v1_Batch_request_tag && type == WIRE_VARINT)
-            ok = wire_varint(&in, ret_request);
-        else if (field == sluice_v1_Batch_batch_tag && type == WIRE_LENGTH)
-            ok = wire_bytes(&in, &ret_batch->data, &ret_batch->bytes);
-        else if (field == sluice_v1_Batch_durability_tag && type == WIRE_VARINT)
-            ok = wire_varint(&in, &durability) && durability <= sluice_v1_Durability_QUORUM;
-        else if (field <= sluice_v1_Batch_durability_tag)
-            return false;
-        else
-            ok = wire_skip(&in, type);
-        if (!ok || (field < 32 && (seen & 1u << field) != 0))
-            return false;
-        if (field < 32)
-            seen |= 1u << field;
-    }
-    return true;
 }
 
 /* The events were seen but not looked into: they are accounted for as of unknown type. */
@@ -221,7 +152,7 @@ static void count_too_large(struct worker *w, uint32_t events)
     w->ledger.reason[sluice_v1_Reason_BATCH_TOO_LARGE] += events;
 }
 
-static int take_batch(struct worker *w, struct connection *c, struct wire in)
+static int take_batch(struct worker *w, struct connection *c, const struct frame *f)
 {
     struct block_request request = {
         .connection = connection_slot(w, c),
@@ -229,14 +160,15 @@ static int take_batch(struct worker *w, struct connection *c, struct wire in)
         .transport = TRANSPORT_TCP,
     };
     struct batch_walk walk = { 0 };
-    struct slice batch;
+    struct frame_batch batch;
     bool too_large;
     enum admit a;
     int rc;
 
-    if (!batch_parse(in, &request.request, &batch))
+    if (frame_get_batch(&batch, f) < 0 || batch.durability > sluice_v1_Durability_QUORUM)
         return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
-    rc = batch_walk(&walk, w->slices, w->tcp.batch_events_max, batch.data, batch.bytes);
+    rc = batch_walk(&walk, w->slices, w->tcp.batch_events_max, batch.batch, batch.batch_bytes);
+    request.request = batch.request;
     if (rc < 0 && rc != -E2BIG)
         return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
     too_large = rc == -E2BIG;
@@ -266,49 +198,19 @@ static int take_batch(struct worker *w, struct connection *c, struct wire in)
     return 0;
 }
 
-static int take_frame(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes)
+static int take_frame(struct worker *w, struct connection *c, const struct frame *f)
 {
-    struct wire in = wire_init(data, bytes);
-    const uint8_t *body;
-    uint32_t field, body_bytes;
-    unsigned type;
-
-    if (!wire_tag(&in, &field, &type) || type != WIRE_LENGTH ||
-        !wire_bytes(&in, &body, &body_bytes) || wire_left(&in) > 0)
-        return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
-    if (c->state == CONN_HELLO && field != CLIENT_HELLO)
+    if (c->state == CONN_HELLO && f->kind != CLIENT_HELLO)
         return sluice_v1_ErrorCode_ERROR_HELLO_EXPECTED;
-    switch (field) {
+    switch (f->kind) {
     case CLIENT_HELLO:
-        return take_hello(w, c, body, body_bytes);
+        return take_hello(w, c, f);
     case CLIENT_BATCH:
-        return take_batch(w, c, wire_init(body, body_bytes));
-    case CLIENT_PING:
-        return take_ping(w, c, body, body_bytes);
+        return take_batch(w, c, f);
     default:
-        return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
+        assert(f->kind == CLIENT_PING);
+        return take_ping(w, c, f);
     }
-}
-
-/* How long the frame at data is, its length included: 0 when that is not known yet, or a negative
- * ErrorCode. */
-static int64_t frame_bytes(const struct worker *w, const uint8_t *data, size_t bytes)
-{
-    size_t head = 0;
-    uint64_t body = 0;
-
-    do {
-        if (head == FRAME_HEAD_MAX)
-            return -sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
-        if (head == bytes)
-            return 0;
-        body |= (uint64_t)(data[head] & 0x7f) << (7 * head);
-    } while (data[head++] & 0x80);
-    if (body == 0)
-        return -sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
-    if (body > w->config->ingest.tcp.frame_bytes_max)
-        return -sluice_v1_ErrorCode_ERROR_FRAME_TOO_LARGE;
-    return (int64_t)(head + body);
 }
 
 static void fail(struct worker *w, struct connection *c, unsigned error)
@@ -322,28 +224,28 @@ static bool takes(const struct connection *c)
     return (c->state == CONN_HELLO || c->state == CONN_OPEN) && c->pause == PAUSE_NONE;
 }
 
+static uint32_t frame_max(const struct worker *w)
+{
+    return (uint32_t)w->config->ingest.tcp.frame_bytes_max;
+}
+
 /* Takes the frames in data that can be taken now; returns how many bytes. */
 static size_t take(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes)
 {
     size_t at = 0;
 
     while (at < bytes && takes(c)) {
-        int64_t n = frame_bytes(w, data + at, bytes - at);
-        size_t head = 1;
-        int error;
+        struct frame f;
+        int error, rc = frame_parse_client(&f, data + at, bytes - at, frame_max(w));
 
-        if (n < 0) {
-            fail(w, c, (unsigned)-n);
-            break;
-        }
-        if (n == 0 || (uint64_t)n > bytes - at) {
+        if (rc == -EAGAIN) {
             if (c->frame_ns == 0)
                 c->frame_ns = w->now_ns;
             break;
         }
-        while (data[at + head - 1] & 0x80)
-            head++;
-        error = take_frame(w, c, data + at + head, (size_t)n - head);
+        error = rc == -EMSGSIZE ? sluice_v1_ErrorCode_ERROR_FRAME_TOO_LARGE
+                : rc < 0        ? sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME
+                                : take_frame(w, c, &f);
         if (error == TAKE_LATER)
             break;
         if (error != 0) {
@@ -353,7 +255,7 @@ static size_t take(struct worker *w, struct connection *c, const uint8_t *data, 
         w->ledger.frames++;
         c->active_ns = w->now_ns;
         c->frame_ns = 0;
-        at += (size_t)n;
+        at += f.frame_bytes;
     }
     return at;
 }
@@ -387,9 +289,12 @@ static void region_take(struct worker *w, struct connection *c)
 /* Bytes that the frame at the region's front still needs, or as many as can be said. */
 static size_t region_misses(const struct worker *w, const struct connection *c)
 {
-    int64_t n = frame_bytes(w, connection_in(w, c), c->in_end);
+    struct frame f = { 0 };
 
-    return n <= 0 ? 1 : (size_t)n - c->in_end;
+    if (frame_parse_client(&f, connection_in(w, c), c->in_end, frame_max(w)) == -EAGAIN &&
+        f.frame_bytes > c->in_end)
+        return f.frame_bytes - c->in_end;
+    return 1;
 }
 
 static void received(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes)

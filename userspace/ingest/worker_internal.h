@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/frame.h"
 #include "ingest/enrich.h"
 #include "ingest/event.h"
 #include "ingest/stages.h"
@@ -36,14 +37,8 @@
 #define ERROR_BYTES_MAX     256u  /* always kept free in an output buffer */
 #define RECEIPT_BYTES_MAX   (RECEIPT_BYTES_BASE + BATCH_EVENTS_MAX * RECEIPT_BYTES_EVENT)
 #define SWEEP_INTERVAL_NS   (100 * NS_PER_MS)
-#define FRAME_HEAD_MAX      5u    /* of a frame's length */
-#define FRAME_ROOM          16u   /* in front of a body: frame length, tag, body length */
 #define BATCH_EVENTS_MAX    1024u /* of one request */
 #define NONE32              UINT32_MAX
-
-/* Bodies of the frames of wire.proto, which are framed by hand. */
-enum { CLIENT_HELLO = 1, CLIENT_BATCH = 2, CLIENT_PING = 3 };
-enum { SERVER_WELCOME = 1, SERVER_RECEIPT = 2, SERVER_ERROR = 3, SERVER_PONG = 4 };
 
 enum op { OP_WAKE = 1, OP_UDP, OP_ACCEPT, OP_RECV, OP_SEND, OP_IGNORED };
 enum { GROUP_UDP = 0, GROUP_TCP = 1 };
@@ -151,7 +146,9 @@ struct tcp {
 /* Scratch of ack.c: exceptions by request, and of one request by position. */
 struct ack {
     uint16_t first[BLOCK_REQUESTS_MAX], next[BLOCK_EXCEPTIONS_MAX];
-    struct block_exception exception[BATCH_EVENTS_MAX];
+    struct block_exception by_position[BATCH_EVENTS_MAX];
+    struct receipt_exception exception[BATCH_EVENTS_MAX];
+    struct receipt_assigned assigned[BATCH_EVENTS_MAX];
 };
 
 struct snapshot_wait {
@@ -268,9 +265,8 @@ void stream_output_freed(struct worker *w, struct connection *c);
 /* Goes on with connections that wait for a block. */
 void stream_resume(struct worker *w);
 bool stream_waiting(const struct worker *w);
-/* A ServerFrame around *bytes of a body, written into the FRAME_ROOM bytes in front of it. */
-uint8_t *stream_frame_wrap(uint8_t *body, unsigned tag, size_t *bytes);
-uint8_t *stream_error_frame(unsigned code, uint8_t frame[ERROR_BYTES_MAX], size_t *ret_bytes);
+/* An Error frame that ends a connection. Returns its bytes. */
+size_t stream_error_frame(unsigned code, uint8_t frame[ERROR_BYTES_MAX]);
 
 /* connection.c: one connection's bytes in and out, and its end. */
 void connection_start(struct worker *w, int fd);
