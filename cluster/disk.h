@@ -6,8 +6,10 @@
  * directory.
  *
  * Contract: a write that has completed is durable (as after O_DSYNC), and so is what sync_dir()
- * returned for. Writes in flight may reach the medium in any order, in part (512-byte pieces) or
- * not at all. Buffers, lengths and offsets of reads and writes are multiples of 4 KiB.
+ * returned for; sync_dir() also makes durable what any write before it, of an earlier process too,
+ * has left in the device's cache. Writes in flight may reach the medium in any order, in part
+ * (512-byte pieces) or not at all. Buffers, lengths and offsets of reads and writes are multiples
+ * of 4 KiB.
  */
 #ifndef SLUICE_CLUSTER_DISK_H
 #define SLUICE_CLUSTER_DISK_H
@@ -58,10 +60,21 @@ struct disk_ops {
 
 struct disk {
     const struct disk_ops *ops;
+    bool buffered; /* the file system (tmpfs) has no O_DIRECT: for tests, to be told in status */
 };
 
-/* The real disk: dir must exist. writes_max bounds the writes in flight. Returns 0 or a negative
- * errno. */
+/* The real disk: dir must exist. writes_max bounds the writes in flight. Returns 0, -EBUSY (another
+ * process has this directory open), -EOPNOTSUPP (the file system refuses O_DIRECT and is not
+ * tmpfs) or another negative errno. */
 int disk_uring_open(struct disk **ret, const char *dir, unsigned writes_max);
+
+/* For reading only: changes nothing, every writing operation gives -EROFS. -EBUSY as above. */
+int disk_uring_open_read(struct disk **ret, const char *dir);
+
+/* For reading only, beside the process that has the directory open: takes no lock. */
+int disk_uring_open_shared(struct disk **ret, const char *dir);
+
+/* Does the open file still have a name? */
+bool disk_uring_is_linked(struct disk *d, int file);
 
 #endif

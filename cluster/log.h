@@ -88,28 +88,46 @@ struct log;
 typedef int (*log_replay_fn)(void *arg, const struct log_record *record, const void *payload);
 
 /* Opens, checks and recovers the log on disk d: finishes an interrupted cut, cuts a torn tail,
- * refuses rot. Returns 0; -EILSEQ for rot, -EUCLEAN for a log that does not reach origin, another
- * negative errno of the disk; error then says what is wrong, in which file and at which offset. */
+ * refuses rot (and then has changed nothing but, at most, made the mark's two copies equal again).
+ * Payloads are checked by CRC; their SHA-256 by log_verify() only. A directory with segments but
+ * without a mark is refused: log_mark_init() is for tools that build one. The disk stays the
+ * caller's, who ends it after log_close(). Returns 0; -EILSEQ for rot, -EUCLEAN for a log that does
+ * not reach origin, another negative errno of the disk; error then says what is wrong, in which
+ * file and at which offset. */
 int log_open(struct log **ret, struct disk *d, const struct log_config *config,
              const struct log_origin *origin, log_replay_fn replay, void *arg,
              char error[LOG_ERROR_BYTES]);
+
+/* For tools that put segments into a directory that had no log: writes its mark, saying that all
+ * up to durable is there. Returns 0, -EEXIST when there is a mark, or the disk's error. */
+int log_mark_init(struct disk *d, uint64_t durable);
 
 /* Waits for the writes in flight, writes the mark. Safe on NULL. */
 void log_close(struct log *l);
 
 /* Makes sure that a record of payload_bytes can be appended now without needing new space. Returns
- * 0; -ENOSPC (disk full: refuse the event, try again later), -EAGAIN (writes_max in flight, or the
- * next segment is being prepared), or the final error. Changes nothing. */
+ * 0; -ENOSPC (disk full: refuse the event, try again later; log_do_work() looks at the disk again
+ * every 100 ms), -EAGAIN (writes_max in flight; or the last segment has ended, and the next is
+ * being prepared or writes are still in flight: call log_do_work() and try again), or the final
+ * error. Changes nothing. A new, empty log says -EAGAIN until its first segment is prepared. */
 int log_reserve(struct log *l, uint32_t payload_bytes);
 
-/* Queues the record w->record.index = log_last_index() + 1, after a log_reserve() that said 0.
- * Fills in the record's header and digest. Borrows w and w->buf until w->done. Returns 0 or the
- * final error. */
+/* Fills payload_crc and record.payload_sha256 from buf and record.payload_bytes, as log_append()
+ * needs them. Any thread. */
+void log_write_seal(struct log_write *w);
+
+/* Queues the record w->record.index = log_last_index() + 1, after a log_reserve() that said 0 for
+ * each single append; term and time not below the last record's; log_write_seal() was done.
+ * Writes the record's header in front of the payload and zeros behind it. Borrows w and w->buf
+ * until w->done; after an error done never runs, and log_close() ends the borrowing. Begins the
+ * next segment when the last one has ended: that takes the latency of two synchronous writes of the
+ * disk (header; name), once a segment. Returns 0 or the final error. */
 int log_append(struct log *l, struct log_write *w);
 
 /* Hands queued writes to the disk in one submission, collects completions, prepares segments,
  * writes the mark when idle. now_ns is monotonic. Returns the number of things done, or the final
- * error. */
+ * error. The mark is written on this thread (two synchronous writes), but only when nothing has
+ * been in flight for mark_idle_ms: the cost falls on an event that comes at that very moment. */
 int log_do_work(struct log *l, uint64_t now_ns);
 
 /* When log_do_work() wants to be called again if nothing completes (monotonic ns), UINT64_MAX:
@@ -123,8 +141,10 @@ uint64_t log_persisted_index(const struct log *l); /* durable, and all before it
 uint64_t log_first_index(const struct log *l);
 void log_digest(const struct log *l, uint8_t ret[SHA256_BYTES]); /* of the last record appended */
 
-/* True when the last record appended ended its segment (full, or LOG_SEAL): the place for a
- * checkpoint. */
+/* True when the last record appended ended its segment: the place for a checkpoint. A record ends
+ * its segment if it is a LOG_SEAL, or if less than LOG_RECORD_BYTES_MAX is left in the file behind
+ * it (segment_ends()). Known as soon as it is appended, and the same on every node that has the
+ * same content from a segment's first record on. False for a log without a record. */
 bool log_at_segment_end(const struct log *l);
 
 /* Bytes of segment files on disk. */
@@ -133,9 +153,12 @@ uint64_t log_disk_bytes(const struct log *l);
 /* Removes records from index `from` to the end, durably; nothing may be in flight. */
 int log_truncate(struct log *l, uint64_t from);
 
-/* Reads and checks the record at index into buf (cap bytes, 4 KiB aligned); *ret_payload points
- * into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the disk's error. Any thread may own a reader.
- */
+/* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
+ * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the
+ * disk's error. Any thread may own a reader, while the log's owner goes on. Ask up to
+ * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. A
+ * segment that is met for the first time is walked up to the record, the ways to the last few are
+ * kept. */
 struct log_reader;
 int log_reader_open(struct log_reader **ret, const char *dir);
 void log_reader_close(struct log_reader *r);

@@ -7,7 +7,8 @@
  *
  * A write makes slot 0 durable, then slot 1, and only then returns: any single slot may later rot
  * or be torn and the other still has the value. Of two valid slots the higher sequence counts; one
- * bad slot is repaired when the file is opened; two bad slots are rot: -EILSEQ.
+ * bad or older slot is repaired when the file is opened, so a value once read never goes back; two
+ * bad slots are rot: -EILSEQ.
  */
 #ifndef SLUICE_CLUSTER_TWOSLOT_H
 #define SLUICE_CLUSTER_TWOSLOT_H
@@ -33,5 +34,9 @@ int twoslot_open(struct twoslot *t, struct disk *d, const char *name, uint32_t m
 /* Durable in both slots when it returns 0; any error is final for the node. */
 int twoslot_write(struct twoslot *t, const void *payload, size_t bytes);
 void twoslot_close(struct twoslot *t);
+
+/* Reads the value without repairing or creating anything. Returns 0, 1 when one slot is bad,
+ * -EILSEQ when both are, -ENOENT, or the disk's error. */
+int twoslot_peek(struct disk *d, const char *name, uint32_t magic, void *payload, size_t bytes);
 
 #endif

@@ -1,0 +1,156 @@
+/*
+ * scan.c - reads a segment in large pieces and checks it; see scan.h.
+ */
+#include "cluster/scan.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define UNREADABLE 0xee /* fills blocks that cannot be read: neither zeros nor a record */
+
+/* Reads block by block, so that one bad sector does not hide its neighbours. */
+static void read_blocks(struct scan *s, uint8_t *to, uint64_t bytes, uint64_t offset)
+{
+    int64_t n;
+
+    for (uint64_t i = 0; i < bytes; i += LOG_ALIGN) {
+        n = s->disk->ops->read(s->disk, s->file, to + i, LOG_ALIGN, offset + i);
+        if (n != LOG_ALIGN)
+            memset(to + i, UNREADABLE, LOG_ALIGN);
+    }
+}
+
+static void load(struct scan *s, uint64_t offset)
+{
+    uint64_t keep = 0, want;
+    int64_t n;
+
+    if (offset >= s->loaded_at && offset < s->loaded_at + s->loaded) {
+        keep = s->loaded_at + s->loaded - offset;
+        memmove(s->buf, s->buf + (offset - s->loaded_at), keep);
+    }
+    want = s->segment.bytes - offset - keep;
+    if (want > SCAN_BYTES - keep)
+        want = SCAN_BYTES - keep;
+    n = s->disk->ops->read(s->disk, s->file, s->buf + keep, want, offset + keep);
+    if (n != (int64_t)want)
+        read_blocks(s, s->buf + keep, want, offset + keep);
+    s->loaded_at = offset;
+    s->loaded = keep + want;
+}
+
+/* The bytes of the file at offset, in memory. */
+static const void *piece(struct scan *s, uint64_t offset, uint64_t bytes)
+{
+    assert(offset + bytes <= s->segment.bytes && bytes <= LOG_RECORD_BYTES_MAX);
+    if (offset < s->loaded_at || offset + bytes > s->loaded_at + s->loaded)
+        load(s, offset);
+    assert(offset + bytes <= s->loaded_at + s->loaded);
+    return s->buf + (offset - s->loaded_at);
+}
+
+static int read_header(struct scan *s)
+{
+    int64_t n = s->disk->ops->read(s->disk, s->file, s->buf, LOG_ALIGN, 0);
+
+    if (n != LOG_ALIGN) {
+        s->why = "the segment header cannot be read";
+        return -EILSEQ;
+    }
+    memcpy(&s->header, s->buf, sizeof s->header);
+    s->why = segment_check(&s->header, &s->segment, s->segment.bytes);
+    return s->why ? -EILSEQ : 0;
+}
+
+int scan_open(struct scan *s, struct disk *d, const struct segment *segment, void *buf)
+{
+    char name[SEGMENT_NAME_BYTES];
+    int64_t bytes;
+    int r;
+
+    assert(((uintptr_t)buf & (LOG_ALIGN - 1)) == 0);
+    *s = (struct scan){ .disk = d, .segment = *segment, .buf = buf };
+    segment_name(segment, name);
+    s->file = d->ops->open(d, name, false);
+    if (s->file < 0)
+        return s->file;
+    bytes = d->ops->size(d, s->file);
+    s->segment.bytes = bytes < 0 ? 0 : (uint64_t)bytes;
+    r = bytes < 0 ? (int)bytes : read_header(s);
+    if (r < 0) {
+        scan_close(s);
+        return r;
+    }
+    s->seed = record_seed(s->header.before);
+    s->offset = LOG_ALIGN;
+    s->index = segment->first;
+    memcpy(s->digest, s->header.before, SHA256_BYTES);
+    return 0;
+}
+
+void scan_close(struct scan *s)
+{
+    if (s->file >= 0)
+        s->disk->ops->close(s->disk, s->file);
+    s->file = -1;
+}
+
+/* Does the record continue what was read before it? */
+static const char *check_link(const struct scan *s, const struct record_agreed *a)
+{
+    if (a->index != s->index)
+        return "its index is not the next one";
+    if (memcmp(a->before, s->digest, SHA256_BYTES) != 0)
+        return "it does not link to the record before";
+    if (a->term < s->term || a->time_ns < s->time_ns)
+        return "its term or time is below the record before";
+    if (a->index == s->segment.first && segment_epoch(a->term) != s->segment.epoch)
+        return "its epoch is not the segment's";
+    return NULL;
+}
+
+enum scan_result scan_next(struct scan *s, const struct record_header **ret)
+{
+    const struct record_header *h;
+    uint32_t bytes;
+
+    if (s->ended)
+        return SCAN_ENDED;
+    h = piece(s, s->offset, LOG_ALIGN);
+    if (record_is_zero(h, LOG_ALIGN))
+        return SCAN_NONE;
+    s->why = record_check_header(h, s->seed, s->offset);
+    if (s->why == NULL)
+        s->why = check_link(s, &h->agreed);
+    if (s->why != NULL)
+        return SCAN_BAD;
+    bytes = record_bytes(h->agreed.payload_bytes);
+    h = piece(s, s->offset, bytes);
+    s->why = record_check_payload(h);
+    if (s->why != NULL)
+        return SCAN_BAD;
+    record_digest(h, s->digest);
+    s->offset += bytes;
+    s->index++;
+    s->term = h->agreed.term;
+    s->time_ns = h->agreed.time_ns;
+    s->ended = segment_ends(s->segment.bytes, s->offset, h->agreed.type);
+    *ret = h;
+    return SCAN_RECORD;
+}
+
+void scan_rest(struct scan *s, struct scan_rest *ret)
+{
+    const struct record_header *h;
+
+    *ret = (struct scan_rest){ .dirty_end = s->offset };
+    for (uint64_t at = s->offset; at < s->segment.bytes; at += LOG_ALIGN) {
+        h = piece(s, at, LOG_ALIGN);
+        if (record_is_zero(h, LOG_ALIGN))
+            continue;
+        ret->dirty_end = at + LOG_ALIGN;
+        if (record_check_header(h, s->seed, at) == NULL && h->agreed.index >= s->index &&
+            h->durable > ret->durable)
+            ret->durable = h->durable;
+    }
+}

@@ -1,0 +1,54 @@
+/*
+ * scan.h - reads one segment from its beginning, record by record, with every check.
+ *
+ * In pieces of SCAN_BYTES, so that a start runs at the disk's speed. What cannot be read counts as
+ * bad, like what does not match.
+ *
+ * Thread:  any, one owner.  Memory:  buf is the caller's.  Errors:  see scan_next().
+ */
+#ifndef SLUICE_CLUSTER_SCAN_H
+#define SLUICE_CLUSTER_SCAN_H
+
+#include "cluster/segment.h"
+
+#define SCAN_BYTES (4u << 20)
+_Static_assert(SCAN_BYTES >= 2 * LOG_RECORD_BYTES_MAX, "a record fits behind any other");
+
+enum scan_result {
+    SCAN_RECORD,
+    SCAN_NONE,  /* zeros where the next record would be */
+    SCAN_BAD,   /* something else: why says what */
+    SCAN_ENDED, /* the last record ended the segment */
+};
+
+struct scan {
+    struct disk *disk;
+    int file; /* -1: closed */
+    uint8_t *buf;
+    uint64_t loaded_at, loaded; /* the part of the file that is in buf */
+    struct segment segment;
+    struct segment_header header;
+    uint32_t seed;
+    const char *why;
+    /* Behind the last good record. */
+    uint64_t offset, index, term, time_ns; /* index: of the next record */
+    uint8_t digest[SHA256_BYTES];
+    bool ended;
+};
+
+/* Opens segment s and checks its header. buf: SCAN_BYTES, 4 KiB aligned. Returns 0, -EILSEQ (why is
+ * set) or the disk's error; the file is closed then. */
+int scan_open(struct scan *s, struct disk *d, const struct segment *segment, void *buf);
+void scan_close(struct scan *s);
+
+/* ret (borrowed until the next call) is set for SCAN_RECORD. */
+enum scan_result scan_next(struct scan *s, const struct record_header **ret);
+
+/* What lies behind the last good record: the end of the last block that is not zero (offset if all
+ * are), and the highest durable index that any whole record header there states. */
+struct scan_rest {
+    uint64_t dirty_end, durable;
+};
+void scan_rest(struct scan *s, struct scan_rest *ret);
+
+#endif
