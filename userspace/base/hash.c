@@ -2,11 +2,11 @@
  * hash.c - CRC32C by instruction, SHA-256 by OpenSSL, SipHash by libsodium, XXH3 by xxHash.
  */
 #define XXH_INLINE_ALL
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/hash.h"
 
 #include <assert.h>
-#include <openssl/evp.h>
-#include <pthread.h>
+#include <openssl/sha.h>
 #include <sodium.h>
 #include <string.h>
 #include <xxhash.h>
@@ -38,38 +38,18 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t bytes)
     return ~crc;
 }
 
-static EVP_MD *sha256_md;
-
-static void sha256_fetch(void)
-{
-    sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
-    assert(sha256_md != NULL);
-}
-
-/* One context a thread: EVP_MD_CTX_new() would allocate on every call. It lives as long as the
- * process. */
-static EVP_MD_CTX *sha256_context(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    static __thread EVP_MD_CTX *context;
-
-    pthread_once(&once, sha256_fetch);
-    if (context == NULL)
-        context = EVP_MD_CTX_new();
-    assert(context != NULL);
-    return context;
-}
-
+/* OpenSSL's plain interface, though it is deprecated: EVP allocates a state for every digest, and
+ * workers do not allocate. Both end in the same instructions. */
 void sha256(uint8_t ret_digest[SHA256_BYTES], const void *a, size_t a_bytes, const void *b,
             size_t b_bytes)
 {
-    EVP_MD_CTX *c = sha256_context();
-    int ok = EVP_DigestInit_ex2(c, sha256_md, NULL);
+    SHA256_CTX c;
+    int ok = SHA256_Init(&c);
 
-    ok = ok && EVP_DigestUpdate(c, a, a_bytes);
+    ok = ok && SHA256_Update(&c, a, a_bytes);
     if (b_bytes > 0)
-        ok = ok && EVP_DigestUpdate(c, b, b_bytes);
-    ok = ok && EVP_DigestFinal_ex(c, ret_digest, NULL);
+        ok = ok && SHA256_Update(&c, b, b_bytes);
+    ok = ok && SHA256_Final(ret_digest, &c);
     assert(ok);
 }
 
