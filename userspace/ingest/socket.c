@@ -231,9 +231,18 @@ static void udp_arm(struct worker *w)
     }
 }
 
+/* A datagram is seen when it is decided what becomes of it: what waits in a queue is no different
+ * from what waits in the socket. So the ledger balances after every turn. */
 static void drop(struct worker *w, enum datagram_drop reason, uint32_t n)
 {
+    w->ledger.datagrams_seen += n;
     w->ledger.datagram_drop[reason] += n;
+}
+
+static void deliver(struct worker *w)
+{
+    w->ledger.datagrams_seen++;
+    w->ledger.datagrams_delivered++;
 }
 
 /* The kernel's counter runs modulo 2^32, and what a datagram tells is older than what SO_MEMINFO
@@ -245,7 +254,6 @@ static void kernel_drops(struct worker *w, struct listener *l, uint32_t counter)
     if (delta == 0 || delta > INT32_MAX)
         return;
     l->drops_seen = counter;
-    w->ledger.datagrams_seen += delta;
     drop(w, DROP_KERNEL, delta);
 }
 
@@ -382,7 +390,6 @@ void udp_on_receive(struct worker *w, uint32_t at, const struct io_uring_cqe *cq
     if (slot->segment_bytes == 0 || slot->segment_bytes > slot->bytes)
         slot->segment_bytes = slot->bytes;
     segments = slot->bytes == 0 ? 1 : (slot->bytes - 1) / slot->segment_bytes + 1;
-    w->ledger.datagrams_seen += segments;
     if (!allowed(u, &slot->peer.sin6_addr))
         drop(w, DROP_SOURCE_DENIED, segments);
     else if (u->stopped)
@@ -452,7 +459,7 @@ static enum admit serve_batch(struct worker *w, uint32_t b, struct slice s)
         drop(w, DROP_BATCH_TOO_LARGE, 1);
         return ADMIT_OK;
     }
-    w->ledger.datagrams_delivered++;
+    deliver(w);
     w->turn_events += walk.events;
     if (walk.receipt_wanted)
         request = (struct block_request){
@@ -482,7 +489,7 @@ static enum admit serve(struct worker *w, uint32_t b, uint32_t segment)
         drop(w, DROP_BATCH_TOO_LARGE, 1);
         return ADMIT_OK;
     }
-    w->ledger.datagrams_delivered++;
+    deliver(w);
     admit_single(w, s);
     return ADMIT_OK;
 }
