@@ -59,7 +59,7 @@ struct setting_line {
 };
 
 /* Calls line() for every known key, in the order of the table above, then by type number: at most
- * 200 lines. Applied in that order to fresh settings, the lines make the same settings again. */
+ * 201 lines. Applied in that order to fresh settings, the lines make the same settings again. */
 void settings_list(const struct settings *s,
                    void (*line)(void *arg, const struct setting_line *line), void *arg);
 
