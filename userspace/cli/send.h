@@ -21,7 +21,7 @@
 #include "cli/read_json.h"
 
 #define SEND_BATCH_EVENTS_MAX 1000u
-#define SEND_BATCH_BYTES_MAX  204800u /* of events; under any server's frame and block */
+#define SEND_BATCH_BYTES_MAX  61440u /* of events; the frame that servers take by default is 64 KiB */
 #define SEND_EVENT_BYTES_MAX  24576u
 #define SEND_REASONS          128u
 #define SEND_ID_BYTES_MAX     64u
@@ -89,7 +89,7 @@ int send_events_next(struct send_events *e, struct send_batch *batch);
 struct send_tcp;
 int send_tcp_open(struct send_tcp **ret, const struct send_options *o);
 int send_tcp_batch(struct send_tcp *t, const struct send_batch *batch);
-/* Waits for what has no receipt yet; then its totals are final. */
+/* Waits for what has no receipt yet and closes the connection; then the totals are final. */
 int send_tcp_finish(struct send_tcp *t);
 void send_tcp_totals(struct send_tcp *t, struct send_totals *ret);
 void send_tcp_close(struct send_tcp *t);

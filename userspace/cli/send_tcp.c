@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "cli/text.h"
 #include "client/sluice.h"
+#include "proto/wire.pb.h"
 
 #define SEND_WAIT_MS      100 /* how often a blocked sender looks whether to give up */
 #define TOKEN_BYTES_MAX   512
@@ -156,7 +157,6 @@ static int wait_connected(struct send_tcp *t)
     while (!is_lost(t, &connected) && !connected && !send_is_interrupted()) {
         struct timespec pause = { .tv_nsec = 1000000 };
 
-        /* The client says nothing more after it was refused for good; a flush would not wait. */
         nanosleep(&pause, NULL);
     }
     return connected ? 0 : unreachable(t, "cannot connect");
@@ -233,44 +233,59 @@ int send_tcp_open(struct send_tcp **ret, const struct send_options *o)
     return rc ? rc : wait_connected(t);
 }
 
-static struct pending *pending_make(const struct send_tcp *t, const struct send_batch *batch)
+static struct pending *pending_make(const struct send_tcp *t, const struct send_batch *batch,
+                                    size_t from, size_t n)
 {
-    size_t ids = t->receipts ? batch->n : 0;
+    size_t ids = t->receipts ? n : 0;
     struct pending *p = malloc(sizeof(*p) + ids * sizeof(p->id[0]));
 
     if (!p)
         return NULL;
     p->due_ns = batch->due_ns;
-    p->n = batch->n;
+    p->n = n;
     for (size_t i = 0; i < ids; i++) {
-        p->id[i].bytes = batch->id_bytes[i];
-        memcpy(p->id[i].data, batch->id[i], batch->id_bytes[i]);
+        p->id[i].bytes = batch->id_bytes[from + i];
+        memcpy(p->id[i].data, batch->id[from + i], batch->id_bytes[from + i]);
     }
     return p;
 }
 
-int send_tcp_batch(struct send_tcp *t, const struct send_batch *batch)
+/* Events from .. from + n of the batch; in halves when this server takes no more at once. */
+static int part_send(struct send_tcp *t, const struct send_batch *batch, size_t from, size_t n)
 {
-    struct pending *p = pending_make(t, batch);
+    struct pending *p = pending_make(t, batch, from, n);
     int rc = p ? -EAGAIN : -ENOMEM;
 
     while (rc == -EAGAIN && !is_lost(t, NULL) && !send_is_interrupted())
-        rc = sluice_send(t->client, batch->event, batch->event_bytes, batch->n, p, SEND_WAIT_MS,
-                         NULL);
+        rc = sluice_send(t->client, batch->event + from, batch->event_bytes + from, n, p,
+                         SEND_WAIT_MS, NULL);
+    if (rc < 0)
+        free(p);
+    if (rc == -EMSGSIZE && n > 1) {
+        rc = part_send(t, batch, from, n / 2);
+        return rc < 0 ? rc : part_send(t, batch, from + n / 2, n - n / 2);
+    }
     pthread_mutex_lock(&t->mutex);
     if (rc == 0) {
         t->totals.batches++;
-        t->totals.events += batch->n;
-        t->totals.bytes += batch->bytes;
+        t->totals.events += n;
+        for (size_t i = from; i < from + n; i++)
+            t->totals.bytes += batch->event_bytes[i];
     } else {
-        t->totals.unsent += batch->n;
+        t->totals.unsent += n;
     }
     pthread_mutex_unlock(&t->mutex);
-    if (rc == 0)
+    return rc;
+}
+
+int send_tcp_batch(struct send_tcp *t, const struct send_batch *batch)
+{
+    int rc = part_send(t, batch, 0, batch->n);
+
+    if (rc == 0 || (rc == -EAGAIN && send_is_interrupted()))
         return 0;
-    free(p);
     if (rc == -EAGAIN)
-        return send_is_interrupted() ? 0 : unreachable(t, "the connection is lost");
+        return unreachable(t, "the connection is lost");
     if (rc == -EACCES || rc == -EPROTO)
         return unreachable(t, "refused for good");
     fprintf(stderr, "sluice send: a batch of %zu events, %zu bytes: %s\n", batch->n, batch->bytes,
@@ -283,17 +298,18 @@ int send_tcp_finish(struct send_tcp *t)
     uint64_t until_ns = clock_monotonic_ns() + FINISH_PATIENCE_S * NS_PER_S;
     int rc = 0;
 
-    /* While there are answers it waits on; an interrupted run waits only so long. */
-    for (;;) {
-        rc = sluice_flush(t->client, SEND_WAIT_MS);
-        if (rc != -ETIMEDOUT)
+    /* It waits for all receipts as long as there is a connection; when interrupted, not so long. */
+    while (sluice_flush(t->client, SEND_WAIT_MS) == -ETIMEDOUT) {
+        if (is_lost(t, NULL)) {
+            rc = unreachable(t, "the connection is lost");
             break;
-        if (is_lost(t, NULL))
-            return unreachable(t, "the connection is lost");
+        }
         if (send_is_interrupted() && clock_monotonic_ns() > until_ns)
             break;
     }
-    return 0;
+    sluice_close(t->client);
+    t->client = NULL;
+    return rc;
 }
 
 void send_tcp_totals(struct send_tcp *t, struct send_totals *ret)
