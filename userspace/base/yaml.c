@@ -5,6 +5,7 @@
  * ever followed.
  */
 #include "base/yaml.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -38,7 +39,7 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct reader *r, uint32
     return -EINVAL;
 }
 
-/* Copies a scalar's text to where it stays. Returns NULL when it holds a control character. */
+/* Copies a scalar's text to where it stays. Returns NULL for control characters or no UTF-8. */
 static const char *keep_text(struct yaml_doc *d, const char *text, size_t bytes)
 {
     char *at = d->text + d->text_bytes;
@@ -46,9 +47,11 @@ static const char *keep_text(struct yaml_doc *d, const char *text, size_t bytes)
     assert(d->text_bytes <= d->text_bytes_max);
     if (bytes + 1 > d->text_bytes_max - d->text_bytes)
         return NULL;
-    for (size_t i = 0; i < bytes; i++)
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+    for (size_t i = 0, n; i < bytes; i += n) {
+        n = utf8_bytes(text + i, bytes - i);
+        if (n == 0 || utf8_is_control(text + i, n)) /* escapes can make either */
             return NULL;
+    }
     if (bytes > 0)
         memcpy(at, text, bytes);
     at[bytes] = '\0';
@@ -195,6 +198,7 @@ static int read_events(struct reader *r, struct fy_parser *p, struct fy_diag *di
     return error != 0 ? error : refuse_syntax(r, diag);
 }
 
+/* Before libfyaml sees them: 0.7.12 never returns from a directive that is not UTF-8. */
 static int check_bytes(struct reader *r, const char *text, size_t bytes)
 {
     uint32_t line = 1, column = 1;
@@ -203,11 +207,17 @@ static int check_bytes(struct reader *r, const char *text, size_t bytes)
         refuse(r, 1, 1, "the file is larger than %u KiB", YAML_BYTES_MAX / 1024);
         return -EFBIG;
     }
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)text[i];
+    for (size_t i = 0, n; i < bytes; i += n) {
+        char c = text[i];
 
-        if ((c < 0x20 && c != '\n' && c != '\r' && c != '\t') || c == 0x7f)
-            return refuse(r, line, column, "the file holds the control character 0x%02x", c);
+        n = utf8_bytes(text + i, bytes - i);
+        if (n == 0)
+            return refuse(r, line, column, "the file is not UTF-8 here");
+        if (utf8_is_control(text + i, n) && c != '\n' && c != '\r' && c != '\t')
+            return refuse(r, line, column, "the file holds the control character U+%04X",
+                          (unsigned char)text[i + n - 1]);
+        if (c == '%' && column == 1)
+            return refuse(r, line, column, "directives (%%) are not supported");
         line += c == '\n';
         column = c == '\n' ? 1 : column + 1;
     }
