@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cli/table.h"
+#include "cli/columns.h"
 #include "tests/lib/admin_fixture.h"
 
 static char program[PATH_MAX];
@@ -201,6 +201,9 @@ static void a_ledger_that_does_not_balance_ends_with_1(void **state)
     assert_int_equal(sluice(x, "ledger --json"), 0);
     j = document();
     assert_true(json_is_true(json_object_get(j, "balances")));
+    assert_int_equal(json_integer_value(json_object_get(
+                         json_object_get(json_object_get(j, "events"), "total"), "committed")),
+                     1234560);
     json_decref(j);
     atomic_store(&x->fake.unbalanced, true);
     assert_int_equal(sluice(x, "ledger"), 1);
@@ -337,27 +340,27 @@ static void configurations_are_checked_and_shown(void **state)
 
 static void numbers_get_separators_for_people(void **state)
 {
-    char text[TABLE_NUMBER_BYTES];
+    char text[COLUMNS_NUMBER_BYTES];
 
-    assert_string_equal(table_number_text(text, 0, true), "0");
-    assert_string_equal(table_number_text(text, 999, true), "999");
-    assert_string_equal(table_number_text(text, 1000, true), "1,000");
-    assert_string_equal(table_number_text(text, 1234567, true), "1,234,567");
-    assert_string_equal(table_number_text(text, 1234567, false), "1234567");
-    assert_string_equal(table_number_text(text, UINT64_MAX, true), "18,446,744,073,709,551,615");
+    assert_string_equal(columns_number_text(text, 0, true), "0");
+    assert_string_equal(columns_number_text(text, 999, true), "999");
+    assert_string_equal(columns_number_text(text, 1000, true), "1,000");
+    assert_string_equal(columns_number_text(text, 1234567, true), "1,234,567");
+    assert_string_equal(columns_number_text(text, 1234567, false), "1234567");
+    assert_string_equal(columns_number_text(text, UINT64_MAX, true), "18,446,744,073,709,551,615");
 }
 
 static void columns_are_aligned(void **state)
 {
-    static struct table t;
+    static struct columns t;
     char *text = NULL;
     size_t bytes;
     FILE *f = open_memstream(&text, &bytes);
 
-    table_init(&t, "lr", true);
-    table_text(&t, "a"), table_number(&t, 1);
-    table_text(&t, "M\xc3\xbcnchen"), table_number(&t, 1000);
-    table_print(&t, f, 2);
+    columns_init(&t, "lr", true);
+    columns_text(&t, "a"), columns_number(&t, 1);
+    columns_text(&t, "M\xc3\xbcnchen"), columns_number(&t, 1000);
+    columns_print(&t, f, 2);
     fclose(f);
     assert_string_equal(text, "  a            1\n  M\xc3\xbcnchen  1,000\n");
     free(text);

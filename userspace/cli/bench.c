@@ -21,7 +21,7 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/histogram.h"
-#include "cli/table.h"
+#include "cli/columns.h"
 #include "client/sluice.h"
 #include "proto/event.pb.h"
 
@@ -235,11 +235,11 @@ static void bench_sum(const struct bench *b, struct bench_connection *ret)
     }
 }
 
-static void row(struct table *t, const char *name, uint64_t n, const char *unit)
+static void row(struct columns *t, const char *name, uint64_t n, const char *unit)
 {
-    table_text(t, "%s", name);
-    table_number(t, n);
-    table_text(t, "%s", unit);
+    columns_text(t, "%s", name);
+    columns_number(t, n);
+    columns_text(t, "%s", unit);
 }
 
 static void print_text(const struct bench *b, const struct bench_connection *sum)
@@ -251,12 +251,12 @@ static void print_text(const struct bench *b, const struct bench_connection *sum
                  { "receipt p90", 900 },
                  { "receipt p99", 990 },
                  { "receipt p99.9", 999 } };
-    struct table *t = calloc(1, sizeof *t);
+    struct columns *t = calloc(1, sizeof *t);
     size_t i;
 
     if (t == NULL)
         return;
-    table_init(t, "lrl", isatty(STDOUT_FILENO));
+    columns_init(t, "lrl", isatty(STDOUT_FILENO));
     row(t, "events sent", b->sent_events, "");
     row(t, "accepted", sum->accepted, "");
     row(t, "duplicate", sum->duplicate, "");
@@ -269,7 +269,7 @@ static void print_text(const struct bench *b, const struct bench_connection *sum
         row(t, rows[i].name, histogram_percentile(&sum->latency_ns, rows[i].per_mille) / NS_PER_US,
             "us");
     row(t, "receipt max", sum->latency_ns.max / NS_PER_US, "us");
-    table_print(t, stdout, 0);
+    columns_print(t, stdout, 0);
     free(t);
 }
 

@@ -13,7 +13,7 @@
 
 #include "base/field_walk.h"
 #include "cli/cli.h"
-#include "cli/table.h"
+#include "cli/columns.h"
 
 static const char help[] =
     "sluice config check FILE          is this a good configuration file for sluiced?\n"
@@ -131,7 +131,7 @@ struct settings_printer {
     bool history;
     unsigned found;
     json_t *list; /* NULL: into table */
-    struct table *table;
+    struct columns *table;
 };
 
 static void print_header(struct settings_printer *p)
@@ -140,28 +140,28 @@ static void print_header(struct settings_printer *p)
                                              { "index", "time", "uid", "key", "value" } };
     int i;
 
-    table_init(p->table, p->history ? "rlrll" : "lll", false);
+    columns_init(p->table, p->history ? "rlrll" : "lll", false);
     for (i = 0; i < 5 && heads[p->history][i] != NULL; i++)
-        table_text(p->table, "%s", heads[p->history][i]);
+        columns_text(p->table, "%s", heads[p->history][i]);
 }
 
 static void print_row(struct settings_printer *p, const sluice_v1_SettingEntry *e)
 {
     char time[CLI_TIME_BYTES];
 
-    if (p->table->cells / p->table->columns == TABLE_ROWS_MAX) {
-        table_print(p->table, stdout, 0);
+    if (p->table->cells / p->table->columns == COLUMNS_ROWS_MAX) {
+        columns_print(p->table, stdout, 0);
         print_header(p);
     }
     if (p->history) {
-        table_number(p->table, e->index);
-        table_text(p->table, "%s", cli_time(time, e->time_ns));
-        table_number(p->table, e->uid);
+        columns_number(p->table, e->index);
+        columns_text(p->table, "%s", cli_time(time, e->time_ns));
+        columns_number(p->table, e->uid);
     }
-    table_text(p->table, "%s", e->key);
-    table_text(p->table, "%s", e->value);
+    columns_text(p->table, "%s", e->key);
+    columns_text(p->table, "%s", e->value);
     if (!p->history)
-        table_text(p->table, "%s", e->is_default ? "default" : "");
+        columns_text(p->table, "%s", e->is_default ? "default" : "");
 }
 
 static json_t *entry_json(const sluice_v1_SettingEntry *e, bool history)
@@ -224,9 +224,9 @@ static int settings_show(const struct config_options *o, const char *key, bool h
     if (rc == CLI_OK && p.list != NULL)
         rc = cli_print_json(json_incref(p.list), CLI_OK);
     else if (rc == CLI_OK && (p.found > 0 || !history))
-        table_print(p.table, stdout, 0);
+        columns_print(p.table, stdout, 0);
     json_decref(p.list);
-    table_fini(p.table);
+    columns_fini(p.table);
     free(p.table);
     admin_client_close(&c);
     return cli_finish(rc);

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/table.h"
+#include "cli/columns.h"
 #include "cluster/log.h"
 
 static const char help[] =
@@ -42,34 +42,34 @@ static void on_problem(void *arg, const char *sentence)
 
 static void print_text(const struct log_verify_report *r)
 {
-    struct table *t = calloc(1, sizeof *t);
-    char digest[2 * SHA256_BYTES + 1], a[TABLE_NUMBER_BYTES], b[TABLE_NUMBER_BYTES];
+    struct columns *t = calloc(1, sizeof *t);
+    char digest[2 * SHA256_BYTES + 1], a[COLUMNS_NUMBER_BYTES], b[COLUMNS_NUMBER_BYTES];
     bool sep = isatty(STDOUT_FILENO);
 
     if (t == NULL)
         return;
-    table_init(t, "ll", sep);
-    table_text(t, "segments");
-    table_number(t, r->segments);
-    table_text(t, "records");
-    table_number(t, r->records);
-    table_text(t, "indexes");
-    table_text(t, "%s to %s", table_number_text(a, r->first_index, sep),
-               table_number_text(b, r->last_index, sep));
-    table_text(t, "events");
-    table_number(t, r->events);
-    table_text(t, "bytes");
-    table_number(t, r->bytes);
+    columns_init(t, "ll", sep);
+    columns_text(t, "segments");
+    columns_number(t, r->segments);
+    columns_text(t, "records");
+    columns_number(t, r->records);
+    columns_text(t, "indexes");
+    columns_text(t, "%s to %s", columns_number_text(a, r->first_index, sep),
+                 columns_number_text(b, r->last_index, sep));
+    columns_text(t, "events");
+    columns_number(t, r->events);
+    columns_text(t, "bytes");
+    columns_number(t, r->bytes);
     cli_hex(digest, r->digest, sizeof r->digest);
-    table_text(t, "digest");
-    table_text(t, "%s", digest);
-    table_text(t, "tail");
-    table_text(t, "%s",
-               r->torn_tail ? "ends in a write that was never acknowledged; a start cuts it"
-                            : "complete");
-    table_text(t, "problems");
-    table_number(t, r->problems);
-    table_print(t, stdout, 0);
+    columns_text(t, "digest");
+    columns_text(t, "%s", digest);
+    columns_text(t, "tail");
+    columns_text(t, "%s",
+                 r->torn_tail ? "ends in a write that was never acknowledged; a start cuts it"
+                              : "complete");
+    columns_text(t, "problems");
+    columns_number(t, r->problems);
+    columns_print(t, stdout, 0);
     free(t);
 }
 
