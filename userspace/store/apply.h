@@ -17,7 +17,7 @@
 #include "proto/entry.pb.h"
 #include "store/dedupe.h"
 
-#define STORE_HISTORY_MAX 256u /* = max_count of Checkpoint.history */
+#define STORE_HISTORY_MAX 64u /* = max_count of Checkpoint.history */
 
 struct store;
 
