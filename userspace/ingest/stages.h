@@ -18,9 +18,9 @@ enum stage { STAGE_DECODE, STAGE_VALIDATE, STAGE_ENRICH, STAGE_BATCH, STAGE_N };
 void event_refuse(struct stages *s, struct event *ev, unsigned reason);
 
 /* True while the stage that began at start_ns (of stage_clock_ns(), a coarse monotonic clock) may
- * go on. */
+ * go on: for its limit by that clock, and then for as much again of its thread's processor time. */
 uint64_t stage_clock_ns(void);
-bool stage_in_time(const struct stages *s, enum stage stage, uint64_t start_ns);
+bool stage_in_time(struct stages *s, enum stage stage, uint64_t start_ns);
 
 size_t decode_run(struct stages *s, struct event *ev, size_t n);
 size_t validate_run(struct stages *s, struct event *ev, size_t n);
