@@ -219,6 +219,17 @@ static int find_offset(struct log_reader *r, struct way *w, uint64_t index, uint
     return walk(r, w, index, ret, at);
 }
 
+/* The record at offset is index, whole: the way goes on behind it, so that who reads one record
+ * after the other walks none. */
+static void way_extend(struct way *w, uint64_t index, uint64_t offset, uint32_t bytes)
+{
+    if (index != w->end_index || way_step(w) < 0)
+        return;
+    assert(offset == w->end_offset);
+    w->end_index = index + 1;
+    w->end_offset = offset + bytes;
+}
+
 /* Reads the record at offset into buf. */
 static int read_at(struct log_reader *r, struct way *w, uint64_t offset, uint64_t index, void *buf,
                    size_t cap)
@@ -247,7 +258,10 @@ static int read_at(struct log_reader *r, struct way *w, uint64_t offset, uint64_
         if (n != (int64_t)(bytes - LOG_ALIGN))
             return n < 0 ? (int)n : -EIO;
     }
-    return record_check_payload(h) != NULL ? -EILSEQ : 0;
+    if (record_check_payload(h) != NULL)
+        return -EILSEQ;
+    way_extend(w, index, offset, bytes);
+    return 0;
 }
 
 /* One try, with the segments that are known. */
