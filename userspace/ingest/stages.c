@@ -50,7 +50,7 @@ uint64_t stage_clock_ns(void) { return clock_read(CLOCK_MONOTONIC_COARSE); }
 
 /* The clock on the wall also runs while others have the processor: a thread that had to wait for it
  * has done nothing wrong. So a stage that is over its limit there gets the limit once more, in its
- * own processor time from here on. Asking for that costs a system call; it is not the usual case. */
+ * own processor time from here on. That clock costs a system call, which is rare here. */
 static bool stage_has_worked_less(struct stages *s, enum stage stage, uint64_t start_ns)
 {
     uint64_t now_ns = clock_read(CLOCK_THREAD_CPUTIME_ID);
