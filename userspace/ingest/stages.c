@@ -44,8 +44,8 @@ void event_refuse(struct stages *s, struct event *ev, unsigned reason)
     s->ledger->reason[reason]++;
 }
 
-/* Limits are milliseconds, and this is asked before every event: the coarse clock, which costs a
- * fifth, will do. */
+/* Limits are milliseconds, and this is asked often: the coarse clock, which costs a fifth, will do.
+ */
 uint64_t stage_clock_ns(void) { return clock_read(CLOCK_MONOTONIC_COARSE); }
 
 /* The clock on the wall also runs while others have the processor: a thread that had to wait for it
