@@ -167,16 +167,16 @@ void rig_admit_random(struct rig *g, size_t n)
         content[i] = e[i].content;
     }
     wait_ready(g, n);
-    assert_int_equal(dedupe_admit(g->d, &e[0].key, sizeof e[0], content, n, g->index + 1, verdict,
-                                  first) >= 0,
-                     1);
+    assert_int_equal(
+        dedupe_admit(g->d, &e[0].key, sizeof e[0], content, n, g->index + 1, verdict, first) >= 0,
+        1);
     for (size_t i = 0; i < n; i++) {
         struct dedupe_place want = { g->index + 1, slot };
 
         if (old[i] != NULL) {
             want = old[i]->place;
             assert_int_equal(verdict[i], content[i] == old[i]->event.content ? DEDUPE_DUPLICATE
-                                                                            : DEDUPE_CONFLICT);
+                                                                             : DEDUPE_CONFLICT);
         } else {
             assert_int_equal(verdict[i], DEDUPE_NEW);
             slot++;

@@ -23,12 +23,12 @@ struct rig {
     struct dedupe_config config;
     char dir[RIG_DIR_BYTES];
     uint64_t covered;
-    uint64_t index;           /* the log's last */
+    uint64_t index; /* the log's last */
     uint64_t seed;
-    struct rig_event *log;    /* in order; all keys differ */
+    struct rig_event *log; /* in order; all keys differ */
     uint64_t count, room;
     struct dedupe_place first; /* of the last rig_admit() */
-    uint64_t runs_written;    /* guessed from the keys admitted */
+    uint64_t runs_written;     /* guessed from the keys admitted */
 };
 
 /* rig_open() opens and replays; rig_open_only() leaves the replay to the caller. */

@@ -47,8 +47,11 @@ static void a_new_key_is_new_and_then_a_duplicate_or_a_conflict(void **state)
 
 static void within_one_call_the_second_event_of_a_key_is_the_duplicate(void **state)
 {
-    struct dedupe_event e[5] = { { rig_key(1), 1 }, { rig_key(2), 2 }, { rig_key(1), 1 },
-                                 { rig_key(3), 3 }, { rig_key(2), 9 } };
+    struct dedupe_event e[5] = { { rig_key(1), 1 },
+                                 { rig_key(2), 2 },
+                                 { rig_key(1), 1 },
+                                 { rig_key(3), 3 },
+                                 { rig_key(2), 9 } };
     uint64_t content[5];
     uint8_t verdict[5];
     struct dedupe_place first[5];
@@ -282,8 +285,8 @@ static void a_key_that_a_filter_takes_for_present_is_still_new(void **state)
     rig_fini(&g);
 }
 
-static void when_the_disk_is_full_admission_goes_on_until_the_table_is_and_then_recovers(
-    void **state)
+static void
+when_the_disk_is_full_admission_goes_on_until_the_table_is_and_then_recovers(void **state)
 {
     struct rig g;
     struct rlimit old, none;
@@ -307,7 +310,7 @@ static void when_the_disk_is_full_admission_goes_on_until_the_table_is_and_then_
         r = dedupe_do_work(g.d);
         assert_true(r == 0 || r == -ENOSPC);
     }
-    assert_true(g.count >= 17000); /* both tables */
+    assert_true(g.count >= 17000);      /* both tables */
     assert_int_equal(rig_files(&g), 1); /* MANIFEST */
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
     rig_settle(&g);
@@ -349,7 +352,8 @@ int main(void)
         cmocka_unit_test(runs_of_a_longer_or_of_another_log_are_not_used),
         cmocka_unit_test(the_memory_cap_holds_with_every_table_and_filter),
         cmocka_unit_test(a_key_that_a_filter_takes_for_present_is_still_new),
-        cmocka_unit_test(when_the_disk_is_full_admission_goes_on_until_the_table_is_and_then_recovers),
+        cmocka_unit_test(
+            when_the_disk_is_full_admission_goes_on_until_the_table_is_and_then_recovers),
         cmocka_unit_test(there_are_never_more_runs_than_the_limit),
     };
 

@@ -129,8 +129,7 @@ static unsigned recover(struct rig *g, uint64_t covered_before)
         lowered += g->covered < covered_before;
         r = 0;
         for (uint64_t i = g->covered; i < g->count && r == 0; i++)
-            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content,
-                              g->log[i].place);
+            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content, g->log[i].place);
         for (uint64_t i = 0; i < g->count && r >= 0; i++) {
             r = dedupe_lookup(g->d, g->log[i].event.key, &p);
             assert_int_not_equal(r, 0); /* forgotten */
@@ -271,8 +270,7 @@ static int run_log(struct rig *g)
     r = dedupe_open(&g->d, &g->config, &g->covered);
     for (uint64_t i = r == 0 ? g->covered : g->count; i < g->count; i++) {
         do
-            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content,
-                              g->log[i].place);
+            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content, g->log[i].place);
         while (r == -ENOSPC);
         if (r == 0)
             r = dedupe_do_work(g->d);
