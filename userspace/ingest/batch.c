@@ -91,7 +91,7 @@ static void exception_add(struct block *b, const struct event *ev)
 
 size_t batch_run(struct stages *s, struct event *ev, size_t n)
 {
-    uint64_t start_ns = stage_clock_ns();
+    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
     struct block *b = s->open;
     size_t added = 0;
 
