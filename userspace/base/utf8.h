@@ -28,8 +28,8 @@ static inline size_t utf8_bytes(const void *text, size_t left)
     return n;
 }
 
-/* Is all of it UTF-8? What protobuf calls a string must be, and libraries refuse it otherwise. NUL is
- * a character like others. text may be NULL when bytes is 0. */
+/* Is all of it UTF-8? What protobuf calls a string must be, and libraries refuse it otherwise. NUL
+ * is a character like others. text may be NULL when bytes is 0. */
 bool utf8_valid(const void *text, size_t bytes);
 
 /* Is the character of n bytes at s a control character, U+0080 to U+009F included? Terminals obey
