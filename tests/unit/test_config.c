@@ -565,6 +565,11 @@ static void calendars_point_at_their_mistakes(void **state)
     refuses("calendars: [{name: x, zone: Europe/London, sessions: {}}]\n",
             "f.yaml:1:29: ", "POSIX");
     refuses("calendars: [{name: x, zone: UTC0}]\n", "f.yaml:1:", "needs name, zone and sessions");
+    refuses("calendars: [{name: [x], zone: UTC0, sessions: {}}]\n", "f.yaml:1:20: ", "be text");
+    refuses(HEAD "    early_closes: [{date: 12-24, close: \"12:00\", post_until: []}]\n",
+            "f.yaml:5:", "be text");
+    refuses(HEAD "    early_closes: [12-24]\n", "f.yaml:5:20: ", "group of keys");
+    refuses(HEAD "    venues: [[XLON]]\n", "f.yaml:5:14: ", "be text");
     refuses("calendars: [x]\n", "f.yaml:1:13: ", "group of keys");
     refuses("calendars: [{name: x, zone: UTC0, sessions: {regular: [8, 9, 10]}}]\n",
             "f.yaml:1:", "two times");
@@ -585,6 +590,38 @@ static void a_session_may_have_a_break(void **state)
     assert_int_equal(calendar_session(c, (day + 11 * 3600) * 1000000000), SESSION_REGULAR);
     assert_int_equal(calendar_session(c, (day + 12 * 3600) * 1000000000), SESSION_CLOSED);
     assert_int_equal(calendar_session(c, (day + 13 * 3600) * 1000000000), SESSION_REGULAR);
+    config_fini(&config);
+}
+
+static void calendars_are_shown_in_full(void **state)
+{
+    json_t *root, *c;
+    char *text;
+
+    takes("calendars:\n"
+          "  - {name: a, zone: UTC0, sessions: {regular: [\"00:00\", \"24:00\"]}}\n"
+          "  - name: b\n    zone: CET-1CEST,M3.5.0,M10.5.0/3\n    days: [sun, thu]\n"
+          "    sessions: {pre: [\"07:00\", \"09:00\"], regular: [\"09:00\", \"17:30\"]}\n"
+          "    holidays: [easter-2, 12-26 next]\n"
+          "    early_closes: [{date: 12-24, close: \"12:00\", post_until: \"13:05\"}]\n"
+          "    venues: [XPAR, XAMS]\n");
+    text = printed(CONFIG_TEXT);
+    assert_non_null(strstr(text, " [a, b] "));
+    free(text);
+    text = printed(CONFIG_JSON);
+    root = json_loads(text, 0, NULL);
+    c = json_array_get(
+        json_object_get(json_object_get(json_object_get(root, "keys"), "calendars"), "value"), 1);
+    free(text);
+    text = json_dumps(c, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(
+        text,
+        "{\"days\":[\"sun\",\"thu\"],\"early_closes\":[{\"close\":\"12:00\",\"date\":\"12-24\","
+        "\"post_until\":\"13:05\"}],\"holidays\":[\"easter-2\",\"12-26 next\"],\"name\":\"b\","
+        "\"sessions\":{\"post\":[],\"pre\":[[\"07:00\",\"09:00\"]],\"regular\":[[\"09:00\","
+        "\"17:30\"]]},\"venues\":[\"XPAR\",\"XAMS\"],\"zone\":\"CET-1CEST,M3.5.0,M10.5.0/3\"}");
+    free(text);
+    json_decref(root);
     config_fini(&config);
 }
 
@@ -676,6 +713,7 @@ int main(void)
         cmocka_unit_test(text_shows_value_and_origin),
         cmocka_unit_test(calendars_point_at_their_mistakes),
         cmocka_unit_test(a_session_may_have_a_break),
+        cmocka_unit_test(calendars_are_shown_in_full),
         cmocka_unit_test(files_are_read_and_missing_ones_named),
         cmocka_unit_test(limits_are_those_of_the_block),
         cmocka_unit_test(windows_lines_and_json_are_yaml_too),
