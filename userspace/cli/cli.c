@@ -183,6 +183,8 @@ int cli_print_json(json_t *document, int code)
 {
     size_t flags = isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT;
 
+    flags |= JSON_REAL_PRECISION(12);
+
     if (document == NULL || json_dumpf(document, stdout, flags) < 0) {
         json_decref(document);
         return cli_error(CLI_REFUSED, "the output cannot be written");
