@@ -199,13 +199,15 @@ static void no_block_is_answered_while_its_write_has_not_completed(void **state)
     assert_int_equal(test_app_answer(&t)->index, 5);
 }
 
+static void fill_disk(void *arg) { test_disk_set_free(t.disk, arg ? 0 : 1 << 30); }
+
 static void a_full_disk_refuses_and_goes_on_when_there_is_room(void **state)
 {
     int refused = 0, accepted = 0;
 
     (void)state;
-    test_disk_set_free(t.disk, 5 << 20);
     test_app_start(&t);
+    assert_int_equal(cluster_call(t.cluster, fill_disk, &t), 0);
     for (int n = 0; refused == 0; n++) {
         struct block *b;
 
@@ -220,7 +222,7 @@ static void a_full_disk_refuses_and_goes_on_when_there_is_room(void **state)
         assert_true(n < 1000);
     }
     assert_true(accepted > 0);
-    test_disk_set_free(t.disk, 1 << 30);
+    assert_int_equal(cluster_call(t.cluster, fill_disk, NULL), 0);
     for (int n = 0; refused > 0; n++) {
         submit(n % 100);
         if (test_app_answer(&t)->index != 0)
