@@ -13,7 +13,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cluster/block.h"
@@ -316,6 +318,64 @@ static void a_start_from_a_checkpoint_reads_only_what_is_above_it(void **state)
     assert_non_null(strstr(c->error, "is missing"));
 }
 
+/* Appends until it is killed; tells through fd what is durable. */
+static void append_for_ever(struct ctx *c, int fd)
+{
+    struct fixture_write *f[16] = { NULL };
+
+    for (uint64_t i = 1;; i++) {
+        struct fixture_write **slot = &f[i % 16];
+        uint64_t persisted;
+
+        while (*slot != NULL && !(*slot)->done)
+            fixture_turn(c->log);
+        fixture_write_free(*slot);
+        if (fixture_reserve(c->log, 30000) != 0)
+            _exit(1);
+        *slot = fixture_write_make(i, FIXTURE_TERM, LOG_EVENTS, (uint32_t)(i * 131 % 30000), 0);
+        if (log_append(c->log, &(*slot)->write) != 0)
+            _exit(2);
+        persisted = log_persisted_index(c->log);
+        if (write(fd, &persisted, sizeof persisted) != sizeof persisted)
+            _exit(3);
+    }
+}
+
+static void a_killed_process_leaves_all_that_was_durable(void **state)
+{
+    struct ctx *c = *state;
+
+    for (int round = 1; round <= 6; round++) {
+        uint64_t persisted = 0, next;
+        int fd[2], status;
+        pid_t child;
+
+        close_log(c);
+        fixture_dir_remove(c->dir);
+        fixture_dir_make(c->dir);
+        assert_int_equal(pipe(fd), 0);
+        child = fork();
+        if (child == 0) {
+            close(fd[0]);
+            if (open_log(c) == 0)
+                append_for_ever(c, fd[1]);
+            _exit(4);
+        }
+        close(fd[1]);
+        while (persisted < (uint64_t)round * 23 && read(fd[0], &next, sizeof next) == sizeof next)
+            persisted = next;
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        while (read(fd[0], &next, sizeof next) == sizeof next)
+            persisted = next;
+        close(fd[0]);
+        assert_int_equal(open_log(c), 0); /* checks every payload */
+        assert_true(c->replayed >= persisted);
+        append_n(c, 2, 100);
+    }
+}
+
 static void segments_below_a_checkpoint_can_be_removed(void **state)
 {
     struct ctx *c = *state;
@@ -609,6 +669,7 @@ int main(void)
         UNIT(the_mark_is_written_when_the_log_falls_idle),
         UNIT(truncated_records_never_come_back),
         UNIT(a_start_from_a_checkpoint_reads_only_what_is_above_it),
+        UNIT(a_killed_process_leaves_all_that_was_durable),
         UNIT(segments_below_a_checkpoint_can_be_removed),
         UNIT(a_log_may_begin_behind_a_checkpoint),
         UNIT(the_replay_can_stop_the_start),
