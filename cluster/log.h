@@ -150,8 +150,15 @@ bool log_at_segment_end(const struct log *l);
 /* Bytes of segment files on disk. */
 uint64_t log_disk_bytes(const struct log *l);
 
-/* Removes records from index `from` to the end, durably; nothing may be in flight. */
+/* Removes records from index `from` to the end, durably; nothing may be in flight. Blocks for
+ * reading the segment of record from - 1 and for writing zeros. Returns 0, -EINVAL (from is at or
+ * below the origin, or beyond the end), -ENOMEM, or the final error; -EILSEQ: rot below `from`,
+ * nothing was cut. */
 int log_truncate(struct log *l, uint64_t from);
+
+/* Removes, durably, the segments whose records are all below index; never the last segment. The
+ * next start's origin must be at or above what was removed. Returns 0 or the final error. */
+int log_remove_below(struct log *l, uint64_t index);
 
 /* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
  * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the

@@ -103,6 +103,7 @@ static void check_whole(struct verify *v, enum scan_result r, uint64_t next_firs
 {
     struct scan_rest rest;
 
+    assert(v->scan.file >= 0);
     v->linked = false;
     if (r == SCAN_BAD)
         found_here(v, v->scan.offset, v->scan.index, v->scan.why);
@@ -126,6 +127,7 @@ static void check_tail(struct verify *v, enum scan_result r)
     struct scan_rest rest;
     uint64_t durable = v->mark.durable;
 
+    assert(v->scan.file >= 0);
     scan_rest(&v->scan, &rest);
     if (v->mark.cut_from == 0 && rest.durable > durable)
         durable = rest.durable;
@@ -159,6 +161,7 @@ static int check_segment(struct verify *v, size_t i, size_t keep)
     enum scan_result result;
     int r = scan_open(&v->scan, v->disk, s, v->buf);
 
+    assert(i < keep && keep <= v->list.n);
     segment_name(s, name);
     v->report->segments++;
     v->report->bytes += v->scan.segment.bytes;
@@ -179,6 +182,7 @@ static int check_segment(struct verify *v, size_t i, size_t keep)
         check_whole(v, result, v->list.at[i + 1].first);
     else
         check_tail(v, result);
+    assert(v->scan.index >= s->first);
     v->index = v->scan.index;
     v->term = v->scan.term;
     v->time_ns = v->scan.time_ns;
@@ -192,6 +196,7 @@ static int check_all(struct verify *v)
     size_t keep = v->list.n;
     int r = read_mark(v);
 
+    assert(v->report->problems <= 1 && v->report->records == 0);
     if (v->list.wrong[0] != '\0')
         found(v, "%s: not the name of a segment", v->list.wrong);
     /* A cut was interrupted: what it removes is no longer part of the log. */
