@@ -328,8 +328,14 @@ static int attributes_pad(struct generate *g, size_t missing)
 
         if (missing > bytes && missing - bytes < ATTRIBUTE_MIN)
             bytes -= ATTRIBUTE_MIN;
-        if (g->event.attributes_count == 16 || bytes < ATTRIBUTE_MIN || !attribute_fit(g, bytes))
+        if (g->event.attributes_count == 16 || bytes < ATTRIBUTE_MIN)
             return -EMSGSIZE;
+        /* 130 cannot be had at once: a length of 128 takes two bytes. */
+        if (!attribute_fit(g, bytes)) {
+            bytes -= ATTRIBUTE_MIN;
+            if (!attribute_fit(g, bytes))
+                return -EMSGSIZE;
+        }
         missing -= bytes;
     }
     return 0;
