@@ -195,7 +195,7 @@ static bool source_option(struct send_options *o, int opt)
     case OPT_SEED:
         return number(0, UINT64_MAX, &o->generate.seed);
     case OPT_RUN:
-        return number(0, UINT64_MAX, &o->generate.run);
+        return number(0, INT64_MAX, &o->generate.run);
     case OPT_START_ID:
         return number(0, UINT64_MAX, &o->start);
     case OPT_TIME_FROM:
@@ -516,6 +516,8 @@ static int summary(struct run *r, int rc)
         fprintf(stderr, "sluice send: the summary cannot be written: %s\n", strerror(errno));
     if (rc)
         return rc;
+    if (t.lines_bad)
+        return SEND_BAD_INPUT;
     return t.refused || t.unanswered || t.unsent ? SEND_SOME_REFUSED : SEND_OK;
 }
 
@@ -533,6 +535,7 @@ static void defaults(struct send_options *o)
     generate_options_init(&o->generate);
     if (getrandom(&o->generate.run, sizeof(o->generate.run), 0) != sizeof(o->generate.run))
         o->generate.run = clock_unix_ns();
+    o->generate.run >>= 24; /* 40 bits: short ids, and still no two runs alike */
 }
 
 static void signals_take(void)
