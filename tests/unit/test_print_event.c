@@ -118,9 +118,10 @@ static void enrichment_is_printed_and_skipped_when_read(void **state)
     event.enrichment.record_time_ns = 5;
     event.enrichment.id_assigned = true;
     assert_int_equal(print(event_print_json, encoded, encode()), 0);
-    assert_string_equal(text, "{\"type\":\"QUOTE\",\"source\":\"s\",\"enrichment\":{\"ingestionId\":"
-                              "\"2-17-3\",\"node\":4,\"session\":\"PRE_MARKET\",\"recordTimeNs\":"
-                              "\"5\",\"idAssigned\":true}}\n");
+    assert_string_equal(text,
+                        "{\"type\":\"QUOTE\",\"source\":\"s\",\"enrichment\":{\"ingestionId\":"
+                        "\"2-17-3\",\"node\":4,\"session\":\"PRE_MARKET\",\"recordTimeNs\":"
+                        "\"5\",\"idAssigned\":true}}\n");
     char *marked = malloc(6 * text_bytes + 16);
 
     assert_int_equal(read_json_parse(&form, text, text_bytes, marked), 0);
@@ -163,7 +164,11 @@ static void what_is_no_event_prints_nothing(void **state)
 {
     assert_int_equal(print(event_print_json, (const uint8_t *)"\x08", 1), -EBADMSG);
     assert_int_equal(text_bytes, 0);
-    assert_int_equal(print(event_print_text, (const uint8_t *)"\x12\x7f""abc", 5), -EBADMSG);
+    assert_int_equal(print(event_print_text,
+                           (const uint8_t *)"\x12\x7f"
+                                            "abc",
+                           5),
+                     -EBADMSG);
     assert_int_equal(text_bytes, 0);
 }
 

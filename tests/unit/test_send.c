@@ -51,9 +51,8 @@ static void receipt_make(struct server *s, struct receipt *r, struct receipt_exc
     r->index = s->next_index++;
     for (uint32_t i = 0; i < n; i++)
         if (s->refuse_every && ++s->events % s->refuse_every == 0)
-            e[r->exceptions++] = (struct receipt_exception){
-                .position = i, .reason = sluice_v1_Reason_OVERLOADED
-            };
+            e[r->exceptions++] =
+                (struct receipt_exception){ .position = i, .reason = sluice_v1_Reason_OVERLOADED };
     r->exception = e;
     r->refused = r->exceptions;
     r->accepted = n - r->refused;
@@ -89,8 +88,8 @@ static void hello_answer(struct server *s, int fd)
                                   .batch_events_max = s->events_max };
     sluice_v1_Error error = { .code = s->error, .closing = true };
     uint8_t out[256];
-    ssize_t bytes = s->error ? frame_put_error(out, sizeof(out), &error) :
-                               frame_put_welcome(out, sizeof(out), &welcome);
+    ssize_t bytes = s->error ? frame_put_error(out, sizeof(out), &error)
+                             : frame_put_welcome(out, sizeof(out), &welcome);
 
     assert_int_equal(send(fd, out, (size_t)bytes, MSG_NOSIGNAL), bytes);
 }
@@ -349,7 +348,8 @@ static void lines_that_are_no_events_are_named(void **state)
     assert_non_null(strstr(contents(err_name), "line 2: has no id"));
     server.events = 0;
     server_start(SOCK_STREAM);
-    rc = run("--json", file_name, "--address", server.address, "--json-summary", "--skip-bad", NULL);
+    rc =
+        run("--json", file_name, "--address", server.address, "--json-summary", "--skip-bad", NULL);
     server_stop();
     assert_int_equal(rc, SEND_BAD_INPUT);
     assert_int_equal(server.events, 2);
@@ -376,9 +376,9 @@ static void nobody_there_is_exit_code_3(void **state)
 {
     server_start(SOCK_STREAM);
     server_stop(); /* a port that is free now */
-    assert_int_equal(run("--generate", "1", "--address", server.address, "--connect-timeout", "0.1",
-                         NULL),
-                     SEND_UNREACHABLE);
+    assert_int_equal(
+        run("--generate", "1", "--address", server.address, "--connect-timeout", "0.1", NULL),
+        SEND_UNREACHABLE);
     assert_non_null(strstr(contents(err_name), "Connection refused"));
 }
 
