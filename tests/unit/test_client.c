@@ -463,6 +463,36 @@ static void a_second_receipt_and_one_for_nobody_are_counted_and_ignored(void **s
     sluice_close(c);
 }
 
+/* In one piece with the welcome, so it is there before anything could be sent again. */
+static void an_answer_to_what_this_connection_has_not_carried_is_ignored(void **state)
+{
+    struct sluice_client *c = client_open_default();
+    sluice_v1_Welcome welcome = { .protocol = 1 };
+    struct sluice_stats stats;
+    struct frame f;
+    uint8_t buf[256];
+
+    assert_int_equal(batch_send(c, 1, 2, -1, NULL), 0);
+    server_welcome(&server);
+    struct receipt r = { .request = server_read_batch(&server, &f), .index = 66, .accepted = 2 };
+
+    server_accept(&server);
+    server_hello(&server);
+    ssize_t bytes = frame_put_welcome(buf, sizeof(buf), &welcome);
+
+    bytes += frame_put_receipt(buf + bytes, sizeof(buf) - (size_t)bytes, &r);
+    server_write(&server, buf, bytes);
+    assert_int_equal(server_read_batch(&server, &f), r.request);
+    assert_int_equal(reports.n, 0);
+    server_receipt(&server, r.request, 2);
+    assert_int_equal(sluice_flush(c, -1), 0);
+    assert_int_equal(reports.result[1].reports, 1);
+    assert_int_equal(reports.result[1].outcome[0].index, 1000 + r.request);
+    sluice_stats(c, &stats);
+    assert_int_equal(stats.receipts_unknown, 1);
+    sluice_close(c);
+}
+
 /* Answers one batch properly on a new connection: whatever came before was not believed. */
 static void settle_on_a_new_connection(struct sluice_client *c, uint64_t request)
 {
@@ -969,6 +999,7 @@ int main(void)
         TEST(receipts_are_taken_in_any_order),
         TEST(after_a_break_what_has_no_receipt_goes_out_again_with_the_same_bytes),
         TEST(a_second_receipt_and_one_for_nobody_are_counted_and_ignored),
+        TEST(an_answer_to_what_this_connection_has_not_carried_is_ignored),
         TEST(garbage_makes_it_connect_again),
         TEST(a_server_of_another_protocol_makes_it_try_again),
         TEST(a_connection_closed_in_the_middle_of_a_receipt_loses_nothing),
