@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,6 +28,8 @@ struct placed {
     uint32_t slot;
 };
 static struct placed placed[1 << 16];
+/* Sockets order the two threads too, but a race detector does not know that. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* The id is the last field but four; it is found by its tag and length: 1a 08. */
 static uint32_t number_of(const uint8_t *event, size_t bytes)
@@ -66,12 +69,14 @@ static void seen(void *arg, const struct block *b)
         return;
     assert(block_view(&v, block_payload(b), b->write.record.payload_bytes) == 0);
     assert(v.header->events == b->accepted);
+    pthread_mutex_lock(&lock);
     for (uint32_t s = 0; s < v.header->events; s++) {
         uint32_t n = number_of(v.payload + v.desc[s].offset, v.desc[s].bytes);
 
         assert(n < 1 << 16);
         placed[n] = (struct placed){ .index = b->index, .slot = s };
     }
+    pthread_mutex_unlock(&lock);
 }
 
 static void open_stream(const struct rig *r)
@@ -121,6 +126,7 @@ static void every_accepted_event_is_where_the_receipt_says(void **state)
         uint32_t slot, e = 0;
 
         next_receipt(q);
+        pthread_mutex_lock(&lock);
         slot = receipt.r.first_slot;
         for (uint32_t i = 0; i < EVENTS; i++) {
             uint64_t n = 1 + q * EVENTS + i;
@@ -143,6 +149,7 @@ static void every_accepted_event_is_where_the_receipt_says(void **state)
             }
             e++;
         }
+        pthread_mutex_unlock(&lock);
         assert_int_equal(receipt.exceptions, e);
         assert_int_equal(receipt.r.accepted, slot - receipt.r.first_slot);
         assert_int_equal(receipt.r.accepted + receipt.r.duplicates + receipt.r.refused, EVENTS);
@@ -171,6 +178,7 @@ static void seen_assigned(void *arg, const struct block *b)
     if (b->accepted == 0)
         return;
     assert(block_view(&v, block_payload(b), b->write.record.payload_bytes) == 0);
+    pthread_mutex_lock(&lock);
     for (uint32_t s = 0; s < v.header->events; s++) {
         const uint8_t *end = v.payload + v.desc[s].offset + v.desc[s].bytes;
 
@@ -181,6 +189,7 @@ static void seen_assigned(void *arg, const struct block *b)
         assigned[assigned_n].index = b->index;
         assigned[assigned_n++].slot = s;
     }
+    pthread_mutex_unlock(&lock);
 }
 
 static void assigned_ids_are_those_in_the_log(void **state)
@@ -202,6 +211,7 @@ static void assigned_ids_are_those_in_the_log(void **state)
         assert_int_equal(receipt.assigned, 0);
         next_receipt(2 * q + 1);
         assert_int_equal(receipt.assigned, 20);
+        pthread_mutex_lock(&lock);
         for (uint32_t i = 0; i < 20; i++) {
             uint32_t k = 0;
 
@@ -213,6 +223,7 @@ static void assigned_ids_are_those_in_the_log(void **state)
             assert_int_equal(assigned[k].slot, receipt.r.first_slot + i);
             ids_checked++;
         }
+        pthread_mutex_unlock(&lock);
     }
     assert_int_equal(ids_checked, 200);
     close(stream.fd);
@@ -314,6 +325,7 @@ static void the_requests_of_a_block_are_bounded(void **state)
 
     rig_init(&r);
     r.config.ingest.tcp.output_bytes_max = 1 << 20;
+    r.config.pipeline.blocks = 64;
     r.config.pipeline.block_age_us_max = 1000000;
     rig_open(&r);
     fake_cluster_hold(&r.cluster, true);
