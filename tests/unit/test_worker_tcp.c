@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <pb_decode.h>
 #include <poll.h>
@@ -645,6 +646,35 @@ static void two_thousand_connections_at_once(void **state)
     rig_close(&r);
 }
 
+static void when_descriptors_run_out_clients_wait(void **state)
+{
+    struct sockaddr_in to = { .sin_family = AF_INET };
+    struct rlimit before, limit;
+    const uint8_t *body;
+    size_t bytes;
+    struct rig r;
+
+    rig_init(&r);
+    rig_open(&r);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons(r.tcp_port);
+    stream.fd = socket(AF_INET, SOCK_STREAM, 0);
+    stream.bytes = 0;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)stream.fd + 1;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    rig_start(&r); /* an accept keeps the limit that was there when it was asked for */
+    assert_int_equal(connect(stream.fd, (struct sockaddr *)&to, sizeof to), 0);
+    rig_send(stream.fd, frame, rig_hello(frame, 1, NULL));
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(rig_snapshot(&r)->connections_accepted, 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    next_is(WELCOME, &body, &bytes);
+    close(stream.fd);
+    rig_close(&r);
+}
+
 struct flood {
     int fd;
     _Atomic bool stop;
@@ -761,6 +791,7 @@ int main(void)
         cmocka_unit_test(receipts_for_those_who_left_are_counted),
         cmocka_unit_test(without_a_free_block_clients_wait_and_nothing_is_lost),
         cmocka_unit_test(two_thousand_connections_at_once),
+        cmocka_unit_test(when_descriptors_run_out_clients_wait),
         cmocka_unit_test(a_flood_does_not_starve_another),
         cmocka_unit_test(a_drain_answers_what_is_in_flight_and_says_stopping),
         cmocka_unit_test(nothing_is_allocated_once_it_runs),
