@@ -64,8 +64,8 @@ struct disk {
 };
 
 /* The real disk: dir must exist. writes_max bounds the writes in flight. Returns 0, -EBUSY (another
- * process has this directory open), -EOPNOTSUPP (the file system refuses O_DIRECT and is not
- * tmpfs) or another negative errno. */
+ * process has this directory open, for a second now), -EOPNOTSUPP (the file system refuses O_DIRECT
+ * and is not tmpfs) or another negative errno. */
 int disk_uring_open(struct disk **ret, const char *dir, unsigned writes_max);
 
 /* For reading only: changes nothing, every writing operation gives -EROFS. -EBUSY as above. */

@@ -150,8 +150,15 @@ bool log_at_segment_end(const struct log *l);
 /* Bytes of segment files on disk. */
 uint64_t log_disk_bytes(const struct log *l);
 
-/* Removes records from index `from` to the end, durably; nothing may be in flight. */
+/* Removes records from index `from` to the end, durably; nothing may be in flight. Blocks for
+ * reading the segment of record from - 1 and for writing zeros. Returns 0, -EINVAL (from is at or
+ * below the origin, or beyond the end), -ENOMEM, or the final error; -EILSEQ: rot below `from`,
+ * nothing was cut. */
 int log_truncate(struct log *l, uint64_t from);
+
+/* Removes, durably, the segments whose records are all below index; never the last segment. The
+ * next start's origin must be at or above what was removed. Returns 0 or the final error. */
+int log_remove_below(struct log *l, uint64_t index);
 
 /* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
  * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the
@@ -174,11 +181,15 @@ struct log_verify_report {
     bool torn_tail; /* ends in a write that was never acknowledged: a start would cut it */
 };
 
-/* Checks everything under dir offline: every segment, record, CRC, SHA-256, the chain, the mark and
- * state files. Calls problem() with one sentence (what, file, offset, index) for each finding.
- * Returns 0 if there was none, -EILSEQ if there was, another negative errno if dir cannot be read.
- */
+/* Checks everything under dir offline: every segment, record, CRC, SHA-256, block, the chain and
+ * the mark. Changes nothing. Calls problem() with one sentence (what, file, offset, index) for each
+ * finding. Returns 0 if there was none, -EILSEQ if there was, -EBUSY while a process has dir open,
+ * another negative errno if dir cannot be read. */
 int log_verify(const char *dir, void (*problem)(void *arg, const char *sentence), void *arg,
                struct log_verify_report *ret);
+
+/* The same on an open disk, without a log on it. */
+int log_verify_disk(struct disk *d, void (*problem)(void *arg, const char *sentence), void *arg,
+                    struct log_verify_report *ret);
 
 #endif

@@ -164,6 +164,7 @@ static int way_step(struct way *w)
         w->offset = p;
         w->room = room;
     }
+    assert(w->end_offset % LOG_ALIGN == 0);
     w->offset[w->n++] = w->end_offset;
     return 0;
 }
@@ -175,6 +176,7 @@ static int walk(struct log_reader *r, struct way *w, uint64_t index, uint64_t *o
     const struct record_header *h;
     int64_t n;
 
+    assert(w->file >= 0 && *offset >= LOG_ALIGN);
     while (at < index) {
         if (*offset + LOG_ALIGN > w->segment.bytes)
             return -ENOENT;
@@ -186,6 +188,7 @@ static int walk(struct log_reader *r, struct way *w, uint64_t index, uint64_t *o
             if (n < 0 || (uint64_t)n != loaded)
                 return n < 0 ? (int)n : -EIO;
         }
+        assert(*offset >= loaded_at && *offset + LOG_ALIGN <= loaded_at + loaded);
         h = (const struct record_header *)(r->buf + (*offset - loaded_at));
         if (record_is_zero(h, LOG_ALIGN))
             return -ENOENT;
@@ -208,6 +211,7 @@ static int find_offset(struct log_reader *r, struct way *w, uint64_t index, uint
     size_t step = (index - w->segment.first) / WAY_STEP;
     uint64_t at;
 
+    assert(index >= w->segment.first && w->end_index >= w->segment.first);
     if (index >= w->end_index) {
         *ret = w->end_offset;
         at = w->end_index;

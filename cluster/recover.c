@@ -49,6 +49,7 @@ static int refuse_here(struct recover *r, const char *why, const char *proof)
 {
     char name[SEGMENT_NAME_BYTES];
 
+    assert(why != NULL && proof != NULL);
     segment_name(&r->scan.segment, name);
     return refuse(r, -EILSEQ,
                   "%s, offset %" PRIu64 ", record %" PRIu64
@@ -134,6 +135,7 @@ static int check_below_origin(struct recover *r, size_t *ret_first)
                       "the log begins at index %" PRIu64 ": the segment with record %" PRIu64
                       " is missing",
                       at[0].first, next);
+    assert(r->keep <= r->l->segments.n);
     for (; i + 1 < r->keep && at[i + 1].first <= next; i++) {
         e = open_segment(r, &at[i]);
         if (e < 0)
@@ -205,6 +207,7 @@ static int check_whole(struct recover *r, enum scan_result result, const struct 
 {
     char proof[80];
 
+    assert(next->first > r->scan.segment.first);
     snprintf(proof, sizeof proof, "a later segment begins at index %" PRIu64, next->first);
     if (result == SCAN_BAD)
         return refuse_here(r, r->scan.why, proof);
@@ -223,6 +226,7 @@ static int judge_tail(struct recover *r, enum scan_result result)
     char proof[80];
 
     scan_rest(&r->scan, &r->rest);
+    assert(r->rest.dirty_end >= r->scan.offset);
     if (durable >= i) {
         snprintf(proof, sizeof proof, "the mark says %" PRIu64, durable);
         return refuse_here(r, why, proof);
@@ -277,6 +281,7 @@ static int cut_rest(struct recover *r)
     struct cut c = { .from = r->index, .keep = r->keep - empty, .file = -1 };
     int e = 0;
 
+    assert(r->index > l->origin.index); /* cutting what a checkpoint holds was refused */
     if (r->keep > 0 && !empty) {
         c.file = r->scan.file;
         c.offset = r->scan.offset;
@@ -325,6 +330,7 @@ static int recover(struct recover *r)
     scan_close(&r->scan);
     if (e != 0)
         return e;
+    assert(r->index > l->origin.index && l->mark.cut_from == 0);
     l->last_index = l->persisted = r->index - 1;
     l->last_term = r->term;
     l->last_time_ns = r->time_ns;
