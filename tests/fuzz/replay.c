@@ -1,8 +1,6 @@
 /*
- * replay.c - runs a fuzz target over files, for builds without a fuzzer.
- *
- * Every file given, and every file in every directory given, goes through LLVMFuzzerTestOneInput()
- * once. Prints how many there were; exits with 1 when there was none, or one could not be read.
+ * replay.c - runs a fuzz target over the files and directories given as arguments, so that the
+ * corpora are checked by builds without a fuzzer.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,70 +12,70 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-static unsigned files;
+static unsigned long files;
 
 static int replay_file(const char *path, size_t bytes)
 {
     FILE *f = fopen(path, "rb");
-    uint8_t *data = malloc(bytes ? bytes : 1); /* exact, so that a read beyond the end is seen */
-    int r = -1;
+    uint8_t *data = malloc(bytes + 1);
+    size_t got;
 
-    if (f != NULL && data != NULL && fread(data, 1, bytes, f) == bytes) {
-        LLVMFuzzerTestOneInput(data, bytes);
-        files++;
-        r = 0;
-    } else {
-        fprintf(stderr, "replay: %s: %s\n", path, strerror(errno));
-    }
-    free(data);
-    if (f != NULL)
-        fclose(f);
-    return r;
-}
-
-static int replay(const char *path);
-
-static int replay_directory(const char *path)
-{
-    DIR *d = opendir(path);
-    struct dirent *e;
-    char below[4096];
-    int r = 0;
-
-    if (d == NULL) {
-        fprintf(stderr, "replay: %s: %s\n", path, strerror(errno));
+    if (f == NULL || data == NULL) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
+        free(data);
+        if (f != NULL)
+            fclose(f);
         return -1;
     }
-    while ((e = readdir(d)) != NULL) {
-        if (e->d_name[0] == '.')
-            continue;
-        if (snprintf(below, sizeof below, "%s/%s", path, e->d_name) >= (int)sizeof below)
-            r = -1;
-        else if (replay(below) < 0)
-            r = -1;
+    got = fread(data, 1, bytes, f);
+    fclose(f);
+    /* An exact copy, so that a sanitizer sees every read behind the end. */
+    uint8_t *exact = malloc(got > 0 ? got : 1);
+
+    if (exact != NULL) {
+        memcpy(exact, data, got);
+        LLVMFuzzerTestOneInput(exact, got);
+        files++;
     }
-    closedir(d);
-    return r;
+    free(exact);
+    free(data);
+    return exact != NULL ? 0 : -1;
 }
 
 static int replay(const char *path)
 {
     struct stat st;
+    struct dirent *e;
+    int error = 0;
+    DIR *dir;
 
-    if (stat(path, &st) < 0) {
-        fprintf(stderr, "replay: %s: %s\n", path, strerror(errno));
+    if (stat(path, &st) != 0) {
+        fprintf(stderr, "%s: %s\n", path, strerror(errno));
         return -1;
     }
-    return S_ISDIR(st.st_mode) ? replay_directory(path) : replay_file(path, (size_t)st.st_size);
+    if (!S_ISDIR(st.st_mode))
+        return replay_file(path, (size_t)st.st_size);
+    dir = opendir(path);
+    if (dir == NULL)
+        return -1;
+    while ((e = readdir(dir)) != NULL) {
+        char below[4096];
+
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(below, sizeof below, "%s/%s", path, e->d_name);
+        error |= replay(below);
+    }
+    closedir(dir);
+    return error;
 }
 
 int main(int argc, char **argv)
 {
-    int failed = 0;
+    int error = argc < 2 ? -1 : 0;
 
     for (int i = 1; i < argc; i++)
-        if (replay(argv[i]) < 0)
-            failed = 1;
-    printf("%u files replayed\n", files);
-    return failed || files == 0;
+        error |= replay(argv[i]);
+    printf("%lu inputs replayed\n", files);
+    return error == 0 && files > 0 ? 0 : 1;
 }

@@ -27,7 +27,8 @@ static const char *const holidays[] = {
     "1985-09-27",                       /* Hurricane Gloria */
     "1994-04-27",                       /* President Nixon's funeral */
     "2001-09-11", "2001-09-12", "2001-09-13", "2001-09-14",
-    "2004-06-11", "2007-01-02",         /* President Reagan's funeral, mourning for President Ford */
+    "2004-06-11",                       /* President Reagan's funeral */
+    "2007-01-02",                       /* mourning for President Ford */
     "2012-10-29", "2012-10-30",         /* Hurricane Sandy */
     "2018-12-05", "2025-01-09",         /* mourning for Presidents G. H. W. Bush and Carter */
 };

@@ -28,101 +28,113 @@
     (uint32_t) offsetof(struct config, field), (uint32_t)sizeof((struct config *)0)->field
 #define NONE 0, 0
 
-/* clang-format off */
 const struct config_key config_keys[] = {
-{ "node.id", TYPE_NUMBER, AT(node.id), 1, 65535, "1", "This node's number, unique in the cluster." },
-{ "node.name", TYPE_NAME, AT(node.name), NONE, "node1", "This node's name, for people." },
-{ "node.region", TYPE_NUMBER, AT(node.region), 1, 15, "1", "The region's number." },
-{ "node.region_name", TYPE_NAME, AT(node.region_name), NONE, "local", "The region's name, for people." },
+    { "node.id", TYPE_NUMBER, AT(node.id), 1, 65535, "1",
+      "This node's number, unique in the cluster." },
+    { "node.name", TYPE_NAME, AT(node.name), NONE, "node1", "This node's name, for people." },
+    { "node.region", TYPE_NUMBER, AT(node.region), 1, 15, "1", "The region's number." },
+    { "node.region_name", TYPE_NAME, AT(node.region_name), NONE, "local",
+      "The region's name, for people." },
 
-{ "data.dir", TYPE_PATH, AT(data.dir), NONE, "./sluice-data",
-  "Where the log and everything else is kept. A relative path starts at the daemon's working directory." },
+    { "data.dir", TYPE_PATH, AT(data.dir), NONE, "./sluice-data",
+      "Where the log and everything else is kept. A relative path starts at the daemon's working "
+      "directory." },
 
-{ "admin.socket", TYPE_PATH, AT(admin.socket), NONE, "",
-  "The Unix socket that the CLI talks to. Empty: admin.sock in data.dir." },
-{ "admin.uids", TYPE_UIDS, AT(admin.uids), NONE, "[]",
-  "Users (by number) who may use it. Empty: root and the daemon's own user." },
-{ "admin.connections_max", TYPE_NUMBER, AT(admin.connections_max), 1, 1024, "16", "Connections at one time." },
+    { "admin.socket", TYPE_PATH, AT(admin.socket), NONE, "",
+      "The Unix socket that the CLI talks to. Empty: admin.sock in data.dir." },
+    { "admin.uids", TYPE_UIDS, AT(admin.uids), NONE, "[]",
+      "Users (by number) who may use it. Empty: root and the daemon's own user." },
+    { "admin.connections_max", TYPE_NUMBER, AT(admin.connections_max), 1, 1024, "16",
+      "Connections at one time." },
 
-{ "ingest.workers", TYPE_NUMBER, AT(ingest.workers), 0, 256, "1",
-  "Threads that take events in. 0: half of the cores, at least 1." },
-{ "ingest.address", TYPE_ADDRESSES, AT(ingest.address), NONE, "[127.0.0.1, \"::1\"]",
-  "Addresses to listen on. Anything but loopback asks for insecure: true." },
-{ "ingest.port", TYPE_NUMBER, AT(ingest.port), 1, 65535, "7400", "UDP and TCP port." },
-{ "ingest.insecure", TYPE_BOOL, AT(ingest.insecure), NONE, "false",
-  "Listen beyond loopback although nothing is encrypted." },
-{ "ingest.udp.enabled", TYPE_BOOL, AT(ingest.udp.enabled), NONE, "true", "Take datagrams." },
-{ "ingest.udp.allow", TYPE_NETWORKS, AT(ingest.udp.allow), NONE, "[127.0.0.0/8, \"::1/128\"]",
-  "Networks whose datagrams are taken and answered; empty admits nobody. Must be stated when UDP\n"
-  "listens beyond loopback. A sender can forge its address: this is no authentication." },
-{ "ingest.udp.receive_buffer_bytes", TYPE_SIZE, AT(ingest.udp.receive_buffer_bytes), 64 * KiB, GiB, "8MiB",
-  "Kernel buffer of each UDP socket (SO_RCVBUF; the kernel's rmem_max limits it)." },
-{ "ingest.udp.buffers", TYPE_NUMBER, AT(ingest.udp.buffers), 8, 32768, "4096",
-  "Datagrams that a worker can hold; a power of two." },
-{ "ingest.udp.datagram_bytes_max", TYPE_SIZE, AT(ingest.udp.datagram_bytes_max), 1500, 65507, "16KiB",
-  "A larger datagram is dropped and counted." },
-{ "ingest.tcp.enabled", TYPE_BOOL, AT(ingest.tcp.enabled), NONE, "true", "Take TCP connections." },
-{ "ingest.tcp.connections_max", TYPE_NUMBER, AT(ingest.tcp.connections_max), 1, 65536, "4096",
-  "Connections of one worker at one time." },
-{ "ingest.tcp.frame_bytes_max", TYPE_SIZE, AT(ingest.tcp.frame_bytes_max), 4 * KiB, 192 * KiB, "64KiB",
-  "A client that sends a larger frame is refused and closed." },
-{ "ingest.tcp.output_bytes_max", TYPE_SIZE, AT(ingest.tcp.output_bytes_max), 64 * KiB, 16 * MiB, "256KiB",
-  "Answers that wait for one connection's client to read them." },
-{ "ingest.tcp.idle_s_max", TYPE_NUMBER, AT(ingest.tcp.idle_s_max), 1, 86400, "300",
-  "A connection on which nothing happens is closed after that." },
-{ "ingest.tcp.frame_s_max", TYPE_NUMBER, AT(ingest.tcp.frame_s_max), 1, 3600, "10",
-  "A frame that has begun must be complete by then." },
-{ "ingest.tcp.output_s_max", TYPE_NUMBER, AT(ingest.tcp.output_s_max), 1, 3600, "10",
-  "A client that does not read its answers is closed after that." },
-{ "ingest.tcp.backlog", TYPE_NUMBER, AT(ingest.tcp.backlog), 1, 65535, "1024",
-  "Connections that wait to be accepted (the kernel's somaxconn limits it)." },
-{ "ingest.tcp.tokens_file", TYPE_PATH, AT(ingest.tcp.tokens_file), NONE, "",
-  "File of the tokens that clients must show. Empty: none is asked for." },
+    { "ingest.workers", TYPE_NUMBER, AT(ingest.workers), 0, 256, "1",
+      "Threads that take events in. 0: half of the cores, at least 1." },
+    { "ingest.address", TYPE_ADDRESSES, AT(ingest.address), NONE, "[127.0.0.1, \"::1\"]",
+      "Addresses to listen on. Anything but loopback asks for insecure: true." },
+    { "ingest.port", TYPE_NUMBER, AT(ingest.port), 1, 65535, "7400", "UDP and TCP port." },
+    { "ingest.insecure", TYPE_BOOL, AT(ingest.insecure), NONE, "false",
+      "Listen beyond loopback although nothing is encrypted." },
+    { "ingest.udp.enabled", TYPE_BOOL, AT(ingest.udp.enabled), NONE, "true", "Take datagrams." },
+    { "ingest.udp.allow", TYPE_NETWORKS, AT(ingest.udp.allow), NONE, "[127.0.0.0/8, \"::1/128\"]",
+      "Networks whose datagrams are taken and answered; empty admits nobody. Must be stated when "
+      "UDP listens beyond loopback. A sender can forge its address: this is no authentication." },
+    { "ingest.udp.receive_buffer_bytes", TYPE_SIZE, AT(ingest.udp.receive_buffer_bytes), 64 * KiB,
+      GiB, "8MiB",
+      "Kernel buffer of each UDP socket (SO_RCVBUF; the kernel's rmem_max limits it)." },
+    { "ingest.udp.buffers", TYPE_NUMBER, AT(ingest.udp.buffers), 8, 32768, "4096",
+      "Datagrams that a worker can hold; a power of two." },
+    { "ingest.udp.datagram_bytes_max", TYPE_SIZE, AT(ingest.udp.datagram_bytes_max), 1500, 65507,
+      "16KiB", "A larger datagram is dropped and counted." },
+    { "ingest.tcp.enabled", TYPE_BOOL, AT(ingest.tcp.enabled), NONE, "true",
+      "Take TCP connections." },
+    { "ingest.tcp.connections_max", TYPE_NUMBER, AT(ingest.tcp.connections_max), 1, 65536, "4096",
+      "Connections of one worker at one time." },
+    { "ingest.tcp.frame_bytes_max", TYPE_SIZE, AT(ingest.tcp.frame_bytes_max), 4 * KiB, 192 * KiB,
+      "64KiB", "A client that sends a larger frame is refused and closed." },
+    { "ingest.tcp.output_bytes_max", TYPE_SIZE, AT(ingest.tcp.output_bytes_max), 64 * KiB, 16 * MiB,
+      "256KiB", "Answers that wait for one connection's client to read them." },
+    { "ingest.tcp.idle_s_max", TYPE_NUMBER, AT(ingest.tcp.idle_s_max), 1, 86400, "300",
+      "A connection on which nothing happens is closed after that." },
+    { "ingest.tcp.frame_s_max", TYPE_NUMBER, AT(ingest.tcp.frame_s_max), 1, 3600, "10",
+      "A frame that has begun must be complete by then." },
+    { "ingest.tcp.output_s_max", TYPE_NUMBER, AT(ingest.tcp.output_s_max), 1, 3600, "10",
+      "A client that does not read its answers is closed after that." },
+    { "ingest.tcp.backlog", TYPE_NUMBER, AT(ingest.tcp.backlog), 1, 65535, "1024",
+      "Connections that wait to be accepted (the kernel's somaxconn limits it)." },
+    { "ingest.tcp.tokens_file", TYPE_PATH, AT(ingest.tcp.tokens_file), NONE, "",
+      "File of the tokens that clients must show. Empty: none is asked for." },
 
-{ "pipeline.blocks", TYPE_NUMBER, AT(pipeline.blocks), 2, 4096, "64",
-  "Blocks of events that a worker can have under way." },
-{ "pipeline.block_bytes_max", TYPE_SIZE, AT(pipeline.block_bytes_max), 16 * KiB, CONFIG_BLOCK_BYTES_MAX, "256KiB",
-  "A block is full at this size." },
-{ "pipeline.block_age_us_max", TYPE_NUMBER, AT(pipeline.block_age_us_max), 1, 1000000, "2000",
-  "A block that is not full is sent on after that." },
-{ "pipeline.stage_ms_max.decode", TYPE_NUMBER, AT(pipeline.stage_ms_max.decode), 1, 60000, "100",
-  "A stage that works longer than this on one round is reported." },
-{ "pipeline.stage_ms_max.validate", TYPE_NUMBER, AT(pipeline.stage_ms_max.validate), 1, 60000, "100", "The same." },
-{ "pipeline.stage_ms_max.enrich", TYPE_NUMBER, AT(pipeline.stage_ms_max.enrich), 1, 60000, "100", "The same." },
-{ "pipeline.stage_ms_max.batch", TYPE_NUMBER, AT(pipeline.stage_ms_max.batch), 1, 60000, "100", "The same." },
+    { "pipeline.blocks", TYPE_NUMBER, AT(pipeline.blocks), 2, 4096, "64",
+      "Blocks of events that a worker can have under way." },
+    { "pipeline.block_bytes_max", TYPE_SIZE, AT(pipeline.block_bytes_max), 16 * KiB,
+      CONFIG_BLOCK_BYTES_MAX, "256KiB", "A block is full at this size." },
+    { "pipeline.block_age_us_max", TYPE_NUMBER, AT(pipeline.block_age_us_max), 1, 1000000, "2000",
+      "A block that is not full is sent on after that." },
+    { "pipeline.stage_ms_max.decode", TYPE_NUMBER, AT(pipeline.stage_ms_max.decode), 1, 60000,
+      "100", "A stage that works longer than this on one round is reported." },
+    { "pipeline.stage_ms_max.validate", TYPE_NUMBER, AT(pipeline.stage_ms_max.validate), 1, 60000,
+      "100", "The same for the stage that follows." },
+    { "pipeline.stage_ms_max.enrich", TYPE_NUMBER, AT(pipeline.stage_ms_max.enrich), 1, 60000,
+      "100", "The same for the stage that follows." },
+    { "pipeline.stage_ms_max.batch", TYPE_NUMBER, AT(pipeline.stage_ms_max.batch), 1, 60000, "100",
+      "The same for the stage that follows." },
 
-{ "log.segment_bytes", TYPE_SIZE, AT(log.segment_bytes), MiB, 4 * GiB, "64MiB",
-  "Size of a segment file: a multiple of 4 KiB, the same on all nodes." },
-{ "log.writes_max", TYPE_NUMBER, AT(log.writes_max), 1, 256, "32", "Writes to the disk at one time." },
-{ "log.mark_idle_ms", TYPE_NUMBER, AT(log.mark_idle_ms), 1, 10000, "10",
-  "When nothing was written for so long, the log marks how far it is durable." },
-{ "log.disk_free_bytes_min", TYPE_SIZE, AT(log.disk_free_bytes_min), 0, 1024 * GiB, "64MiB",
-  "With less free space, new events are refused until there is more." },
-{ "log.segment_age_s_max", TYPE_NUMBER, AT(log.segment_age_s_max), 1, 86400, "300",
-  "An older segment is sealed although it is not full." },
+    { "log.segment_bytes", TYPE_SIZE, AT(log.segment_bytes), MiB, 4 * GiB, "64MiB",
+      "Size of a segment file: a multiple of 4 KiB, the same on all nodes." },
+    { "log.writes_max", TYPE_NUMBER, AT(log.writes_max), 1, 256, "32",
+      "Writes to the disk at one time." },
+    { "log.mark_idle_ms", TYPE_NUMBER, AT(log.mark_idle_ms), 1, 10000, "10",
+      "When nothing was written for so long, the log marks how far it is durable." },
+    { "log.disk_free_bytes_min", TYPE_SIZE, AT(log.disk_free_bytes_min), 0, 1024 * GiB, "64MiB",
+      "With less free space, new events are refused until there is more." },
+    { "log.segment_age_s_max", TYPE_NUMBER, AT(log.segment_age_s_max), 1, 86400, "300",
+      "An older segment is sealed although it is not full." },
 
-{ "dedupe.memory_bytes_max", TYPE_SIZE, AT(dedupe.memory_bytes_max), MiB, 1024 * GiB, "256MiB",
-  "Memory for recognising events that were sent before." },
-{ "ledger.save_ms", TYPE_NUMBER, AT(ledger.save_ms), 10, 60000, "1000",
-  "How often the counters of what was seen are saved." },
-{ "log_level", TYPE_LEVEL, AT(log_level), NONE, "info", "What is reported: debug, info, warn or error." },
-{ "calendars", TYPE_CALENDARS, AT(calendars), NONE, "[]",
-  "Market sessions besides us_equities, which is built in. One that could stand here:\n"
-  "  - name: lse\n"
-  "    zone: \"GMT0BST,M3.5.0/1,M10.5.0\"   # a POSIX time zone, in quotes\n"
-  "    days: [mon, tue, wed, thu, fri]\n"
-  "    sessions:\n"
-  "      pre: [\"05:05\", \"07:50\"]\n"
-  "      regular: [\"08:00\", \"16:30\"]\n"
-  "      post: [\"16:40\", \"17:15\"]\n"
-  "    holidays: [01-01 next, easter-2, easter+1, first monday may, last monday may,\n"
-  "               last monday august, 12-25 next, 12-26 next]\n"
-  "    early_closes:\n"
-  "      - {date: \"12-24 if mon,tue,wed,thu,fri\", close: \"12:30\"}\n"
-  "      - {date: \"12-31 if mon,tue,wed,thu,fri\", close: \"12:30\"}\n"
-  "    venues: [XLON]" },
+    { "dedupe.memory_bytes_max", TYPE_SIZE, AT(dedupe.memory_bytes_max), MiB, 1024 * GiB, "256MiB",
+      "Memory for recognising events that were sent before." },
+    { "ledger.save_ms", TYPE_NUMBER, AT(ledger.save_ms), 10, 60000, "1000",
+      "How often the counters of what was seen are saved." },
+    { "log_level", TYPE_LEVEL, AT(log_level), NONE, "info",
+      "What is reported: debug, info, warn or error." },
+    { "calendars", TYPE_CALENDARS, AT(calendars), NONE, "[]",
+      "Market sessions besides us_equities, which is built in. A holiday is a date (2026-04-03), a "
+      "day of every year (12-25), easter-2, or third monday january; nearest, monday or next "
+      "behind "
+      "it moves it off a weekend, from and until bound its years. One that could stand here:\n"
+      "  - name: lse\n"
+      "    zone: \"GMT0BST,M3.5.0/1,M10.5.0\"   # a POSIX time zone, in quotes\n"
+      "    days: [mon, tue, wed, thu, fri]\n"
+      "    sessions:\n"
+      "      pre: [\"05:05\", \"07:50\"]\n"
+      "      regular: [\"08:00\", \"16:30\"]\n"
+      "      post: [\"16:40\", \"17:15\"]\n"
+      "    holidays: [01-01 next, easter-2, easter+1, first monday may, last monday may,\n"
+      "               last monday august, 12-25 next, 12-26 next]\n"
+      "    early_closes:\n"
+      "      - {date: \"12-24 if mon,tue,wed,thu,fri\", close: \"12:30\"}\n"
+      "      - {date: \"12-31 if mon,tue,wed,thu,fri\", close: \"12:30\"}\n"
+      "    venues: [XLON]" },
 };
-/* clang-format on */
 
 const uint32_t config_keys_n = sizeof config_keys / sizeof *config_keys;
 _Static_assert(sizeof config_keys / sizeof *config_keys <= CONFIG_KEYS_MAX, "origin_line[]");
@@ -191,6 +203,7 @@ static int set_key(struct walk *w, uint32_t i, const struct yaml_node *n)
     const struct config_key *key = &config_keys[i];
     int error;
 
+    assert(i < config_keys_n && n->name != NULL && n->name_line > 0);
     if (key->type == TYPE_CALENDARS)
         error = config_calendars_set(w->c->calendars, n, w->file, w->error);
     else
@@ -346,6 +359,7 @@ int config_init_defaults(struct config *c)
 {
     char error[CONFIG_ERROR_BYTES];
 
+    _Static_assert(CONFIG_BLOCK_ROOM_BYTES < 16 * KiB, "less than the smallest block");
     memset(c, 0, sizeof *c);
     c->calendars = malloc(sizeof *c->calendars);
     if (c->calendars == NULL || calendar_set_init(c->calendars) != 0) {

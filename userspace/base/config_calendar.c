@@ -25,6 +25,7 @@ uint32_t config_distance(const char *a, const char *b)
     uint32_t row[3][129];
     size_t a_bytes = strnlen(a, 128), b_bytes = strnlen(b, 128);
 
+    _Static_assert(sizeof row[0] / sizeof row[0][0] > 128, "a row holds the longest text");
     for (size_t j = 0; j <= b_bytes; j++)
         row[0][j] = (uint32_t)j;
     for (size_t i = 1; i <= a_bytes; i++) {
@@ -42,6 +43,7 @@ uint32_t config_distance(const char *a, const char *b)
             now[j] = d;
         }
     }
+    assert(row[a_bytes % 3][b_bytes] <= (a_bytes > b_bytes ? a_bytes : b_bytes));
     return row[a_bytes % 3][b_bytes];
 }
 
@@ -83,25 +85,41 @@ static int judged(const struct source *s, const struct yaml_node *n, int result,
     return result;
 }
 
+/* One session: two times like ["09:30", "16:00"]. */
+static int add_session(const struct source *s, enum calendar_session session,
+                       const struct yaml_node *n)
+{
+    const struct yaml_node *from = n->first, *until = from != NULL ? from->next : NULL;
+    char sentence[CALENDAR_ERROR_BYTES];
+    int error;
+
+    if (n->type != YAML_SEQUENCE || until == NULL || until->next != NULL ||
+        from->type != YAML_SCALAR || until->type != YAML_SCALAR)
+        return REFUSE(s, n,
+                      "a session must be two times like [\"09:30\", \"16:00\"], or a list "
+                      "of such pairs");
+    error = calendar_add_hours(s->calendar, session, from->text, until->text, sentence);
+    return judged(s, n, error, sentence);
+}
+
 static int set_sessions(const struct source *s, const struct yaml_node *n)
 {
     static const char *const names[] = { "pre", "regular", "post", NULL };
     static const enum calendar_session session[] = { SESSION_PRE, SESSION_REGULAR, SESSION_POST };
-    char sentence[CALENDAR_ERROR_BYTES];
     int error = check_keys(s, n, "sessions", names);
 
-    for (const struct yaml_node *k = error == 0 ? n->first : NULL; k != NULL; k = k->next) {
-        const struct yaml_node *from = k->first, *until = from != NULL ? from->next : NULL;
+    for (const struct yaml_node *k = error == 0 ? n->first : NULL; k && error == 0; k = k->next) {
         size_t i = 0;
 
-        if (k->type != YAML_SEQUENCE || until == NULL || until->next != NULL ||
-            from->type != YAML_SCALAR || until->type != YAML_SCALAR)
-            return REFUSE(s, k, "a session must be two times like [\"09:30\", \"16:00\"]");
         while (strcmp(names[i], k->name) != 0)
             i++;
-        error = calendar_add_hours(s->calendar, session[i], from->text, until->text, sentence);
-        if (error != 0)
-            return judged(s, k, error, sentence);
+        assert(names[i] != NULL);
+        if (k->first == NULL || k->first->type != YAML_SEQUENCE) {
+            error = add_session(s, session[i], k);
+            continue;
+        }
+        for (const struct yaml_node *p = k->first; p != NULL && error == 0; p = p->next)
+            error = add_session(s, session[i], p);
     }
     return error;
 }
@@ -147,6 +165,7 @@ static int set_days(const struct source *s, const struct yaml_node *n)
     }
     if (days == 0)
         return REFUSE(s, n, "days is empty");
+    assert(days <= 0x7f);
     s->calendar->weekdays = days;
     return 0;
 }

@@ -14,6 +14,7 @@ static void calendars_text(const struct calendar_set *set, char text[CONFIG_VALU
 {
     size_t used = 1;
 
+    _Static_assert(CALENDAR_SET_MAX * (CALENDAR_NAME_BYTES + 2) < CONFIG_VALUE_BYTES, "fits");
     strcpy(text, "[");
     for (uint32_t i = 1; i < set->n; i++) {
         snprintf(text + used, CONFIG_VALUE_BYTES - used, "%s%s", i > 1 ? ", " : "",
@@ -34,7 +35,7 @@ static int print_text(const struct config *c, FILE *f)
             calendars_text(c->calendars, text);
         else
             config_value_text(c, key, text);
-        snprintf(origin, sizeof origin, "line %u", c->origin_line[i]);
+        snprintf(origin, sizeof origin, "file, line %u", c->origin_line[i]);
         fprintf(f, "%-34s %-30s %s\n", key->path, text, c->origin_line[i] ? origin : "default");
     }
     return ferror(f) ? -EIO : 0;
@@ -68,14 +69,17 @@ static json_t *json_time(int32_t s)
 
 static json_t *calendar_json(const struct calendar *c)
 {
+    static const char *const day[] = { "sun", "mon", "tue", "wed", "thu", "fri", "sat" };
     static const char *const session[] = { NULL, NULL, "pre", "regular", "post" };
     json_t *j = json_pack("{s:s, s:s}", "name", c->name, "zone", c->zone_text);
     json_t *hours = json_object(), *holidays = json_array(), *early = json_array();
-    json_t *venues = json_array();
+    json_t *venues = json_array(), *days = json_array();
 
+    for (uint32_t i = SESSION_PRE; i <= SESSION_POST; i++)
+        json_object_set_new(hours, session[i], json_array());
     for (uint32_t i = 0; i < c->hours_n; i++)
-        json_object_set_new(
-            hours, session[c->hours[i].session],
+        json_array_append_new(
+            json_object_get(hours, session[c->hours[i].session]),
             json_pack("[o, o]", json_time(c->hours[i].from_s), json_time(c->hours[i].until_s)));
     for (uint32_t i = 0; i < c->rules; i++) {
         json_t *rule = json_string(c->rule[i].text);
@@ -91,6 +95,10 @@ static json_t *calendar_json(const struct calendar *c)
     }
     for (uint32_t i = 0; i < c->venues; i++)
         json_array_append_new(venues, json_string(c->venue[i]));
+    for (uint32_t i = 0; i < 7; i++)
+        if (c->weekdays >> i & 1)
+            json_array_append_new(days, json_string(day[i]));
+    json_object_set_new(j, "days", days);
     json_object_set_new(j, "sessions", hours);
     json_object_set_new(j, "holidays", holidays);
     json_object_set_new(j, "early_closes", early);
@@ -117,6 +125,7 @@ static json_t *value_json(const struct config *c, const struct config_key *key)
     char text[CONFIG_VALUE_BYTES];
     json_t *list;
 
+    assert(key->offset + key->bytes <= sizeof *c);
     switch (key->type) {
     case TYPE_NUMBER:
         return json_integer(*(const uint32_t *)from);
@@ -170,14 +179,34 @@ fail:
 /* --- the sample --------------------------------------------------------------------------------
  */
 
-static void print_comment(FILE *f, uint32_t depth, const char *lines)
+/* Each line of text as a comment; what is too long is broken at a space. */
+static void print_comment(FILE *f, uint32_t depth, const char *text)
 {
-    while (*lines != '\0') {
-        size_t bytes = strcspn(lines, "\n");
+    const size_t width = 92 - 2 * (size_t)depth;
 
-        fprintf(f, "%*s# %.*s\n", (int)depth * 2, "", (int)bytes, lines);
-        lines += bytes + (lines[bytes] == '\n');
+    assert(depth < 8);
+    while (*text != '\0') {
+        size_t bytes = strcspn(text, "\n");
+
+        if (bytes > width)
+            for (bytes = width; bytes > 1 && text[bytes] != ' '; bytes--)
+                ;
+        fprintf(f, "%*s# %.*s\n", (int)depth * 2, "", (int)bytes, text);
+        text += bytes + (text[bytes] == '\n' || text[bytes] == ' ');
     }
+}
+
+static void print_help(FILE *f, uint32_t depth, const struct config_key *key)
+{
+    char low[32], high[32], text[CONFIG_VALUE_BYTES];
+
+    config_number_text(key, key->min, low, sizeof low);
+    config_number_text(key, key->max, high, sizeof high);
+    if (key->type == TYPE_NUMBER || key->type == TYPE_SIZE)
+        snprintf(text, sizeof text, "%s Allowed: %s to %s.", key->help, low, high);
+    else
+        snprintf(text, sizeof text, "%s", key->help);
+    print_comment(f, depth, text);
 }
 
 /* The groups of path that the key before it was not in. Returns the depth of the key itself. */
@@ -215,10 +244,7 @@ static int print_sample(FILE *f)
         uint32_t depth = print_groups(f, before, key->path);
         const char *dot = strrchr(key->path, '.');
 
-        print_comment(f, depth, key->help);
-        if (key->type == TYPE_NUMBER)
-            fprintf(f, "%*s# %ju to %ju.\n", (int)depth * 2, "", (uintmax_t)key->min,
-                    (uintmax_t)key->max);
+        print_help(f, depth, key);
         fprintf(f, "%*s%s: %s\n", (int)depth * 2, "", dot != NULL ? dot + 1 : key->path,
                 *key->value_default != '\0' ? key->value_default : "\"\"");
         before = key->path;

@@ -45,6 +45,10 @@ int config_value_set(struct config *c, const struct config_key *key, const struc
 void config_value_text(const struct config *c, const struct config_key *key,
                        char ret_text[CONFIG_VALUE_BYTES]);
 
+/* A number as it would stand in the file: 65536 of a size is 64KiB. */
+void config_number_text(const struct config_key *key, uint64_t number, char *ret_text,
+                        size_t ret_bytes);
+
 /* config_calendar.c */
 int config_calendars_set(struct calendar_set *set, const struct yaml_node *n, const char *file,
                          char error[CONFIG_ERROR_BYTES]);
