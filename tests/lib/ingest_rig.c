@@ -322,6 +322,21 @@ bool rig_receipt_decode(struct rig_receipt *ret, const uint8_t *data, size_t byt
     return pb_decode(&stream, sluice_v1_Receipt_fields, &ret->r);
 }
 
+/* poll() rather than SO_RCVTIMEO: the end of an earlier ring interrupts this thread (a ring is made
+ * by the thread that opens the worker), and a receive with a timeout is then not restarted. */
+size_t rig_answer(int fd, uint8_t *buf, size_t cap)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    ssize_t n;
+
+    if (poll(&p, 1, RIG_DEADLINE_S * 1000) != 1)
+        fail_msg("no datagram within the deadline");
+    n = recv(fd, buf, cap, MSG_DONTWAIT);
+    if (n < 0)
+        fail_msg("recv: %s", strerror(errno));
+    return (size_t)n;
+}
+
 /* A varint at the front, or 0 bytes when it is not all there. */
 static size_t get_varint(const uint8_t *at, size_t bytes, uint64_t *ret)
 {

@@ -68,6 +68,9 @@ int rig_udp(const struct rig *r, bool v6); /* connected sockets */
 int rig_tcp(const struct rig *r, bool v6);
 void rig_send(int fd, const void *data, size_t bytes);
 
+/* The next datagram; the test fails at the deadline. */
+size_t rig_answer(int fd, uint8_t *buf, size_t cap);
+
 /* A received receipt, lists included. */
 struct rig_receipt {
     sluice_v1_Receipt r;

@@ -646,6 +646,62 @@ static void two_thousand_connections_at_once(void **state)
     rig_close(&r);
 }
 
+/* splitmix64 */
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static void damaged_streams_are_answered_and_the_ledger_balances(void **state)
+{
+    enum { STREAMS = 600 };
+    uint64_t seed = 7, receipts = 0;
+    struct rig r;
+
+    rig_init(&r);
+    rig_open(&r);
+    rig_start(&r);
+    for (unsigned i = 0; i < STREAMS; i++) {
+        size_t n = rig_hello(frame, 1, NULL), head = n;
+        const uint8_t *body;
+        size_t bytes;
+        int tag;
+
+        for (uint64_t q = 1; q <= 10; q++)
+            n += request_of(frame + n, sizeof frame - n, q, 1 + (uint32_t)(q + i) % 5, q);
+        for (uint64_t k = next_random(&seed) % 4; k > 0; k--)
+            frame[i % 4 == 0 ? next_random(&seed) % n : head + next_random(&seed) % (n - head)] =
+                (uint8_t)next_random(&seed);
+        stream.fd = rig_tcp(&r, i % 2);
+        stream.bytes = 0;
+        for (size_t at = 0; at < n;) {
+            size_t part = 1 + next_random(&seed) % 300;
+
+            part = part < n - at ? part : n - at;
+            if (send(stream.fd, frame + at, part, MSG_NOSIGNAL) < 0)
+                break; /* ended already */
+            at += part;
+        }
+        (void)shutdown(stream.fd, SHUT_WR);
+        while ((tag = rig_next(&stream, &body, &bytes)) > 0) {
+            if (tag != RECEIPT)
+                continue;
+            assert_true(rig_receipt_decode(&receipt, body, bytes));
+            receipts++;
+        }
+        close(stream.fd);
+    }
+    RIG_WAIT(&r, l->connections_closed == STREAMS);
+    rig_check_balance(&r.snap.ledger);
+    assert_int_equal(r.snap.ledger.receipts, receipts);
+    assert_int_equal(r.snap.ledger.receipts_undeliverable, 0);
+    rig_close(&r);
+}
+
 static void when_descriptors_run_out_clients_wait(void **state)
 {
     struct sockaddr_in to = { .sin_family = AF_INET };
@@ -791,6 +847,7 @@ int main(void)
         cmocka_unit_test(receipts_for_those_who_left_are_counted),
         cmocka_unit_test(without_a_free_block_clients_wait_and_nothing_is_lost),
         cmocka_unit_test(two_thousand_connections_at_once),
+        cmocka_unit_test(damaged_streams_are_answered_and_the_ledger_balances),
         cmocka_unit_test(when_descriptors_run_out_clients_wait),
         cmocka_unit_test(a_flood_does_not_starve_another),
         cmocka_unit_test(a_drain_answers_what_is_in_flight_and_says_stopping),
