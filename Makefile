@@ -50,7 +50,8 @@ MAINS     := userspace/main.c userspace/cli/main.c
 LIB_SRC   := $(filter-out $(MAINS),$(wildcard userspace/*.c userspace/*/*.c cluster/*.c))
 LIB_OBJ   := $(LIB_SRC:%.c=$(OUT)/%.o) $(GEN_C:%.c=%.o)
 CORE      := $(OUT)/core.a
-TESTLIB   := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
+TESTLIB_O := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
+TESTLIB   := $(OUT)/tests.a
 UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
@@ -88,6 +89,11 @@ $(OUT)/%.o: %.c $(GEN_H) | $(OUT)/raft-ok
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 $(CORE): $(LIB_OBJ)
+	@rm -f $@
+	@ar rcs $@ $^
+
+# An archive, so that a test is linked only with the helpers that it uses.
+$(TESTLIB): $(TESTLIB_O)
 	@rm -f $@
 	@ar rcs $@ $^
 

@@ -4,7 +4,7 @@
  * On disk (little-endian; every offset is from the payload's first byte):
  *
  *   0                64                          desc_offset
- *   | block_header   | event bytes, back to back | block_desc[events] | zeros to a multiple of 8 |
+ *   | block_header   | event bytes, back to back, zeros to a multiple of 8 | block_desc[events] |
  *
  * Event bytes are what the producer sent, unchanged; where the producer gave no id, `1a 10` and the
  * 16 bytes of the assigned id are appended, which protobuf reads as the field. Enrichment is in
@@ -101,7 +101,8 @@ struct block {
 
     /* Filled by the worker, in the order of arrival ("original order"). */
     uint32_t events;          /* original count */
-    uint32_t bytes;           /* cursor: payload bytes so far, header included */
+    uint32_t bytes;           /* cursor: header and event bytes so far, without descriptors;
+                                 bytes + events * sizeof(block_desc) <= BLOCK_PAYLOAD_MAX */
     uint64_t opened_ns;       /* monotonic */
     uint64_t receive_time_ns; /* Unix */
     uint32_t requests;
@@ -144,7 +145,9 @@ void block_reset(struct block *b);
 
 /* Writes header and descriptors behind the event bytes and fills b->write (payload length, CRC,
  * digest). Events whose verdict is not VERDICT_COMMITTED are left out and the rest closes up; in
- * the usual case, none, nothing moves. Sets b->accepted. */
+ * the usual case, none, nothing moves. b->desc stays in original order, with the offsets from
+ * before. Sets b->accepted; when that is 0 there is nothing to append (and block_view() refuses
+ * it). */
 void block_seal(struct block *b, uint16_t node, uint8_t region);
 
 /* A parsed block borrows its payload. */
@@ -155,8 +158,8 @@ struct block_view {
     uint32_t payload_bytes;
 };
 
-/* Checks every bound that a reader relies on. Returns 0, or -EBADMSG for anything else than a
- * block. */
+/* Checks every bound that a reader relies on; payload is aligned to 8. Returns 0, or -EBADMSG for
+ * anything else than a block. */
 int block_view(struct block_view *ret, const void *payload, uint32_t payload_bytes);
 
 #endif

@@ -88,6 +88,7 @@ int commit_replay(struct cluster *c, uint64_t from)
         c->replayed_entries++;
     }
     c->applied_index = c->commit_index;
+    atomic_store_explicit(&c->commit_public, c->applied_index, memory_order_release);
     return 0;
 }
 
@@ -108,6 +109,8 @@ static int commit_entries(struct cluster *c)
         if (e < 0)
             return e;
         c->applied_index = r->index;
+        /* Before anybody is told: who has an answer can read what it is about. */
+        atomic_store_explicit(&c->commit_public, r->index, memory_order_release);
         c->appended_head = (c->appended_head + 1) % c->appended_max;
         c->appended_n--;
         done++;
@@ -162,7 +165,6 @@ int commit_turn(struct cluster *c)
     if (applied < 0)
         return applied;
     if (applied > 0) {
-        atomic_store_explicit(&c->commit_public, c->applied_index, memory_order_release);
         pthread_mutex_lock(&c->watch_lock);
         for (unsigned i = 0; i < CLUSTER_WATCHERS_MAX; i++) {
             if (c->watcher[i] != NULL)

@@ -71,4 +71,10 @@ int disk_uring_open(struct disk **ret, const char *dir, unsigned writes_max);
 /* For reading only: changes nothing, every writing operation gives -EROFS. -EBUSY as above. */
 int disk_uring_open_read(struct disk **ret, const char *dir);
 
+/* For reading only, beside the process that has the directory open: takes no lock. */
+int disk_uring_open_shared(struct disk **ret, const char *dir);
+
+/* Does the open file still have a name? */
+bool disk_uring_is_linked(struct disk *d, int file);
+
 #endif

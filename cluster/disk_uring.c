@@ -326,7 +326,9 @@ static int make_ring(struct disk_uring *u)
     return io_uring_register_eventfd(&u->ring, u->event);
 }
 
-static int open_disk(struct disk **ret, const char *dir, unsigned writes_max, bool read_only)
+enum access { ACCESS_OWNER, ACCESS_READER, ACCESS_SHARED };
+
+static int open_disk(struct disk **ret, const char *dir, unsigned writes_max, enum access access)
 {
     struct disk_uring *u = calloc(1, sizeof *u);
     int r;
@@ -334,14 +336,16 @@ static int open_disk(struct disk **ret, const char *dir, unsigned writes_max, bo
     if (u == NULL)
         return -ENOMEM;
     u->disk.ops = &uring_ops;
-    u->read_only = read_only;
+    u->read_only = access != ACCESS_OWNER;
     u->writes_max = writes_max;
     u->lock = u->event = -1;
     u->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    r = u->dir < 0 ? -errno : take_lock(u);
+    r = u->dir < 0 ? -errno : 0;
+    if (r == 0 && access != ACCESS_SHARED)
+        r = take_lock(u);
     if (r == 0)
         r = probe_direct(u);
-    if (r == 0 && !read_only)
+    if (r == 0 && access == ACCESS_OWNER)
         r = make_ring(u);
     if (r < 0) {
         uring_fini(&u->disk);
@@ -354,10 +358,23 @@ static int open_disk(struct disk **ret, const char *dir, unsigned writes_max, bo
 int disk_uring_open(struct disk **ret, const char *dir, unsigned writes_max)
 {
     assert(writes_max > 0 && writes_max <= 4096);
-    return open_disk(ret, dir, writes_max, false);
+    return open_disk(ret, dir, writes_max, ACCESS_OWNER);
 }
 
 int disk_uring_open_read(struct disk **ret, const char *dir)
 {
-    return open_disk(ret, dir, 1, true);
+    return open_disk(ret, dir, 1, ACCESS_READER);
+}
+
+int disk_uring_open_shared(struct disk **ret, const char *dir)
+{
+    return open_disk(ret, dir, 1, ACCESS_SHARED);
+}
+
+bool disk_uring_is_linked(struct disk *d, int file)
+{
+    struct stat st;
+
+    assert(d->ops == &uring_ops);
+    return fstat(file, &st) == 0 && st.st_nlink > 0;
 }

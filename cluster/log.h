@@ -174,11 +174,15 @@ struct log_verify_report {
     bool torn_tail; /* ends in a write that was never acknowledged: a start would cut it */
 };
 
-/* Checks everything under dir offline: every segment, record, CRC, SHA-256, the chain, the mark and
- * state files. Calls problem() with one sentence (what, file, offset, index) for each finding.
- * Returns 0 if there was none, -EILSEQ if there was, another negative errno if dir cannot be read.
- */
+/* Checks everything under dir offline: every segment, record, CRC, SHA-256, block, the chain and
+ * the mark. Changes nothing. Calls problem() with one sentence (what, file, offset, index) for each
+ * finding. Returns 0 if there was none, -EILSEQ if there was, -EBUSY while a process has dir open,
+ * another negative errno if dir cannot be read. */
 int log_verify(const char *dir, void (*problem)(void *arg, const char *sentence), void *arg,
                struct log_verify_report *ret);
+
+/* The same on an open disk, without a log on it. */
+int log_verify_disk(struct disk *d, void (*problem)(void *arg, const char *sentence), void *arg,
+                    struct log_verify_report *ret);
 
 #endif

@@ -195,7 +195,7 @@ static int propose_seal(struct cluster *c, uint64_t now_ns)
     struct proposal *p;
     int e;
 
-    if (c->segment_open_ns == 0 || now_ns - c->segment_open_ns < c->config.segment_age_ns_max)
+    if (c->segment_open_ns == 0 || now_ns < c->segment_open_ns + c->config.segment_age_ns_max)
         return 0;
     p = proposal_new(LOG_SEAL, NULL, 0);
     if (p == NULL)

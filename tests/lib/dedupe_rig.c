@@ -47,13 +47,13 @@ void rig_replay(struct rig *g, uint64_t above)
         dedupe_commit(g->d, g->index);
 }
 
-void rig_open(struct rig *g)
+void dedupe_rig_open(struct rig *g)
 {
     rig_open_only(g);
     rig_replay(g, g->covered);
 }
 
-void rig_close(struct rig *g)
+void dedupe_rig_close(struct rig *g)
 {
     dedupe_close(g->d);
     g->d = NULL;
@@ -61,8 +61,8 @@ void rig_close(struct rig *g)
 
 void rig_restart(struct rig *g)
 {
-    rig_close(g);
-    rig_open(g);
+    dedupe_rig_close(g);
+    dedupe_rig_open(g);
 }
 
 void rig_fini(struct rig *g)
@@ -71,7 +71,7 @@ void rig_fini(struct rig *g)
     DIR *dir = opendir(g->dir);
     struct dirent *e;
 
-    rig_close(g);
+    dedupe_rig_close(g);
     assert_non_null(dir);
     while ((e = readdir(dir)) != NULL) {
         snprintf(name, sizeof name, "%s/%s", g->dir, e->d_name);
@@ -167,16 +167,16 @@ void rig_admit_random(struct rig *g, size_t n)
         content[i] = e[i].content;
     }
     wait_ready(g, n);
-    assert_int_equal(dedupe_admit(g->d, &e[0].key, sizeof e[0], content, n, g->index + 1, verdict,
-                                  first) >= 0,
-                     1);
+    assert_int_equal(
+        dedupe_admit(g->d, &e[0].key, sizeof e[0], content, n, g->index + 1, verdict, first) >= 0,
+        1);
     for (size_t i = 0; i < n; i++) {
         struct dedupe_place want = { g->index + 1, slot };
 
         if (old[i] != NULL) {
             want = old[i]->place;
             assert_int_equal(verdict[i], content[i] == old[i]->event.content ? DEDUPE_DUPLICATE
-                                                                            : DEDUPE_CONFLICT);
+                                                                             : DEDUPE_CONFLICT);
         } else {
             assert_int_equal(verdict[i], DEDUPE_NEW);
             slot++;

@@ -23,20 +23,20 @@ struct rig {
     struct dedupe_config config;
     char dir[RIG_DIR_BYTES];
     uint64_t covered;
-    uint64_t index;           /* the log's last */
+    uint64_t index; /* the log's last */
     uint64_t seed;
-    struct rig_event *log;    /* in order; all keys differ */
+    struct rig_event *log; /* in order; all keys differ */
     uint64_t count, room;
     struct dedupe_place first; /* of the last rig_admit() */
-    uint64_t runs_written;    /* guessed from the keys admitted */
+    uint64_t runs_written;     /* guessed from the keys admitted */
 };
 
-/* rig_open() opens and replays; rig_open_only() leaves the replay to the caller. */
+/* dedupe_rig_open() opens and replays; rig_open_only() leaves the replay to the caller. */
 void rig_make(struct rig *g);
-void rig_open(struct rig *g);
+void dedupe_rig_open(struct rig *g);
 void rig_open_only(struct rig *g);
 void rig_replay(struct rig *g, uint64_t above);
-void rig_close(struct rig *g);
+void dedupe_rig_close(struct rig *g);
 void rig_restart(struct rig *g);
 void rig_fini(struct rig *g); /* removes the directory too */
 

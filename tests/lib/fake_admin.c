@@ -117,6 +117,7 @@ static void fake_ledger(void *arg, sluice_v1_LedgerResponse *ret)
                                             .invalid = 7,
                                             .committed = 1234560,
                                             .balances = true };
+    ret->has_total = true;
     ret->total = ret->types[0];
     strcpy(ret->total.name, "total");
     ret->reasons_count = 1;

@@ -175,6 +175,7 @@ void test_app_fill(struct test_app *t, int i, uint32_t n, uint32_t bytes, uint64
             .type = 1,
         };
         b->type[e] = 1;
+        b->verdict[e] = VERDICT_COMMITTED;
         b->request_of[e] = REQUEST_NONE;
         b->by_type[1]++;
         b->bytes += bytes;

@@ -564,6 +564,71 @@ static void malformed_hours_are_refused(void **state)
     assert_int_not_equal(calendar_add_early_close(c, "12-24", "13:00", "12:00", error), 0);
 }
 
+static void an_early_close_may_leave_out_a_whole_session(void **state)
+{
+    struct calendar *c = calendar_set_add(&set, "tse", error);
+
+    assert_int_equal(calendar_add_zone(c, "JST-9", error), 0);
+    assert_int_equal(calendar_add_hours(c, SESSION_REGULAR, "12:30", "15:30", error), 0);
+    assert_int_equal(calendar_add_hours(c, SESSION_REGULAR, "09:00", "11:30", error), 0);
+    assert_int_equal(calendar_add_holiday(c, "02-29", error), 0);
+    assert_int_equal(calendar_add_holiday(c, "fifth friday march", error), 0);
+    assert_int_equal(calendar_add_early_close(c, "12-30", "11:00", NULL, error), 0);
+    assert_int_equal(calendar_add_early_close(c, "12-29", "12:00", NULL, error), 0);
+    assert_int_equal(calendar_seal(c, error), 0);
+    for (int32_t day = calendar_days(2025, 12, 26); day <= calendar_days(2025, 12, 30); day++) {
+        int32_t of_december = day - calendar_days(2025, 11, 30);
+        bool open = of_december != 27 && of_december != 28; /* a weekend */
+        bool late = of_december == 26;                      /* the only full day */
+
+        assert_int_equal(at_local(c, day, 10), open ? SESSION_REGULAR : SESSION_CLOSED);
+        assert_int_equal(at_local(c, day, 11),
+                         open && of_december != 30 ? SESSION_REGULAR : SESSION_CLOSED);
+        assert_int_equal(at_local(c, day, 12), SESSION_CLOSED);
+        assert_int_equal(at_local(c, day, 13), late ? SESSION_REGULAR : SESSION_CLOSED);
+    }
+    /* leap days are holidays, and March 1 of other years is not */
+    assert_int_equal(at_local(c, calendar_days(2024, 2, 29), 10), SESSION_CLOSED);
+    assert_int_equal(at_local(c, calendar_days(2023, 3, 1), 10), SESSION_REGULAR);
+    assert_int_equal(at_local(c, calendar_days(2023, 2, 28), 10), SESSION_REGULAR);
+    /* March 2023 had five Fridays, March 2025 four */
+    assert_int_equal(at_local(c, calendar_days(2023, 3, 31), 10), SESSION_CLOSED);
+    assert_int_equal(at_local(c, calendar_days(2025, 4, 4), 10), SESSION_REGULAR);
+}
+
+static void limits_of_a_calendar_are_kept(void **state)
+{
+    struct calendar *c = calendar_set_add(&set, "x", error);
+    char text[80];
+
+    for (uint32_t i = 0; i < CALENDAR_RULES_MAX; i++)
+        assert_int_equal(calendar_add_holiday(c, "12-25", error), 0);
+    assert_int_not_equal(calendar_add_holiday(c, "12-25", error), 0);
+    assert_int_not_equal(calendar_add_early_close(c, "12-24", "12:00", NULL, error), 0);
+    for (uint32_t i = 0; i < CALENDAR_VENUES_MAX; i++) {
+        snprintf(text, sizeof text, "V%u", i);
+        assert_int_equal(calendar_add_venue(&set, c, text, error), 0);
+    }
+    for (uint32_t i = 0; i < CALENDAR_VENUES_MAX; i++) /* neighbours in the table too */
+        assert_int_equal(calendar_of_venue(&set, c->venue[i], strlen(c->venue[i])), 1);
+    assert_int_not_equal(calendar_add_venue(&set, c, "VX", error), 0);
+    for (uint32_t i = 0; i < CALENDAR_HOURS_MAX; i++) {
+        char until[16];
+
+        snprintf(text, sizeof text, "%02u:00", i);
+        snprintf(until, sizeof until, "%02u:30", i);
+        assert_int_equal(calendar_add_hours(c, SESSION_PRE, text, until, error), 0);
+    }
+    assert_int_not_equal(calendar_add_hours(c, SESSION_PRE, "20:00", "21:00", error), 0);
+    assert_int_not_equal(calendar_add_zone(c,
+                                           "<AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+                                           "AAAAAAAAAAAAAAAAAA>0",
+                                           error),
+                         0);
+    assert_int_equal(calendar_add_zone(c, "UTC0", error), 0);
+    assert_int_not_equal(calendar_seal(c, error), 0); /* no regular session */
+}
+
 static void a_set_is_bounded_and_names_are_single(void **state)
 {
     char name[CALENDAR_NAME_BYTES];
@@ -601,6 +666,8 @@ int main(void)
         TEST(venues_lead_to_their_calendar),
         TEST(malformed_rules_are_refused),
         TEST(malformed_hours_are_refused),
+        TEST(an_early_close_may_leave_out_a_whole_session),
+        TEST(limits_of_a_calendar_are_kept),
         TEST(a_set_is_bounded_and_names_are_single),
     };
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/calendar.h"
+#include "cluster/block.h"
 #include "base/config_table.h"
 
 #define SAMPLE "deploy/config/sluiced.yaml"
@@ -269,7 +270,9 @@ static void wrong_types_are_refused(void **state)
     refuses("node: {id: 010}\n", "f.yaml:1:12: ", "whole number");
     refuses("node: {id: 1KiB}\n", "f.yaml:1:12: ", "whole number");
     refuses("node: {id: [1]}\n", "f.yaml:1:12: ", "not a list");
-    refuses("node: {id: }\n", "f.yaml:1:", "needs a value");
+    refuses("node:\n  {id: }\n", "f.yaml:2:", "needs a value");
+    refuses("node:\n  {id}\n", "f.yaml:2:4: ", "needs a value");
+    refuses("node:\n  id:\n", "f.yaml:2:", "needs a value");
     refuses("node: 1\n", "f.yaml:1:7: ", "is a group of keys");
     refuses("node: [id]\n", "f.yaml:1:7: ", "is a group of keys");
     refuses("- node\n", "f.yaml:1:1: ", "must be a group of keys");
@@ -350,7 +353,14 @@ static void yaml_that_could_grow_or_hide_is_refused(void **state)
     refuses("node: !!map {id: 1}\n", "f.yaml:1:", "tags");
     refuses("node: {id: 1}\n---\nnode: {id: 2}\n", "f.yaml:2:", "more than one document");
     refuses("node: {name: \"a\\u0001\"}\n", "f.yaml:1:14: ", "control characters");
-    refuses("node: {name: a\x01}\n", "f.yaml:1:15: ", "control character");
+    refuses("node: {name: a\x01}\n", "f.yaml:1:15: ", "control character U+0001");
+    refuses("node: {name: a\xc2\x9b}\n", "f.yaml:1:15: ", "control character U+009B");
+    refuses("data: {dir: \"\\u009b\"}\n", "f.yaml:1:13: ", "control characters");
+    refuses("data: {dir: \"a\\nb\"}\n", "f.yaml:1:13: ", "control characters");
+    refuses("node:\n  name: \xff\n", "f.yaml:2:9: ", "not UTF-8");
+    refuses("# \xe2\x82\n", "f.yaml:1:3: ", "not UTF-8");
+    refuses("%YAML 1.2\n---\nnode: {id: 1}\n", "f.yaml:1:1: ", "directives");
+    refuses("#YAML\xee\x9b\xff\xff.\x8e\xed", "f.yaml:1:6: ", "not UTF-8");
     refuses("{[1]: 2}\n", "f.yaml:1:", "key");
     refuses("node: {id: 1\n", "f.yaml:", "not valid YAML");
     refuses("node:\n\tid: 1\n", "f.yaml:2:", "not valid YAML");
@@ -524,8 +534,8 @@ static void text_shows_value_and_origin(void **state)
 
     takes("log_level: warn\n");
     text = printed(CONFIG_TEXT);
-    assert_non_null(
-        strstr(text, "log_level                          warn                           line 1\n"));
+    assert_non_null(strstr(
+        text, "log_level                          warn                           file, line 1\n"));
     assert_non_null(strstr(text, "ingest.address                     [127.0.0.1, \"::1\"]"));
     for (uint32_t i = 0; i < config_keys_n; i++)
         assert_non_null(strstr(text, config_keys[i].path));
@@ -555,6 +565,11 @@ static void calendars_point_at_their_mistakes(void **state)
     refuses("calendars: [{name: x, zone: Europe/London, sessions: {}}]\n",
             "f.yaml:1:29: ", "POSIX");
     refuses("calendars: [{name: x, zone: UTC0}]\n", "f.yaml:1:", "needs name, zone and sessions");
+    refuses("calendars: [{name: [x], zone: UTC0, sessions: {}}]\n", "f.yaml:1:20: ", "be text");
+    refuses(HEAD "    early_closes: [{date: 12-24, close: \"12:00\", post_until: []}]\n",
+            "f.yaml:5:", "be text");
+    refuses(HEAD "    early_closes: [12-24]\n", "f.yaml:5:20: ", "group of keys");
+    refuses(HEAD "    venues: [[XLON]]\n", "f.yaml:5:14: ", "be text");
     refuses("calendars: [x]\n", "f.yaml:1:13: ", "group of keys");
     refuses("calendars: [{name: x, zone: UTC0, sessions: {regular: [8, 9, 10]}}]\n",
             "f.yaml:1:", "two times");
@@ -575,6 +590,38 @@ static void a_session_may_have_a_break(void **state)
     assert_int_equal(calendar_session(c, (day + 11 * 3600) * 1000000000), SESSION_REGULAR);
     assert_int_equal(calendar_session(c, (day + 12 * 3600) * 1000000000), SESSION_CLOSED);
     assert_int_equal(calendar_session(c, (day + 13 * 3600) * 1000000000), SESSION_REGULAR);
+    config_fini(&config);
+}
+
+static void calendars_are_shown_in_full(void **state)
+{
+    json_t *root, *c;
+    char *text;
+
+    takes("calendars:\n"
+          "  - {name: a, zone: UTC0, sessions: {regular: [\"00:00\", \"24:00\"]}}\n"
+          "  - name: b\n    zone: CET-1CEST,M3.5.0,M10.5.0/3\n    days: [sun, thu]\n"
+          "    sessions: {pre: [\"07:00\", \"09:00\"], regular: [\"09:00\", \"17:30\"]}\n"
+          "    holidays: [easter-2, 12-26 next]\n"
+          "    early_closes: [{date: 12-24, close: \"12:00\", post_until: \"13:05\"}]\n"
+          "    venues: [XPAR, XAMS]\n");
+    text = printed(CONFIG_TEXT);
+    assert_non_null(strstr(text, " [a, b] "));
+    free(text);
+    text = printed(CONFIG_JSON);
+    root = json_loads(text, 0, NULL);
+    c = json_array_get(
+        json_object_get(json_object_get(json_object_get(root, "keys"), "calendars"), "value"), 1);
+    free(text);
+    text = json_dumps(c, JSON_COMPACT | JSON_SORT_KEYS);
+    assert_string_equal(
+        text,
+        "{\"days\":[\"sun\",\"thu\"],\"early_closes\":[{\"close\":\"12:00\",\"date\":\"12-24\","
+        "\"post_until\":\"13:05\"}],\"holidays\":[\"easter-2\",\"12-26 next\"],\"name\":\"b\","
+        "\"sessions\":{\"post\":[],\"pre\":[[\"07:00\",\"09:00\"]],\"regular\":[[\"09:00\","
+        "\"17:30\"]]},\"venues\":[\"XPAR\",\"XAMS\"],\"zone\":\"CET-1CEST,M3.5.0,M10.5.0/3\"}");
+    free(text);
+    json_decref(root);
     config_fini(&config);
 }
 
@@ -607,6 +654,24 @@ static void files_are_read_and_missing_ones_named(void **state)
     config_fini(&config);
     unlink(path);
     rmdir(dir);
+}
+
+static void limits_are_those_of_the_block(void **state)
+{
+    assert_int_equal(CONFIG_BLOCK_BYTES_MAX, BLOCK_BYTES_MAX);
+    assert_true(CONFIG_BLOCK_ROOM_BYTES >
+                LOG_HEADER_BYTES + sizeof(struct block_header) + sizeof(struct block_desc));
+}
+
+static void windows_lines_and_json_are_yaml_too(void **state)
+{
+    takes("\xef\xbb\xbfnode:\r\n  id: 2\r\n  name: x\r\n");
+    assert_int_equal(config.node.id, 2);
+    assert_string_equal(config.node.name, "x");
+    config_fini(&config);
+    takes("{\"node\": {\"id\": 5}}\n");
+    assert_int_equal(config.node.id, 5);
+    config_fini(&config);
 }
 
 static void distance_counts_edits(void **state)
@@ -648,7 +713,10 @@ int main(void)
         cmocka_unit_test(text_shows_value_and_origin),
         cmocka_unit_test(calendars_point_at_their_mistakes),
         cmocka_unit_test(a_session_may_have_a_break),
+        cmocka_unit_test(calendars_are_shown_in_full),
         cmocka_unit_test(files_are_read_and_missing_ones_named),
+        cmocka_unit_test(limits_are_those_of_the_block),
+        cmocka_unit_test(windows_lines_and_json_are_yaml_too),
         cmocka_unit_test(distance_counts_edits),
     };
 

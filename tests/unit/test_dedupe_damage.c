@@ -103,7 +103,7 @@ static void make_runs(struct rig *g, unsigned keys)
     file_fault = skip_syncs;
     rig_make(g);
     g->config.table_keys_max = 300;
-    rig_open(g);
+    dedupe_rig_open(g);
     for (unsigned i = 0; i < keys; i++) {
         assert_int_equal(rig_admit(g, rig_key(i), i), DEDUPE_NEW);
         if (i % 100 == 0)
@@ -112,7 +112,7 @@ static void make_runs(struct rig *g, unsigned keys)
     rig_settle(g);
     assert_true(rig_stats(g).runs >= 3);
     g->covered = rig_stats(g).covered_index;
-    rig_close(g);
+    dedupe_rig_close(g);
 }
 
 /* Opens what may be damaged, and again whenever a damaged page was met, until all keys are found.
@@ -129,8 +129,7 @@ static unsigned recover(struct rig *g, uint64_t covered_before)
         lowered += g->covered < covered_before;
         r = 0;
         for (uint64_t i = g->covered; i < g->count && r == 0; i++)
-            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content,
-                              g->log[i].place);
+            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content, g->log[i].place);
         for (uint64_t i = 0; i < g->count && r >= 0; i++) {
             r = dedupe_lookup(g->d, g->log[i].event.key, &p);
             assert_int_not_equal(r, 0); /* forgotten */
@@ -141,11 +140,11 @@ static unsigned recover(struct rig *g, uint64_t covered_before)
         assert_int_equal(r, -EILSEQ);
         assert_int_equal(dedupe_ready(g->d, 1), -EILSEQ); /* final */
         assert_int_equal(dedupe_do_work(g->d), -EILSEQ);
-        rig_close(g);
+        dedupe_rig_close(g);
     }
     assert_true(r > 0);
     rig_check_all(g);
-    rig_close(g);
+    dedupe_rig_close(g);
     return lowered;
 }
 
@@ -233,12 +232,12 @@ static void an_older_copy_of_a_file_is_not_taken_for_the_newer(void **state)
 
     make_runs(&g, 2000);
     image_take(&g, &old);
-    rig_open(&g);
+    dedupe_rig_open(&g);
     for (unsigned i = 2000; i < 9000; i++)
         assert_int_equal(rig_admit(&g, rig_key(i), i), DEDUPE_NEW);
     rig_settle(&g);
     covered = rig_stats(&g).covered_index;
-    rig_close(&g);
+    dedupe_rig_close(&g);
     image_take(&g, &new);
     for (unsigned f = 0; f < old.count; f++) {
         image_put(&g, &new);
@@ -271,8 +270,7 @@ static int run_log(struct rig *g)
     r = dedupe_open(&g->d, &g->config, &g->covered);
     for (uint64_t i = r == 0 ? g->covered : g->count; i < g->count; i++) {
         do
-            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content,
-                              g->log[i].place);
+            r = dedupe_replay(g->d, g->log[i].event.key, g->log[i].event.content, g->log[i].place);
         while (r == -ENOSPC);
         if (r == 0)
             r = dedupe_do_work(g->d);
@@ -349,12 +347,12 @@ static void crash_everywhere(bool power_loss)
             break;
         assert_int_equal(WEXITSTATUS(status), 42);
         g.config.verify = true;
-        rig_open(&g);
+        dedupe_rig_open(&g);
         assert_int_equal(rig_stats(&g).runs_damaged, 0); /* MANIFEST never named an unsynced file */
         assert_true(rig_stats(&g).covered_index >= g.covered);
         g.config.verify = false;
         rig_check_all(&g);
-        rig_close(&g);
+        dedupe_rig_close(&g);
     }
     assert_true(stops > 200);
     rig_fini(&g);
@@ -395,7 +393,7 @@ static void no_space_at_any_operation_is_recovered_from(void **state)
         rig_settle(&g);
         assert_int_equal(rig_files(&g), rig_stats(&g).runs + 1); /* nothing left over */
         rig_check_all(&g);
-        rig_close(&g);
+        dedupe_rig_close(&g);
     }
     file_fault = skip_syncs;
     rig_fini(&g);
@@ -421,10 +419,10 @@ static void an_error_at_any_operation_is_final_and_a_new_start_forgets_nothing(v
             assert_int_equal(dedupe_ready(g.d, 1), -EIO);
         errors += r < 0;
         file_fault = skip_syncs;
-        rig_close(&g);
-        rig_open(&g);
+        dedupe_rig_close(&g);
+        dedupe_rig_open(&g);
         rig_check_all(&g);
-        rig_close(&g);
+        dedupe_rig_close(&g);
     }
     assert_true(errors > 200);
     rig_fini(&g);

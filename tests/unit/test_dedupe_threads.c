@@ -51,7 +51,7 @@ static void admit_all(struct rig *g, uint64_t filter_bytes)
     rig_make(g);
     g->config.table_keys_max = 2000;
     g->config.filter_bytes_max = filter_bytes;
-    rig_open(g);
+    dedupe_rig_open(g);
     w.d = g->d;
     assert_int_equal(pthread_create(&thread, NULL, work, &w), 0);
     for (int i = 0; i < 300; i++) {

@@ -69,7 +69,7 @@ static struct calendar_hours hours_on(const struct calendar *c, uint32_t i, uint
     if (day < DAY_EARLY)
         return h;
     early = &c->rule[day - DAY_EARLY];
-    assert(early->early);
+    assert(early->early && day - DAY_EARLY < (int)c->rules);
     if (h.session == SESSION_POST) {
         h.from_s = early->close_s;
         h.until_s = early->post_until_s;
@@ -123,6 +123,7 @@ enum calendar_session calendar_seek(const struct calendar *c, struct calendar_cu
     int32_t from_s, until_s;
     uint8_t state;
 
+    assert(c->day != NULL && "calendar_seal() comes first");
     calendar_offset_span(c, unix_s, &o);
     local_s = unix_s + o.offset_s;
     day = (local_s - (local_s < 0 ? DAY_S - 1 : 0)) / DAY_S;
@@ -150,7 +151,9 @@ static uint64_t venue_number(const char *venue, size_t bytes)
 {
     uint64_t n = 0;
 
-    if (bytes <= sizeof n)
+    if (bytes == 4) /* a MIC: a load, not a call */
+        memcpy(&n, venue, 4);
+    else if (bytes <= sizeof n)
         memcpy(&n, venue, bytes);
     return n;
 }
@@ -162,7 +165,7 @@ static uint32_t venue_slot(const struct calendar_set *set, uint64_t number)
 
     _Static_assert(CALENDAR_SLOTS == 1u << (64 - 54), "the shift");
     _Static_assert(CALENDAR_SET_MAX * CALENDAR_VENUES_MAX * 2 < CALENDAR_SLOTS, "slots stay free");
-    assert(number != 0);
+    assert(number != 0 && set->n <= CALENDAR_SET_MAX);
     while (set->slot_venue[slot] != 0 && set->slot_venue[slot] != number)
         slot = (slot + 1) % CALENDAR_SLOTS;
     return slot;

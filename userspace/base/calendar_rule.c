@@ -35,6 +35,7 @@ static int32_t digits_of(const char *s, int digits)
 {
     int32_t n = 0;
 
+    assert(digits > 0 && digits <= 4);
     for (int i = 0; i < digits; i++) {
         if (s[i] < '0' || s[i] > '9')
             return -1;
@@ -168,6 +169,7 @@ int calendar_rule_parse(struct calendar_rule *ret, const char *text,
             word[n++] = w;
     }
     if (!fits || n == WORDS_MAX || !parse_words(&r, word, n)) {
+        _Static_assert(CALENDAR_ERROR_BYTES > 60 + 100, "the whole sentence fits");
         snprintf(error, CALENDAR_ERROR_BYTES,
                  "\"%.60s\" is not a rule for a day like 2026-04-03, 12-25, easter-2 or third "
                  "monday january",
@@ -188,6 +190,7 @@ static int32_t rule_day(const struct calendar_rule *r, int32_t year)
     switch (r->kind) {
     case RULE_DATE:
     case RULE_YEARLY:
+        assert(r->month >= 1 && r->month <= 12 && r->day >= 1);
         if (r->day > calendar_month_days(year, r->month))
             return INT32_MIN;
         day = calendar_days(year, r->month, r->day);
@@ -199,10 +202,12 @@ static int32_t rule_day(const struct calendar_rule *r, int32_t year)
         int32_t first = calendar_days(year, r->month, 1);
         int32_t days = calendar_month_days(year, r->month);
 
+        assert(r->weekday >= 0 && r->weekday < 7 && r->nth != 0);
         day = first + (r->weekday - calendar_weekday(first) + 7) % 7;
         day += r->nth > 0 ? 7 * (r->nth - 1) : (first + days - 1 - day) / 7 * 7;
         if (day >= first + days)
             return INT32_MIN;
+        assert(day >= first && calendar_weekday(day) == r->weekday);
         day += r->offset_days;
     }
     }
@@ -211,6 +216,7 @@ static int32_t rule_day(const struct calendar_rule *r, int32_t year)
 
 static bool is_open(const struct calendar *c, int32_t day)
 {
+    assert(day >= 0 && day < (int32_t)CALENDAR_DAYS);
     return (c->weekdays >> calendar_weekday(day) & 1) && c->day[day] == DAY_OPEN;
 }
 
@@ -219,6 +225,7 @@ static int32_t move_day(const struct calendar *c, const struct calendar_rule *r,
 {
     int32_t weekday = calendar_weekday(day);
 
+    assert(day != INT32_MIN && weekday >= 0 && weekday < 7);
     if (r->move == MOVE_NEAREST)
         return weekday == 6 ? day - 1 : weekday == 0 ? day + 1 : day;
     if (r->move == MOVE_MONDAY)
@@ -257,6 +264,7 @@ static void mark_holidays(struct calendar *c, bool second)
 void calendar_rule_days(struct calendar *c)
 {
     assert(c->day != NULL && c->rules <= CALENDAR_RULES_MAX);
+    assert(c->weekdays != 0 && c->weekdays <= 0x7f);
     memset(c->day, DAY_OPEN, CALENDAR_DAYS);
     mark_holidays(c, false);
     mark_holidays(c, true);

@@ -146,14 +146,17 @@ static int32_t change_day(const struct calendar_change *c, int32_t year)
     int32_t first = calendar_days(year, 1, 1);
     int32_t month, day;
 
+    _Static_assert(CALENDAR_ERAS_MAX > 0, "a calendar has a zone");
     if (c->kind == CHANGE_DAY)
         return first + c->day;
     if (c->kind == CHANGE_JULIAN) /* February 29 is never counted */
         return first + c->day - 1 + (calendar_is_leap(year) && c->day >= 60);
+    assert(c->month >= 1 && c->month <= 12 && c->week >= 1 && c->week <= 5);
     month = calendar_days(year, c->month, 1);
     day = month + (c->day - calendar_weekday(month) + 7) % 7 + 7 * (c->week - 1);
     if (day >= month + calendar_month_days(year, c->month)) /* week 5 is the last one */
         day -= 7;
+    assert(day >= month && calendar_weekday(day) == c->day);
     return day;
 }
 
@@ -217,6 +220,7 @@ void calendar_offset_span(const struct calendar *c, int64_t unix_s, struct calen
         ret->from_s = list[i].at_s;
         ret->offset_s = list[i].offset_s;
     }
+    assert(ret->from_s <= unix_s && unix_s < ret->until_s);
 }
 
 int32_t calendar_offset_s(const struct calendar *c, int64_t unix_s)

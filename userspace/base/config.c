@@ -117,7 +117,10 @@ const struct config_key config_keys[] = {
     { "log_level", TYPE_LEVEL, AT(log_level), NONE, "info",
       "What is reported: debug, info, warn or error." },
     { "calendars", TYPE_CALENDARS, AT(calendars), NONE, "[]",
-      "Market sessions besides us_equities, which is built in. One that could stand here:\n"
+      "Market sessions besides us_equities, which is built in. A holiday is a date (2026-04-03), a "
+      "day of every year (12-25), easter-2, or third monday january; nearest, monday or next "
+      "behind "
+      "it moves it off a weekend, from and until bound its years. One that could stand here:\n"
       "  - name: lse\n"
       "    zone: \"GMT0BST,M3.5.0/1,M10.5.0\"   # a POSIX time zone, in quotes\n"
       "    days: [mon, tue, wed, thu, fri]\n"
@@ -200,6 +203,7 @@ static int set_key(struct walk *w, uint32_t i, const struct yaml_node *n)
     const struct config_key *key = &config_keys[i];
     int error;
 
+    assert(i < config_keys_n && n->name != NULL && n->name_line > 0);
     if (key->type == TYPE_CALENDARS)
         error = config_calendars_set(w->c->calendars, n, w->file, w->error);
     else
@@ -355,6 +359,7 @@ int config_init_defaults(struct config *c)
 {
     char error[CONFIG_ERROR_BYTES];
 
+    _Static_assert(CONFIG_BLOCK_ROOM_BYTES < 16 * KiB, "less than the smallest block");
     memset(c, 0, sizeof *c);
     c->calendars = malloc(sizeof *c->calendars);
     if (c->calendars == NULL || calendar_set_init(c->calendars) != 0) {

@@ -25,6 +25,7 @@ uint32_t config_distance(const char *a, const char *b)
     uint32_t row[3][129];
     size_t a_bytes = strnlen(a, 128), b_bytes = strnlen(b, 128);
 
+    _Static_assert(sizeof row[0] / sizeof row[0][0] > 128, "a row holds the longest text");
     for (size_t j = 0; j <= b_bytes; j++)
         row[0][j] = (uint32_t)j;
     for (size_t i = 1; i <= a_bytes; i++) {
@@ -42,6 +43,7 @@ uint32_t config_distance(const char *a, const char *b)
             now[j] = d;
         }
     }
+    assert(row[a_bytes % 3][b_bytes] <= (a_bytes > b_bytes ? a_bytes : b_bytes));
     return row[a_bytes % 3][b_bytes];
 }
 
@@ -111,6 +113,7 @@ static int set_sessions(const struct source *s, const struct yaml_node *n)
 
         while (strcmp(names[i], k->name) != 0)
             i++;
+        assert(names[i] != NULL);
         if (k->first == NULL || k->first->type != YAML_SEQUENCE) {
             error = add_session(s, session[i], k);
             continue;
@@ -162,6 +165,7 @@ static int set_days(const struct source *s, const struct yaml_node *n)
     }
     if (days == 0)
         return REFUSE(s, n, "days is empty");
+    assert(days <= 0x7f);
     s->calendar->weekdays = days;
     return 0;
 }

@@ -14,6 +14,7 @@ static void calendars_text(const struct calendar_set *set, char text[CONFIG_VALU
 {
     size_t used = 1;
 
+    _Static_assert(CALENDAR_SET_MAX * (CALENDAR_NAME_BYTES + 2) < CONFIG_VALUE_BYTES, "fits");
     strcpy(text, "[");
     for (uint32_t i = 1; i < set->n; i++) {
         snprintf(text + used, CONFIG_VALUE_BYTES - used, "%s%s", i > 1 ? ", " : "",
@@ -34,7 +35,7 @@ static int print_text(const struct config *c, FILE *f)
             calendars_text(c->calendars, text);
         else
             config_value_text(c, key, text);
-        snprintf(origin, sizeof origin, "line %u", c->origin_line[i]);
+        snprintf(origin, sizeof origin, "file, line %u", c->origin_line[i]);
         fprintf(f, "%-34s %-30s %s\n", key->path, text, c->origin_line[i] ? origin : "default");
     }
     return ferror(f) ? -EIO : 0;
@@ -124,6 +125,7 @@ static json_t *value_json(const struct config *c, const struct config_key *key)
     char text[CONFIG_VALUE_BYTES];
     json_t *list;
 
+    assert(key->offset + key->bytes <= sizeof *c);
     switch (key->type) {
     case TYPE_NUMBER:
         return json_integer(*(const uint32_t *)from);
@@ -182,6 +184,7 @@ static void print_comment(FILE *f, uint32_t depth, const char *text)
 {
     const size_t width = 92 - 2 * (size_t)depth;
 
+    assert(depth < 8);
     while (*text != '\0') {
         size_t bytes = strcspn(text, "\n");
 

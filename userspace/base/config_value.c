@@ -65,6 +65,7 @@ static const char *read_number(const char *s, uint64_t *ret)
             return NULL;
         n = n * 10 + digit;
     }
+    assert(*s < '0' || *s > '9');
     *ret = n;
     return s;
 }
@@ -75,6 +76,7 @@ static int parse_number(const struct value *v, bool size, uint64_t min, uint64_t
     const char *rest = v->node->plain ? read_number(v->node->text, ret) : NULL;
     char low[32], high[32];
 
+    assert(min <= max);
     if (size && rest != NULL && *rest != '\0') {
         rest += *rest == ' ';
         for (size_t i = 0; i < sizeof size_suffix / sizeof *size_suffix; i++)
@@ -189,7 +191,7 @@ static int parse_network(const struct value *v, struct config_network *ret)
 
 static int add_address(const struct value *v, struct config_addresses *to)
 {
-    struct in6_addr *ip = &to->at[to->n].ip;
+    struct in6_addr *ip = &to->at[to->n].ip; /* set_list() keeps n below the limit */
     bool v4;
     int error = parse_ip(v, v->node->text, ip, &v4);
 
@@ -215,6 +217,7 @@ static int add_item(const struct value *v, void *to)
     if (v->key->type == TYPE_NETWORKS) {
         struct config_networks *w = to;
 
+        assert(w->n < CONFIG_NETWORKS_MAX);
         error = parse_network(v, &w->at[w->n]);
         w->n += error == 0;
         return error;
@@ -224,6 +227,7 @@ static int add_item(const struct value *v, void *to)
     if (error == 0) {
         struct config_uids *u = to;
 
+        assert(u->n < CONFIG_UIDS_MAX);
         u->at[u->n++] = (uint32_t)uid;
     }
     return error;

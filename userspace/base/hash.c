@@ -39,24 +39,31 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t bytes)
 }
 
 static EVP_MD *sha256_md;
+static pthread_key_t sha256_key;
+
+static void sha256_free(void *context) { EVP_MD_CTX_free(context); }
 
 static void sha256_fetch(void)
 {
+    int e = pthread_key_create(&sha256_key, sha256_free);
+
+    assert(e == 0);
     sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
     assert(sha256_md != NULL);
 }
 
-/* One context a thread: EVP_MD_CTX_new() would allocate on every call. It lives as long as the
- * process. */
+/* One context a thread, freed when it ends: EVP_MD_CTX_new() on every call would allocate. */
 static EVP_MD_CTX *sha256_context(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     static __thread EVP_MD_CTX *context;
 
+    if (context != NULL)
+        return context;
     pthread_once(&once, sha256_fetch);
-    if (context == NULL)
-        context = EVP_MD_CTX_new();
+    context = EVP_MD_CTX_new();
     assert(context != NULL);
+    pthread_setspecific(sha256_key, context);
     return context;
 }
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #define MESSAGE_BYTES 2048u
 
@@ -58,39 +59,23 @@ static bool line_add(struct line *l, const char *s, size_t bytes)
 
 static bool line_puts(struct line *l, const char *s) { return line_add(l, s, strlen(s)); }
 
-/* Bytes of the UTF-8 character at s, 0 when it is none. Surrogates and overlong forms are none. */
-static size_t utf8_bytes(const unsigned char *s)
-{
-    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-
-    if (s[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < n; i++) /* stops at the terminating NUL: it continues nothing */
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 /* Adds s so that it can neither end the line nor the JSON string, nor reach a terminal as a
  * command; C1 controls (U+0080..U+009F) are such commands too. */
 static bool line_escape(struct line *l, const char *s, bool json)
 {
+    size_t left = strlen(s);
     char e[8];
 
-    while (*s != '\0') {
+    while (left > 0) {
         const unsigned char *u = (const unsigned char *)s;
-        size_t n = utf8_bytes(u);
+        size_t n = utf8_bytes(s, left);
         unsigned c = n == 2 && u[0] == 0xc2 ? u[1] : u[0];
-        bool control = c < 0x20 || c == 0x7f || (n == 2 && u[0] == 0xc2 && c < 0xa0);
         bool ok;
 
         if (n == 0) {
             snprintf(e, sizeof e, json ? "\\ufffd" : "\\x%02x", u[0]);
             ok = line_puts(l, e);
-        } else if (control) {
+        } else if (utf8_is_control(s, n)) {
             snprintf(e, sizeof e, json ? "\\u%04x" : "\\x%02x", c);
             ok = line_puts(l, *s == '\n' ? "\\n" : *s == '\t' ? "\\t" : e);
         } else if (c == '\\' || (c == '"' && json)) {
@@ -100,7 +85,9 @@ static bool line_escape(struct line *l, const char *s, bool json)
         }
         if (!ok)
             return false;
-        s += n == 0 ? 1 : n;
+        n += n == 0;
+        s += n;
+        left -= n;
     }
     return true;
 }

@@ -108,6 +108,7 @@ static int set_type(struct settings *s, const struct family *f, const char *name
         return refuse(error, "type %u is named %s already", (unsigned)number, s->name[number]);
     if (now >= 0 && now != (int)number)
         return refuse(error, "%s is the name of type %d already; take that back first", name, now);
+    assert(number >= SETTINGS_CUSTOM_MIN && number < SETTINGS_TYPES);
     s->known[number] = 1;
     memset(s->name[number], 0, SETTINGS_NAME_BYTES);
     memcpy(s->name[number], name, strlen(name));
@@ -138,6 +139,7 @@ static int set_class(struct settings *s, const struct family *f, const char *nam
 
     if (type < 0)
         return type;
+    assert(type < (int)SETTINGS_TYPES && f->max < SETTINGS_CLASSES);
     if (*value != '\0' && (!read_number(value, &number) || number > f->max))
         return refuse(error, "%s%.40s must be 0 (dropped last) to %u, not \"%.40s\"", f->prefix,
                       name, (unsigned)f->max, value);
@@ -152,6 +154,7 @@ static int set_admit(struct settings *s, const struct family *f, const char *nam
 
     if (type < 0)
         return type;
+    assert(type < (int)SETTINGS_TYPES);
     if (*value != '\0' && strcmp(value, "accept") != 0 && strcmp(value, "drop") != 0)
         return refuse(error, "%s%.40s must be accept or drop, not \"%.40s\"", f->prefix, name,
                       value);
@@ -164,6 +167,8 @@ static int set_number(struct settings *s, const struct family *f, const char *re
 {
     uint64_t number = f->value_default;
 
+    assert(f->min <= number && number <= f->max && f->offset > 0);
+    assert(f->wide || f->max <= UINT32_MAX);
     if (*value != '\0' && (!read_number(value, &number) || number < f->min || number > f->max))
         return refuse(error, "%s must be a number from %ju to %ju, not \"%.40s\"", f->prefix,
                       (uintmax_t)f->min, (uintmax_t)f->max, value);
@@ -259,6 +264,7 @@ static void list_type(const struct settings *s, const struct family *f, uint32_t
 {
     char number[12];
 
+    assert(type > 0 && type < SETTINGS_TYPES && f->set != set_number);
     snprintf(number, sizeof number, "%u", type);
     snprintf(line->key, sizeof line->key, "%s%s", f->prefix,
              s->known[type] ? s->name[type] : number);

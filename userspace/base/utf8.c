@@ -1,40 +1,11 @@
 /*
- * utf8.c - eight ASCII bytes at a time; the table of RFC 3629, section 4, for the rest.
+ * utf8.c - eight ASCII bytes at a time, and utf8_bytes() for the rest.
  */
 #include "base/utf8.h"
 
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>
-
-/* Bytes of the sequence that starts at p, 0 if it is not one. */
-static size_t utf8_sequence(const uint8_t *p, size_t left)
-{
-    uint8_t low = 0x80, high = 0xbf; /* of the second byte */
-    size_t n;
-
-    assert(left > 0);
-    if (p[0] < 0x80)
-        return 1;
-    if (p[0] < 0xc2 || p[0] > 0xf4) /* a continuation, over-long, or above U+10FFFF */
-        return 0;
-    n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (p[0] == 0xe0)
-        low = 0xa0;
-    if (p[0] == 0xed) /* surrogates */
-        high = 0x9f;
-    if (p[0] == 0xf0)
-        low = 0x90;
-    if (p[0] == 0xf4)
-        high = 0x8f;
-    if (left < n || p[1] < low || p[1] > high)
-        return 0;
-    for (size_t i = 2; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    return n;
-}
 
 bool utf8_valid(const void *text, size_t bytes)
 {
@@ -52,7 +23,7 @@ bool utf8_valid(const void *text, size_t bytes)
                 continue;
             }
         }
-        n = utf8_sequence(p, bytes);
+        n = utf8_bytes(p, bytes);
         if (n == 0)
             return false;
         p += n;

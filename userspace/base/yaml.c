@@ -5,6 +5,7 @@
  * ever followed.
  */
 #include "base/yaml.h"
+#include "base/utf8.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -38,16 +39,19 @@ __attribute__((format(printf, 4, 5))) static int refuse(struct reader *r, uint32
     return -EINVAL;
 }
 
-/* Copies a scalar's text to where it stays. Returns NULL when it holds a control character. */
+/* Copies a scalar's text to where it stays. Returns NULL for control characters or no UTF-8. */
 static const char *keep_text(struct yaml_doc *d, const char *text, size_t bytes)
 {
     char *at = d->text + d->text_bytes;
 
+    assert(d->text_bytes <= d->text_bytes_max);
     if (bytes + 1 > d->text_bytes_max - d->text_bytes)
         return NULL;
-    for (size_t i = 0; i < bytes; i++)
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+    for (size_t i = 0, n; i < bytes; i += n) {
+        n = utf8_bytes(text + i, bytes - i);
+        if (n == 0 || utf8_is_control(text + i, n)) /* escapes can make either */
             return NULL;
+    }
     if (bytes > 0)
         memcpy(at, text, bytes);
     at[bytes] = '\0';
@@ -62,6 +66,7 @@ static int take_key(struct reader *r, const char *text, uint32_t line, uint32_t 
     if (seen != NULL)
         return refuse(r, line, column, "\"%.100s\" is given twice; the first one is on line %u",
                       text, seen->name_line);
+    assert(r->name == NULL);
     r->name = text;
     r->name_line = line;
     r->name_column = column;
@@ -75,6 +80,8 @@ static int take_node(struct reader *r, enum yaml_type type, const char *text, bo
     struct yaml_doc *d = r->doc;
     struct yaml_node *n;
 
+    assert(r->depth <= YAML_DEPTH_MAX && d->nodes <= d->nodes_max);
+    assert(parent == NULL || parent->type != YAML_SCALAR);
     if (parent != NULL && parent->type == YAML_MAPPING && r->name == NULL) {
         if (type != YAML_SCALAR)
             return refuse(r, line, column, "a key must be plain text");
@@ -121,8 +128,11 @@ static int take_scalar(struct reader *r, struct fy_event *e, uint32_t line, uint
 static int take_event(struct reader *r, struct fy_event *e)
 {
     const struct fy_mark *mark = fy_event_start_mark(e);
-    uint32_t line = mark != NULL ? (uint32_t)mark->line + 1 : 1;
-    uint32_t column = mark != NULL ? (uint32_t)mark->column + 1 : 1;
+    /* A value that was left out has no mark: its key stands for it. */
+    uint32_t line = mark != NULL ? (uint32_t)mark->line + 1 : r->name != NULL ? r->name_line : 1;
+    uint32_t column = mark != NULL      ? (uint32_t)mark->column + 1
+                      : r->name != NULL ? r->name_column
+                                        : 1;
     const struct fy_token *anchor = NULL, *tag = NULL;
 
     if (e->type == FYET_SCALAR) {
@@ -188,6 +198,7 @@ static int read_events(struct reader *r, struct fy_parser *p, struct fy_diag *di
     return error != 0 ? error : refuse_syntax(r, diag);
 }
 
+/* Before libfyaml sees them: 0.7.12 never returns from a directive that is not UTF-8. */
 static int check_bytes(struct reader *r, const char *text, size_t bytes)
 {
     uint32_t line = 1, column = 1;
@@ -196,11 +207,17 @@ static int check_bytes(struct reader *r, const char *text, size_t bytes)
         refuse(r, 1, 1, "the file is larger than %u KiB", YAML_BYTES_MAX / 1024);
         return -EFBIG;
     }
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned char c = (unsigned char)text[i];
+    for (size_t i = 0, n; i < bytes; i += n) {
+        char c = text[i];
 
-        if ((c < 0x20 && c != '\n' && c != '\r' && c != '\t') || c == 0x7f)
-            return refuse(r, line, column, "the file holds the control character 0x%02x", c);
+        n = utf8_bytes(text + i, bytes - i);
+        if (n == 0)
+            return refuse(r, line, column, "the file is not UTF-8 here");
+        if (utf8_is_control(text + i, n) && c != '\n' && c != '\r' && c != '\t')
+            return refuse(r, line, column, "the file holds the control character U+%04X",
+                          (unsigned char)text[i + n - 1]);
+        if (c == '%' && column == 1)
+            return refuse(r, line, column, "directives (%%) are not supported");
         line += c == '\n';
         column = c == '\n' ? 1 : column + 1;
     }

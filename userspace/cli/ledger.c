@@ -9,28 +9,23 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "cli/table.h"
+#include "cli/columns.h"
 
 static const char help[] =
     "sluice ledger [--json]\n\n"
-    "Shows what became of everything that the node has seen since it started:\n"
+    "Shows what became of everything that the node has seen since its account was opened:\n"
     "  datagrams  seen = dropped, by reason + delivered\n"
     "  events     decoded = invalid + refused + duplicate + conflict + in flight + committed\n"
+    "             + unaccounted (in flight when an earlier run was killed)\n"
     "Each figure is counted where it happens. Exit code 1 when they do not balance.\n\n"
     "Options:\n" CLI_OPTIONS_HELP "\nExamples:\n"
     "  sluice ledger\n"
     "  sluice ledger --json | jq '.events.total.committed'\n"
     "  sluice ledger >/dev/null || echo 'events are unaccounted for'\n" CLI_EXIT_HELP;
 
-/* What is in flight is not in the log yet, so only a quiet node can be compared with it. */
-static bool log_differs(const sluice_v1_LedgerResponse *l)
-{
-    return !l->log_agrees && l->total.in_flight == 0;
-}
-
 static bool ledger_balances(const sluice_v1_LedgerResponse *l)
 {
-    return l->datagrams_balance && l->events_balance && !log_differs(l);
+    return l->datagrams_balance && l->events_balance && l->log_agrees;
 }
 
 static json_t *counts_json(const sluice_v1_LedgerDrop *list, pb_size_t n)
@@ -45,12 +40,12 @@ static json_t *counts_json(const sluice_v1_LedgerDrop *list, pb_size_t n)
 
 static json_t *type_json(const sluice_v1_LedgerType *t)
 {
-    return json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "type",
+    return json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "type",
                      (json_int_t)t->type, "name", t->name, "decoded", (json_int_t)t->decoded,
                      "invalid", (json_int_t)t->invalid, "refused", (json_int_t)t->refused,
                      "duplicate", (json_int_t)t->duplicate, "conflict", (json_int_t)t->conflict,
                      "inFlight", (json_int_t)t->in_flight, "committed", (json_int_t)t->committed,
-                     "balances", t->balances);
+                     "unaccounted", (json_int_t)t->unaccounted, "balances", t->balances);
 }
 
 static json_t *ledger_json(const sluice_v1_LedgerResponse *l)
@@ -75,58 +70,59 @@ static json_t *ledger_json(const sluice_v1_LedgerResponse *l)
 
 static const char *verdict(bool balances) { return balances ? "balances" : "DOES NOT BALANCE"; }
 
-static void print_datagrams(struct table *t, const sluice_v1_LedgerResponse *l, bool sep)
+static void print_datagrams(struct columns *t, const sluice_v1_LedgerResponse *l, bool sep)
 {
     pb_size_t i;
 
     printf("datagrams\n");
-    table_init(t, "lrl", sep);
-    table_text(t, "seen");
-    table_number(t, l->datagrams_seen);
-    table_text(t, "%s", verdict(l->datagrams_balance));
-    table_text(t, "delivered");
-    table_number(t, l->datagrams_delivered);
-    table_text(t, "%s", "");
+    columns_init(t, "lrl", sep);
+    columns_text(t, "seen");
+    columns_number(t, l->datagrams_seen);
+    columns_text(t, "%s", verdict(l->datagrams_balance));
+    columns_text(t, "delivered");
+    columns_number(t, l->datagrams_delivered);
+    columns_text(t, "%s", "");
     for (i = 0; i < l->drops_count; i++) {
-        table_text(t, "dropped: %s", l->drops[i].reason);
-        table_number(t, l->drops[i].count);
-        table_text(t, "%s", "");
+        columns_text(t, "dropped: %s", l->drops[i].reason);
+        columns_number(t, l->drops[i].count);
+        columns_text(t, "%s", "");
     }
-    table_print(t, stdout, 2);
+    columns_print(t, stdout, 2);
 }
 
-static void type_row(struct table *t, const sluice_v1_LedgerType *e, const char *name)
+static void type_row(struct columns *t, const sluice_v1_LedgerType *e, const char *name)
 {
-    table_text(t, "%s", name);
-    table_number(t, e->decoded);
-    table_number(t, e->invalid);
-    table_number(t, e->refused);
-    table_number(t, e->duplicate);
-    table_number(t, e->conflict);
-    table_number(t, e->in_flight);
-    table_number(t, e->committed);
-    table_text(t, "%s", verdict(e->balances));
+    columns_text(t, "%s", name);
+    columns_number(t, e->decoded);
+    columns_number(t, e->invalid);
+    columns_number(t, e->refused);
+    columns_number(t, e->duplicate);
+    columns_number(t, e->conflict);
+    columns_number(t, e->in_flight);
+    columns_number(t, e->committed);
+    columns_number(t, e->unaccounted);
+    columns_text(t, "%s", verdict(e->balances));
 }
 
-static void print_events(struct table *t, const sluice_v1_LedgerResponse *l, bool sep)
+static void print_events(struct columns *t, const sluice_v1_LedgerResponse *l, bool sep)
 {
-    static const char *const head[] = { "type",      "decoded",   "invalid",
-                                        "refused",   "duplicate", "conflict",
-                                        "in flight", "committed", "" };
+    static const char *const head[] = { "type",        "decoded",  "invalid",   "refused",
+                                        "duplicate",   "conflict", "in flight", "committed",
+                                        "unaccounted", "" };
     pb_size_t i;
     size_t k;
 
     printf("\nevents\n");
-    table_init(t, "lrrrrrrrl", sep);
+    columns_init(t, "lrrrrrrrrl", sep);
     for (k = 0; k < sizeof head / sizeof *head; k++)
-        table_text(t, "%s", head[k]);
+        columns_text(t, "%s", head[k]);
     for (i = 0; i < l->types_count; i++)
         type_row(t, &l->types[i], l->types[i].name[0] ? l->types[i].name : "unknown");
     type_row(t, &l->total, "total");
-    table_print(t, stdout, 2);
+    columns_print(t, stdout, 2);
 }
 
-static void print_counts(struct table *t, const char *title, const sluice_v1_LedgerDrop *list,
+static void print_counts(struct columns *t, const char *title, const sluice_v1_LedgerDrop *list,
                          pb_size_t n, bool sep)
 {
     pb_size_t i;
@@ -134,38 +130,30 @@ static void print_counts(struct table *t, const char *title, const sluice_v1_Led
     if (n == 0)
         return;
     printf("\n%s\n", title);
-    table_init(t, "lr", sep);
+    columns_init(t, "lr", sep);
     for (i = 0; i < n; i++) {
-        table_text(t, "%s", list[i].reason);
-        table_number(t, list[i].count);
+        columns_text(t, "%s", list[i].reason);
+        columns_number(t, list[i].count);
     }
-    table_print(t, stdout, 2);
+    columns_print(t, stdout, 2);
 }
 
-static void print_log(struct table *t, const sluice_v1_LedgerResponse *l, bool sep)
+static void print_log(struct columns *t, const sluice_v1_LedgerResponse *l, bool sep)
 {
     printf("\nlog\n");
-    table_init(t, "lrl", sep);
-    table_text(t, "events in the log");
-    table_number(t, l->log_events);
-    table_text(t, "%s",
-               l->log_agrees    ? "agrees"
-               : log_differs(l) ? "DIFFERS FROM THE LEDGER"
-                                : "events are in flight");
-    table_text(t, "of those from earlier runs");
-    table_number(t, l->log_events_before);
-    table_text(t, "%s", "");
-    if (l->unaccounted > 0) {
-        table_text(t, "unaccounted at a crash");
-        table_number(t, l->unaccounted);
-        table_text(t, "%s", "in flight when an earlier run ended");
-    }
-    table_print(t, stdout, 2);
+    columns_init(t, "lrl", sep);
+    columns_text(t, "events in the log");
+    columns_number(t, l->log_events);
+    columns_text(t, "%s", l->log_agrees ? "agrees" : "DIFFERS FROM THE LEDGER");
+    columns_text(t, "of those from earlier runs");
+    columns_number(t, l->log_events_before);
+    columns_text(t, "%s", "");
+    columns_print(t, stdout, 2);
 }
 
 static void print_text(const sluice_v1_LedgerResponse *l)
 {
-    struct table *t = calloc(1, sizeof *t);
+    struct columns *t = calloc(1, sizeof *t);
     bool sep = isatty(STDOUT_FILENO);
     char since[CLI_TIME_BYTES];
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/send.h"
 #include "client/sluice.h"
 
 static const struct command {
@@ -14,6 +15,12 @@ static const struct command {
 } commands[] = {
     { "status", status_main, "what the node is and how it is doing" },
     { "ledger", ledger_main, "what became of every datagram and event" },
+    { "send", send_main, "sends events: generated, or from JSON lines or CSV" },
+    { "tail", tail_main, "committed events, as they come or from an index on" },
+    { "get", get_main, "one event by its id" },
+    { "log", log_main, "checks a log on disk" },
+    { "bench", bench_main, "a quick load on a running daemon, with latencies" },
+    { "config", config_main, "the configuration file, and the replicated settings" },
 };
 
 #define COMMANDS (sizeof commands / sizeof *commands)
@@ -29,7 +36,8 @@ static int print_help(FILE *f)
           "\nOptions: --help (of every command too, with examples), --version\n"
           "\nThe daemon is reached over its admin socket: --socket PATH, $SLUICE_SOCKET, --config\n"
           "FILE, or ./sluice-data/admin.sock.\n" CLI_EXIT_HELP "\nExamples:\n"
-          "  sluice status\n"
+          "  sluice send --generate 1000\n"
+          "  sluice tail --no-follow --count 10\n"
           "  sluice ledger --json\n"
           "  sluice help status\n",
           f);

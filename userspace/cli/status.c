@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/table.h"
+#include "cli/columns.h"
 
 static const char help[] =
     "sluice status [--json]\n\n"
@@ -110,59 +110,60 @@ static const char *duration_text(char ret[48], uint64_t ns)
     return ret;
 }
 
-static void row(struct table *t, const char *key, const char *value)
+static void row(struct columns *t, const char *key, const char *value)
 {
-    table_text(t, "%s", key);
-    table_text(t, "%s", value);
+    columns_text(t, "%s", key);
+    columns_text(t, "%s", value);
 }
 
-static void row_log(struct table *t, const sluice_v1_StatusResponse *s)
+static void row_log(struct columns *t, const sluice_v1_StatusResponse *s)
 {
-    char a[TABLE_NUMBER_BYTES], b[TABLE_NUMBER_BYTES], c[TABLE_NUMBER_BYTES], x[32], y[32];
+    char a[COLUMNS_NUMBER_BYTES], b[COLUMNS_NUMBER_BYTES], c[COLUMNS_NUMBER_BYTES], x[32], y[32];
     char digest[65];
     bool sep = t->separators;
 
-    table_text(t, "log");
-    table_text(t, "indexes %s to %s, committed to %s", table_number_text(a, s->first_index, sep),
-               table_number_text(b, s->last_index, sep),
-               table_number_text(c, s->commit_index, sep));
-    table_text(t, "%s", "");
-    table_text(t, "on disk to %s, applied to %s, checkpoint at %s",
-               table_number_text(a, s->persisted_index, sep),
-               table_number_text(b, s->applied_index, sep),
-               table_number_text(c, s->checkpoint_index, sep));
-    table_text(t, "events");
-    table_text(t, "%s", table_number_text(a, s->events, sep));
-    table_text(t, "disk");
-    table_text(t, "%s of log, %s free%s", bytes_text(x, s->log_bytes),
-               bytes_text(y, s->disk_free_bytes), s->disk_full ? "; FULL: events are refused" : "");
+    columns_text(t, "log");
+    columns_text(
+        t, "indexes %s to %s, committed to %s", columns_number_text(a, s->first_index, sep),
+        columns_number_text(b, s->last_index, sep), columns_number_text(c, s->commit_index, sep));
+    columns_text(t, "%s", "");
+    columns_text(t, "on disk to %s, applied to %s, checkpoint at %s",
+                 columns_number_text(a, s->persisted_index, sep),
+                 columns_number_text(b, s->applied_index, sep),
+                 columns_number_text(c, s->checkpoint_index, sep));
+    columns_text(t, "events");
+    columns_text(t, "%s", columns_number_text(a, s->events, sep));
+    columns_text(t, "disk");
+    columns_text(t, "%s of log, %s free%s", bytes_text(x, s->log_bytes),
+                 bytes_text(y, s->disk_free_bytes),
+                 s->disk_full ? "; FULL: events are refused" : "");
     cli_hex(digest, s->digest.bytes, s->digest.size);
     row(t, "digest", digest);
-    table_text(t, "dedupe");
-    table_text(t, "%s keys, %s in memory; %s runs, %s on disk",
-               table_number_text(a, s->dedupe_keys, sep), bytes_text(x, s->dedupe_memory_bytes),
-               table_number_text(b, s->dedupe_runs, sep), bytes_text(y, s->dedupe_disk_bytes));
+    columns_text(t, "dedupe");
+    columns_text(t, "%s keys, %s in memory; %s runs, %s on disk",
+                 columns_number_text(a, s->dedupe_keys, sep), bytes_text(x, s->dedupe_memory_bytes),
+                 columns_number_text(b, s->dedupe_runs, sep), bytes_text(y, s->dedupe_disk_bytes));
 }
 
 static void print_text(const sluice_v1_StatusResponse *s)
 {
-    struct table *t = calloc(1, sizeof *t);
+    struct columns *t = calloc(1, sizeof *t);
     char text[48], id[33], mem[32];
     pb_size_t i;
 
     if (t == NULL)
         return;
-    table_init(t, "ll", isatty(STDOUT_FILENO));
-    table_text(t, "node");
-    table_text(t, "%" PRIu32 " %s, region %" PRIu32 " %s", s->node, s->node_name, s->region,
-               s->region_name);
-    table_text(t, "role");
-    table_text(t, "%s, term %" PRIu64 ", epoch %" PRIu64, s->role, (uint64_t)s->term,
-               (uint64_t)s->epoch);
+    columns_init(t, "ll", isatty(STDOUT_FILENO));
+    columns_text(t, "node");
+    columns_text(t, "%" PRIu32 " %s, region %" PRIu32 " %s", s->node, s->node_name, s->region,
+                 s->region_name);
+    columns_text(t, "role");
+    columns_text(t, "%s, term %" PRIu64 ", epoch %" PRIu64, s->role, (uint64_t)s->term,
+                 (uint64_t)s->epoch);
     if (s->error[0] != '\0')
         row(t, "error", s->error);
-    table_text(t, "up");
-    table_text(t, "%s, sluiced %s", duration_text(text, s->uptime_ns), s->version);
+    columns_text(t, "up");
+    columns_text(t, "%s, sluiced %s", duration_text(text, s->uptime_ns), s->version);
     row(t, "started in", duration_text(text, s->start_ns));
     row_log(t, s);
     row(t, "memory", bytes_text(mem, s->rss_bytes));
@@ -172,13 +173,13 @@ static void print_text(const sluice_v1_StatusResponse *s)
     for (i = 0; i < s->listening_count; i++)
         row(t, i ? "" : "listening", s->listening[i]);
     for (i = 0; i < s->workers_count; i++) {
-        table_text(t, "worker %" PRIu32, s->workers[i].worker);
-        table_text(t, "%" PRIu32 " connections, %" PRIu32 " of %" PRIu32 " blocks free",
-                   s->workers[i].connections, s->workers[i].blocks_free, s->workers[i].blocks);
+        columns_text(t, "worker %" PRIu32, s->workers[i].worker);
+        columns_text(t, "%" PRIu32 " connections, %" PRIu32 " of %" PRIu32 " blocks free",
+                     s->workers[i].connections, s->workers[i].blocks_free, s->workers[i].blocks);
     }
     for (i = 0; i < s->notes_count; i++)
         row(t, "note", s->notes[i]);
-    table_print(t, stdout, 0);
+    columns_print(t, stdout, 0);
     free(t);
 }
 

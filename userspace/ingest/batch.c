@@ -74,6 +74,7 @@ static void event_add(struct block *b, const struct event *ev)
     b->position[i] = ev->position;
     b->request_of[i] = ev->request;
     b->type[i] = ev->type;
+    b->verdict[i] = VERDICT_COMMITTED; /* until the cluster thread says otherwise */
     b->by_type[ev->type]++;
     b->bytes += bytes;
     b->events = i + 1;

@@ -42,7 +42,7 @@ void connection_close(struct admin_connection *c)
     free(c);
 }
 
-uint8_t *connection_reserve(struct admin_connection *c, size_t *ret_cap)
+uint8_t *admin_reserve(struct admin_connection *c, size_t *ret_cap)
 {
     assert(c->out_at <= c->out_bytes && c->out_bytes <= ADMIN_OUT_BYTES);
     if (c->out_at > 0) {
@@ -58,7 +58,7 @@ void connection_fail(struct admin_connection *c, int code, bool fatal, const cha
 {
     char error[ADMIN_ERROR_BYTES];
     size_t cap;
-    uint8_t *to = connection_reserve(c, &cap);
+    uint8_t *to = admin_reserve(c, &cap);
     va_list args;
     int64_t n;
 
@@ -87,7 +87,7 @@ static void answer_encoded(struct admin_connection *c, int64_t bytes)
 static void answer_status(struct admin_answerer *a, struct admin_connection *c)
 {
     size_t cap;
-    uint8_t *to = connection_reserve(c, &cap);
+    uint8_t *to = admin_reserve(c, &cap);
 
     memset(&a->scratch, 0, sizeof a->scratch);
     a->source.status(a->source.arg, &a->scratch.status);
@@ -98,7 +98,7 @@ static void answer_status(struct admin_answerer *a, struct admin_connection *c)
 static void answer_ledger(struct admin_answerer *a, struct admin_connection *c)
 {
     size_t cap;
-    uint8_t *to = connection_reserve(c, &cap);
+    uint8_t *to = admin_reserve(c, &cap);
 
     memset(&a->scratch, 0, sizeof a->scratch);
     a->source.ledger(a->source.arg, &a->scratch.ledger);
@@ -143,7 +143,7 @@ static void answer_settings(struct admin_answerer *a, struct admin_connection *c
                         strerror(rc < 0 ? -rc : EIO));
         goto done;
     }
-    to = connection_reserve(c, &cap);
+    to = admin_reserve(c, &cap);
     head = admin_response_begin(to, cap, NULL, 0, true, ADMIN_BODY_SETTINGS, body.bytes);
     if (head > 0)
         memcpy(to + head, body.data, body.bytes);
@@ -173,7 +173,7 @@ static void answer_setting_set(struct admin_answerer *a, struct admin_connection
     entry.is_default = r->value[0] == '\0';
     entry.index = (uint64_t)index;
     entry.uid = c->uid;
-    to = connection_reserve(c, &cap);
+    to = admin_reserve(c, &cap);
     answer_encoded(c, admin_response_encode(to, cap, true, ADMIN_BODY_SETTING,
                                             sluice_v1_SettingEntry_fields, &entry));
 }
@@ -220,7 +220,7 @@ static void answer_config(struct admin_answerer *a, struct admin_connection *c)
     text_field = string_field(NULL, 0, sluice_v1_ConfigShowResponse_text_tag, text, text_bytes);
     body =
         text_field + string_field(NULL, 0, sluice_v1_ConfigShowResponse_json_tag, json, json_bytes);
-    to = connection_reserve(c, &cap);
+    to = admin_reserve(c, &cap);
     head = admin_response_begin(to, cap, NULL, 0, true, ADMIN_BODY_CONFIG, body);
     if (head > 0) {
         string_field(to + head, body, sluice_v1_ConfigShowResponse_text_tag, text, text_bytes);

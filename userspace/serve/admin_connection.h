@@ -105,7 +105,7 @@ void connection_fail(struct admin_connection *c, int code, bool fatal, const cha
     __attribute__((format(printf, 4, 5)));
 
 /* Where the next response goes: makes room for ADMIN_OUT_BYTES - ADMIN_OUT_HIGH_BYTES bytes. */
-uint8_t *connection_reserve(struct admin_connection *c, size_t *ret_cap);
+uint8_t *admin_reserve(struct admin_connection *c, size_t *ret_cap);
 static inline void connection_commit(struct admin_connection *c, size_t bytes)
 {
     c->out_bytes += bytes;

@@ -26,7 +26,7 @@ static int put_event(struct admin_connection *c, const struct log_record *record
     struct event_out out;
     struct admin_event e;
     size_t cap;
-    uint8_t *to = connection_reserve(c, &cap), *event = NULL;
+    uint8_t *to = admin_reserve(c, &cap), *event = NULL;
     int64_t bytes;
 
     event_out_init(&out, record, view, slot);
@@ -71,7 +71,7 @@ static bool tail_wants(const struct admin_tail *t, const struct block_view *view
 static void tail_end(struct admin_connection *c)
 {
     size_t cap;
-    uint8_t *to = connection_reserve(c, &cap);
+    uint8_t *to = admin_reserve(c, &cap);
     int64_t n = admin_response_begin(to, cap, NULL, 0, true, ADMIN_BODY_NONE, 0);
 
     assert(n > 0);

@@ -42,28 +42,10 @@ struct store {
 /* --- settings ----------------------------------------------------------------------------------
  */
 
-/* A change no longer matters when a later one has the same key, or when it took its key back to the
- * default. */
-static bool history_matters(const struct store *s, size_t i)
-{
-    for (size_t j = i + 1; j < s->history_n; j++) {
-        if (strcmp(s->history[i].key, s->history[j].key) == 0)
-            return false;
-    }
-    return s->history[i].value[0] != '\0';
-}
-
 static void history_add(struct store *s, const sluice_v1_Setting *change)
 {
     if (s->history_n == STORE_HISTORY_MAX) {
-        size_t i = 0;
-
-        /* Fewer keys than STORE_HISTORY_MAX can be off their defaults at one time, so there is one.
-         */
-        while (i < s->history_n && history_matters(s, i))
-            i++;
-        assert(i < s->history_n);
-        memmove(&s->history[i], &s->history[i + 1], (s->history_n - i - 1) * sizeof s->history[0]);
+        memmove(&s->history[0], &s->history[1], (STORE_HISTORY_MAX - 1) * sizeof s->history[0]);
         s->history_n--;
     }
     s->history[s->history_n++] = *change;
@@ -207,14 +189,27 @@ static int store_apply(void *arg, const struct log_record *r, const void *payloa
     return e;
 }
 
+static void save_setting(void *arg, const struct setting_line *line)
+{
+    sluice_v1_Checkpoint *c = arg;
+    sluice_v1_Setting *to = &c->settings[c->settings_count];
+
+    if (strcmp(line->value, line->value_default) == 0)
+        return;
+    assert(c->settings_count < sizeof c->settings / sizeof c->settings[0]);
+    snprintf(to->key, sizeof to->key, "%s", line->key);
+    snprintf(to->value, sizeof to->value, "%s", line->value);
+    c->settings_count++;
+}
+
 static void store_save(void *arg, sluice_v1_Checkpoint *c)
 {
     struct store *s = arg;
 
-    _Static_assert(STORE_HISTORY_MAX == sizeof c->settings / sizeof c->settings[0],
-                   "entry.options");
-    c->settings_count = (pb_size_t)s->history_n;
-    memcpy(c->settings, s->history, s->history_n * sizeof s->history[0]);
+    _Static_assert(STORE_HISTORY_MAX == sizeof c->history / sizeof c->history[0], "entry.options");
+    settings_list(&s->settings, save_setting, c);
+    c->history_count = (pb_size_t)s->history_n;
+    memcpy(c->history, s->history, s->history_n * sizeof s->history[0]);
 }
 
 static int store_load(void *arg, const sluice_v1_Checkpoint *c)
@@ -223,13 +218,13 @@ static int store_load(void *arg, const sluice_v1_Checkpoint *c)
 
     memcpy(s->hash_key, c->genesis.hash_key, sizeof s->hash_key);
     s->have_hash_key = true;
-    s->history_n = 0;
     s->loaded_index = c->index;
     for (pb_size_t i = 0; i < c->settings_count; i++) {
-        /* What took a forgotten change back has nothing left to change. */
-        settings_apply(&s->settings, c->settings[i].key, c->settings[i].value);
-        s->history[s->history_n++] = c->settings[i];
+        if (settings_apply(&s->settings, c->settings[i].key, c->settings[i].value) < 0)
+            return -EBADMSG;
     }
+    s->history_n = c->history_count;
+    memcpy(s->history, c->history, c->history_count * sizeof s->history[0]);
     s->config.on_settings(s->config.arg, &s->settings);
     return 0;
 }

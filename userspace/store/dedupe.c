@@ -55,51 +55,121 @@ static int find_on_disk(struct dedupe *d, const struct run *r, struct key128 key
     return e < 0 ? dedupe_condemn(d, r, e) : e;
 }
 
-/* Looks n <= GROUP_KEYS keys up in the frozen table and the runs, asking for all the memory that
- * will be read before any of it is. found[i].place stays 0 where there is none. */
-static int find_group(struct dedupe *d, const struct key128 *key, size_t stride, size_t n,
-                      struct entry *found)
+/* A group of keys that is looked up together, so that the memory it needs comes together. */
+struct group {
+    size_t n;
+    struct key128 key[GROUP_KEYS];
+    struct filter_bits bits[GROUP_KEYS];
+    bool summarised[GROUP_KEYS]; /* may be in the frozen table and the summarised runs */
+};
+
+static uint64_t *summary_block(const struct dedupe *d, struct key128 key)
 {
-    const struct run_set *s = d->set;
-    const struct entry *e;
+    return d->summary + filter_block(key, d->summary_blocks) * FILTER_WORDS;
+}
+
+static void group_init(struct group *g, const struct key128 *key, size_t stride, size_t n)
+{
+    assert(n <= GROUP_KEYS);
+    g->n = n;
+    for (size_t i = 0; i < n; i++)
+        g->key[i] = *key_at(key, stride, i);
+}
+
+/* Asks for the blocks of one filter; of a summarised run for those keys alone that matter. */
+static void group_prefetch(const struct group *g, const struct run_ref *ref)
+{
+    uint64_t blocks = ref->held->run.info.filter_blocks;
+
+    for (size_t i = 0; ref->filter != NULL && i < g->n; i++)
+        if (!ref->summarised || g->summarised[i])
+            __builtin_prefetch(ref->filter + filter_block(g->key[i], blocks) * FILTER_WORDS);
+}
+
+static int group_find_in_run(struct dedupe *d, const struct group *g, const struct run_ref *ref,
+                             struct entry *found)
+{
+    const struct run *run = &ref->held->run;
+    const uint64_t *filter = ref->filter;
+    uint64_t blocks = run->info.filter_blocks;
     int r;
 
-    for (size_t i = 0; i < n; i++) {
-        found[i].place = 0;
-        table_prefetch(d->active, *key_at(key, stride, i));
-        if (d->frozen != NULL)
-            table_prefetch(d->frozen, *key_at(key, stride, i));
+    for (size_t i = 0; i < g->n; i++) {
+        if (ref->summarised && !g->summarised[i])
+            continue;
+        if (filter != NULL &&
+            !filter_may_have(filter + filter_block(g->key[i], blocks) * FILTER_WORDS, &g->bits[i]))
+            continue;
+        if (found[i].place != 0)
+            continue;
+        r = find_on_disk(d, run, g->key[i], &found[i]);
+        if (r < 0)
+            return r;
     }
-    for (uint32_t j = 0; j < s->count; j++) {
-        uint64_t blocks = s->at[j].held->run.info.filter_blocks;
+    return 0;
+}
 
-        for (size_t i = 0; s->at[j].filter != NULL && i < n; i++)
-            __builtin_prefetch(s->at[j].filter +
-                               filter_block(*key_at(key, stride, i), blocks) * FILTER_WORDS);
+/* Looks into the summary, and for what it may know into the frozen table. */
+static void group_find_frozen(const struct dedupe *d, struct group *g, struct entry *found)
+{
+    for (size_t i = 0; i < g->n; i++)
+        __builtin_prefetch(summary_block(d, g->key[i]));
+    for (size_t i = 0; i < g->n; i++)
+        table_prefetch(d->active, g->key[i]);
+    for (size_t i = 0; i < g->n; i++)
+        g->bits[i] = filter_bits(g->key[i]);
+    for (size_t i = 0; i < g->n; i++) {
+        g->summarised[i] = filter_may_have(summary_block(d, g->key[i]), &g->bits[i]);
+        if (g->summarised[i] && d->frozen != NULL)
+            table_prefetch(d->frozen, g->key[i]);
     }
-    for (size_t i = 0; d->frozen != NULL && i < n; i++) {
-        e = table_find(d->frozen, *key_at(key, stride, i));
+    for (size_t i = 0; i < g->n; i++) {
+        const struct entry *e = NULL;
+
+        if (g->summarised[i] && d->frozen != NULL)
+            e = table_find(d->frozen, g->key[i]);
+        found[i].place = 0;
         if (e != NULL)
             found[i] = *e;
     }
-    for (uint32_t j = s->count; j-- > 0;) {
-        const struct run *run = &s->at[j].held->run;
-        const uint64_t *filter = s->at[j].filter;
+}
 
-        for (size_t i = 0; i < n; i++) {
-            struct key128 k = *key_at(key, stride, i);
+/* Looks keys up in the frozen table and the runs, newest first; found[i].place is 0 where there is
+ * none. What comes next is asked of the memory before what has come is looked at: one step ahead,
+ * for all keys of the group. Further ahead is no better: filters of one size put the lines of one
+ * key into the same set of the cache. */
+static int group_find(struct dedupe *d, struct group *g, struct entry *found)
+{
+    const struct run_set *s = d->set;
+    int r = 0;
 
-            if (found[i].place != 0 ||
-                (filter != NULL &&
-                 !filter_may_have(
-                     filter + filter_block(k, run->info.filter_blocks) * FILTER_WORDS, k)))
-                continue;
-            r = find_on_disk(d, run, k, &found[i]);
-            if (r < 0)
-                return r;
-        }
+    group_find_frozen(d, g, found);
+    if (s->count > 0)
+        group_prefetch(g, &s->at[s->count - 1]);
+    for (uint32_t j = s->count; j-- > 0 && r == 0;) {
+        if (j > 0)
+            group_prefetch(g, &s->at[j - 1]);
+        r = group_find_in_run(d, g, &s->at[j], found);
     }
-    return 0;
+    return r;
+}
+
+/* Enters e unless its key is in the active table; returns what is there then. */
+static const struct entry *enter(struct dedupe *d, const struct entry *e)
+{
+    const struct entry *first = table_put(d->active, e);
+
+    if (first == NULL)
+        filter_set(summary_block(d, e->key), e->key);
+    return first;
+}
+
+static int find_one(struct dedupe *d, struct key128 key, struct entry *found)
+{
+    struct group g;
+
+    group_init(&g, &key, sizeof key, 1);
+    return group_find(d, &g, found);
 }
 
 static void freeze(struct dedupe *d)
@@ -145,6 +215,7 @@ int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, cons
                  size_t n, uint64_t index, uint8_t *ret_verdict, struct dedupe_place *ret_first)
 {
     uint16_t slot = 0;
+    struct group g;
     int r = atomic_load_explicit(&d->error, memory_order_relaxed);
 
     if (r < 0)
@@ -154,8 +225,8 @@ int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, cons
     take_up(d);
     /* What can fail comes first and changes nothing. */
     for (size_t i = 0; i < n; i += GROUP_KEYS) {
-        r = find_group(d, key_at(key, stride, i), stride, n - i < GROUP_KEYS ? n - i : GROUP_KEYS,
-                       d->found + i);
+        group_init(&g, key_at(key, stride, i), stride, n - i < GROUP_KEYS ? n - i : GROUP_KEYS);
+        r = group_find(d, &g, d->found + i);
         if (r < 0)
             return r;
     }
@@ -164,7 +235,7 @@ int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, cons
         const struct entry *first = d->found[i].place != 0 ? &d->found[i] : NULL;
 
         if (first == NULL)
-            first = table_put(d->active, &e);
+            first = enter(d, &e);
         if (first != NULL) {
             ret_verdict[i] = verdict_of(first, content[i], &ret_first[i]);
             continue;
@@ -220,7 +291,7 @@ int dedupe_replay(struct dedupe *d, struct key128 key, uint64_t content, struct 
         d->entered = place.index - 1; /* of this index, more may follow */
     commit_to(d, place.index);
     if (place.index <= d->set->last) {
-        r = find_group(d, &key, sizeof key, 1, &found);
+        r = find_one(d, key, &found);
         if (r < 0 || found.place != 0)
             return r;
     }
@@ -228,7 +299,7 @@ int dedupe_replay(struct dedupe *d, struct key128 key, uint64_t content, struct 
     if (r < 0)
         return r;
     if (d->frozen == NULL || table_find(d->frozen, key) == NULL)
-        (void)table_put(d->active, &e);
+        (void)enter(d, &e);
     atomic_store_explicit(&d->keys_active, d->active->count, memory_order_relaxed);
     return 0;
 }
@@ -244,7 +315,7 @@ int dedupe_lookup(struct dedupe *d, struct key128 key, struct dedupe_place *ret)
     take_up(d);
     e = table_find(d->active, key);
     if (e == NULL) {
-        r = find_group(d, &key, sizeof key, 1, &found);
+        r = find_one(d, key, &found);
         if (r < 0 || found.place == 0)
             return r;
         e = &found;
@@ -264,6 +335,7 @@ void dedupe_stats(struct dedupe *d, struct dedupe_stats *ret)
         .runs = atomic_load_explicit(&d->runs, memory_order_relaxed),
         .disk_bytes = atomic_load_explicit(&d->disk_bytes, memory_order_relaxed),
         .memory_bytes = d->bytes + d->table[0].bytes + d->table[1].bytes +
+                        d->summary_blocks * FILTER_BLOCK_BYTES +
                         atomic_load_explicit(&d->filter_bytes, memory_order_relaxed),
         .covered_index = atomic_load_explicit(&d->covered, memory_order_relaxed),
         .disk_lookups = atomic_load_explicit(&d->disk_lookups, memory_order_relaxed),
@@ -279,6 +351,7 @@ void dedupe_close(struct dedupe *d)
     dedupe_work_fini(d);
     table_fini(&d->table[0]);
     table_fini(&d->table[1]);
+    table_unmap(d->summary, d->summary_blocks * FILTER_BLOCK_BYTES);
     if (d->dirfd >= 0)
         close(d->dirfd);
     free(d);

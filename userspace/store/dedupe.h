@@ -5,6 +5,11 @@
  * the event in the log (index, slot) and a 64-bit hash of its bytes, which tells a duplicate from a
  * conflict.
  *
+ * A filter over all keys entered since the start (the summary) comes first: what it does not know
+ * is in none of the runs made since, and a new key costs two or three cache lines, however many
+ * runs there are. Runs of an earlier start are asked one by one until they are merged away or the
+ * process ends.
+ *
  * Memory: an open-addressing table of the newest keys (store/table.h). When it is full it is frozen
  * and written as a run file (store/run.h, by the thread that calls dedupe_do_work()), and a second
  * table takes over. Runs are merged, so that there are never more than DEDUPE_RUNS_MAX. Each run
@@ -60,6 +65,7 @@ struct dedupe_config {
     /* 0: as many as the memory allows. Less makes more and smaller runs. */
     uint64_t table_keys_max;
     uint64_t filter_bytes_max;
+    uint64_t summary_bytes_max;
 };
 
 struct dedupe_event {

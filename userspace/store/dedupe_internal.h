@@ -25,7 +25,7 @@
 #define MERGE_JOBS       3u
 /* In the set; in the old set alone; being written. */
 #define RUNS_HELD_MAX    (DEDUPE_RUNS_MAX + MERGE_INPUTS_MAX + MERGE_JOBS + 1u)
-#define GROUP_KEYS       32u
+#define GROUP_KEYS       64u
 #define CACHE_LINE       64u
 
 _Static_assert(DEDUPE_RUNS_MAX == MANIFEST_RUNS_MAX, "MANIFEST names all runs");
@@ -41,6 +41,7 @@ struct held_run {
 struct run_ref {
     struct held_run *held;
     uint64_t *filter; /* NULL: look on disk */
+    bool summarised;  /* all its keys are in the summary */
 };
 
 struct run_set {
@@ -77,6 +78,7 @@ struct dedupe {
     uint64_t bytes;            /* of this struct */
     uint64_t filter_bytes_max;
     uint64_t runs_damaged;
+    uint64_t summary_blocks;
     struct table table[2];
 
     /* A's. */
@@ -85,6 +87,7 @@ struct dedupe {
     const struct run_set *set;
     uint64_t entered;     /* all keys of the log up to here are in */
     uint64_t freezes;
+    uint64_t *summary; /* a filter (filter.h) over all keys entered since the start */
     struct entry found[DEDUPE_EVENTS_MAX];
     _Alignas(RUN_PAGE_BYTES) uint8_t page[RUN_PAGE_BYTES];
 

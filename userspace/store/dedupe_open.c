@@ -5,7 +5,7 @@
  * the log is replayed from there. MANIFEST is rewritten before a file is removed.
  *
  * Memory, all of memory_bytes_max: this struct with its buffers; two tables of an eighth each, in
- * whole huge pages; the filters have the rest.
+ * whole huge pages; the summary a quarter; the runs' filters have the rest.
  */
 #include <assert.h>
 #include <dirent.h>
@@ -26,17 +26,25 @@ static int plan_memory(struct dedupe *d, const struct dedupe_config *c)
 {
     uint64_t max = c->memory_bytes_max;
     uint64_t table = max / 8 / TABLE_UNIT_BYTES * TABLE_UNIT_BYTES;
-    uint64_t keys = table_keys(table);
+    uint64_t keys = table_keys(table), summary = max / 4 / TABLE_UNIT_BYTES * TABLE_UNIT_BYTES;
     int r;
 
     if (c->table_keys_max > 0 && c->table_keys_max < keys)
         keys = c->table_keys_max;
+    if (c->summary_bytes_max > 0 && c->summary_bytes_max < summary)
+        summary = (c->summary_bytes_max + RUN_PAGE_BYTES - 1) / RUN_PAGE_BYTES * RUN_PAGE_BYTES;
+    summary = table_map_bytes(summary);
     assert(keys > 0 && table_bytes(keys) <= table);
-    assert(d->bytes + 2 * table < max);
-    d->filter_bytes_max = max - d->bytes - 2 * table;
+    assert(d->bytes + 2 * table + summary < max);
+    d->filter_bytes_max = max - d->bytes - 2 * table - summary;
     if (c->filter_bytes_max > 0 && c->filter_bytes_max < d->filter_bytes_max)
         d->filter_bytes_max = c->filter_bytes_max;
-    assert(d->bytes + 2 * table_bytes(keys) + d->filter_bytes_max <= max);
+    assert(d->bytes + 2 * table_bytes(keys) + summary + d->filter_bytes_max <= max);
+    d->summary_blocks = summary / FILTER_BLOCK_BYTES;
+    d->summary = table_map(summary);
+    if (d->summary == NULL)
+        return -ENOMEM;
+    memset(d->summary, 0, summary); /* touched now, so that no event waits for a page */
     r = table_init(&d->table[0], keys);
     return r < 0 ? r : table_init(&d->table[1], keys);
 }
@@ -60,6 +68,7 @@ static int open_run(struct dedupe *d, const struct dedupe_config *c, const struc
 
     ref->held = dedupe_hold(d);
     ref->filter = NULL;
+    ref->summarised = false;
     r = &ref->held->run;
     e = run_open(r, d->dirfd, m->seq);
     if (e == 0 && (r->info.header_crc != m->header_crc || r->info.from != m->from ||

@@ -207,6 +207,7 @@ static int job_install(struct dedupe *d, struct job *j, uint32_t at, uint32_t n)
     struct run_set *next = set_copy(d);
     struct manifest m;
     uint64_t *filter = NULL;
+    bool summarised = true; /* a frozen table is */
     char name[RUN_NAME_BYTES];
     int e;
 
@@ -217,8 +218,10 @@ static int job_install(struct dedupe *d, struct job *j, uint32_t at, uint32_t n)
         return e;
     }
     e = dedupe_load_filter(d, &j->out->run, &filter);
+    for (uint32_t i = at; i < at + n; i++)
+        summarised = summarised && next->at[i].summarised;
     memmove(&next->at[at + 1], &next->at[at + n], (next->count - at - n) * sizeof next->at[0]);
-    next->at[at] = (struct run_ref){ j->out, filter };
+    next->at[at] = (struct run_ref){ j->out, filter, summarised };
     next->count = next->count - n + 1;
     dedupe_manifest(d, next, &m);
     if (e == 0)

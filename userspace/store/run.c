@@ -263,6 +263,7 @@ int run_cursor_next(struct run_cursor *c)
 static int verify_filter(const struct run *r, struct key128 key, uint64_t *page, uint64_t *number)
 {
     uint64_t block = filter_block(key, r->info.filter_blocks), want = block / FILTER_PAGE_BLOCKS;
+    struct filter_bits bits = filter_bits(key);
     int e;
 
     if (want != *number) {
@@ -271,7 +272,7 @@ static int verify_filter(const struct run *r, struct key128 key, uint64_t *page,
             return e;
         *number = want;
     }
-    return filter_may_have(page + block % FILTER_PAGE_BLOCKS * FILTER_WORDS, key) ? 0 : -EILSEQ;
+    return filter_may_have(page + block % FILTER_PAGE_BLOCKS * FILTER_WORDS, &bits) ? 0 : -EILSEQ;
 }
 
 static int verify_filter_crc(const struct run *r, void *page)

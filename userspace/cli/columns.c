@@ -1,7 +1,7 @@
 /*
- * table.c - see table.h.
+ * columns.c - see columns.h.
  */
-#include "cli/table.h"
+#include "cli/columns.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -9,19 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-void table_init(struct table *t, const char *align, bool separators)
+void columns_init(struct columns *t, const char *align, bool separators)
 {
     unsigned i;
 
     memset(t, 0, sizeof *t);
     t->columns = (unsigned)strlen(align);
-    assert(t->columns > 0 && t->columns <= TABLE_COLUMNS_MAX);
+    assert(t->columns > 0 && t->columns <= COLUMNS_MAX);
     t->separators = separators;
     for (i = 0; i < t->columns; i++)
         t->right[i] = align[i] == 'r';
 }
 
-void table_fini(struct table *t)
+void columns_fini(struct columns *t)
 {
     unsigned i;
 
@@ -30,12 +30,12 @@ void table_fini(struct table *t)
     t->cells = 0;
 }
 
-void table_text(struct table *t, const char *format, ...)
+void columns_text(struct columns *t, const char *format, ...)
 {
     char *text = NULL;
     va_list args;
 
-    assert(t->cells < t->columns * TABLE_ROWS_MAX);
+    assert(t->cells < t->columns * COLUMNS_ROWS_MAX);
     va_start(args, format);
     if (vasprintf(&text, format, args) < 0)
         text = NULL;
@@ -43,7 +43,7 @@ void table_text(struct table *t, const char *format, ...)
     t->cell[t->cells++] = text;
 }
 
-const char *table_number_text(char ret[TABLE_NUMBER_BYTES], uint64_t n, bool separators)
+const char *columns_number_text(char ret[COLUMNS_NUMBER_BYTES], uint64_t n, bool separators)
 {
     char digits[24];
     size_t length = (size_t)snprintf(digits, sizeof digits, "%" PRIu64, n), i, to = 0;
@@ -57,11 +57,11 @@ const char *table_number_text(char ret[TABLE_NUMBER_BYTES], uint64_t n, bool sep
     return ret;
 }
 
-void table_number(struct table *t, uint64_t n)
+void columns_number(struct columns *t, uint64_t n)
 {
-    char text[TABLE_NUMBER_BYTES];
+    char text[COLUMNS_NUMBER_BYTES];
 
-    table_text(t, "%s", table_number_text(text, n, t->separators));
+    columns_text(t, "%s", columns_number_text(text, n, t->separators));
 }
 
 /* Characters, not bytes: continuation bytes of UTF-8 take no room. */
@@ -74,14 +74,15 @@ static unsigned text_width(const char *text)
     return n;
 }
 
-static const char *cell_text(const struct table *t, unsigned i)
+static const char *cell_text(const struct columns *t, unsigned i)
 {
     return t->cell[i] ? t->cell[i] : "";
 }
 
-void table_print(struct table *t, FILE *f, unsigned indent)
+void columns_print(struct columns *t, FILE *f, unsigned indent)
 {
-    unsigned width[TABLE_COLUMNS_MAX] = { 0 }, i;
+    unsigned width[COLUMNS_MAX] = { 0 }, i;
+    int gap = 0;
 
     assert(t->cells % t->columns == 0);
     for (i = 0; i < t->cells; i++) {
@@ -90,17 +91,20 @@ void table_print(struct table *t, FILE *f, unsigned indent)
         *w = n > *w ? n : *w;
     }
     for (i = 0; i < t->cells; i++) {
-        unsigned column = i % t->columns, last = column + 1 == t->columns;
+        unsigned column = i % t->columns;
         int pad = (int)(width[column] - text_width(cell_text(t, i)));
 
         if (column == 0)
-            fprintf(f, "%*s", (int)indent, "");
-        if (t->right[column])
-            fprintf(f, "%*s", pad, "");
-        fputs(cell_text(t, i), f);
-        if (!t->right[column] && !last)
-            fprintf(f, "%*s", pad, "");
-        fputs(last ? "\n" : "  ", f);
+            gap = (int)indent;
+        if (*cell_text(t, i) != '\0') { /* so nothing but the newline follows the last text */
+            fprintf(f, "%*s%s", gap + (t->right[column] ? pad : 0), "", cell_text(t, i));
+            gap = t->right[column] ? 0 : pad;
+        } else {
+            gap += pad;
+        }
+        gap += 2;
+        if (column + 1 == t->columns)
+            fputc('\n', f);
     }
-    table_fini(t);
+    columns_fini(t);
 }

@@ -1,0 +1,226 @@
+/*
+ * ack.c - answered blocks: verdicts into the ledger, receipts to those who asked.
+ *
+ * A receipt says only what the block says: accepted events have consecutive slots from first_slot
+ * on, every other event is an exception, in the order of positions. Over UDP a receipt is never
+ * larger than the datagram that it answers: then the lists are left out (truncated), and when even
+ * the counts do not fit nothing is sent and counted.
+ *
+ * Thread:  the worker's.
+ * Memory:  encodes into the worker's scratch; TCP output has been reserved at admission.
+ */
+#include <string.h>
+
+#include "ingest/worker_internal.h"
+
+void ack_tally(struct worker *w, const struct block *b)
+{
+    struct ledger *l = &w->ledger;
+
+    for (uint32_t i = 0; i < b->events; i++) {
+        unsigned type = b->type[i];
+
+        switch ((enum verdict)b->verdict[i]) {
+        case VERDICT_COMMITTED:
+            l->committed[type]++;
+            break;
+        case VERDICT_DUPLICATE:
+            l->duplicate[type]++;
+            break;
+        case VERDICT_CONFLICT:
+            l->conflict[type]++;
+            break;
+        case VERDICT_REFUSED:
+            assert(b->refuse_reason > 0 && b->refuse_reason < LEDGER_REASONS);
+            l->refused[type]++;
+            l->reason[b->refuse_reason]++;
+            break;
+        case VERDICT_N:
+            assert(!"a verdict");
+        }
+    }
+}
+
+/* --- what a receipt says ------------------------------------------------------------------- */
+
+/* Chains every exception to its request, so that each is looked at once. */
+static void chain(struct ack *ack, const struct block *b)
+{
+    for (uint32_t r = 0; r < b->requests; r++)
+        ack->first[r] = UINT16_MAX;
+    for (uint32_t e = b->exceptions; e-- > 0;) {
+        uint16_t r = b->exception[e].request;
+
+        assert(r < b->requests);
+        ack->next[e] = ack->first[r];
+        ack->first[r] = (uint16_t)e;
+    }
+}
+
+static uint32_t end_of(const struct block_request *r) { return (uint32_t)r->first + r->events; }
+
+/* The exceptions of request r, by position. */
+static uint32_t exceptions_fill(struct ack *ack, const struct block *b, uint32_t r)
+{
+    const struct block_request *q = &b->request[r];
+    uint32_t n = q->positions < BATCH_EVENTS_MAX ? q->positions : BATCH_EVENTS_MAX, count = 0;
+
+    memset(ack->by_position, 0, n * sizeof *ack->by_position);
+    for (uint16_t e = ack->first[r]; e != UINT16_MAX; e = ack->next[e]) {
+        assert(b->exception[e].position < n);
+        ack->by_position[b->exception[e].position] = b->exception[e];
+    }
+    /* What the cluster refused as a whole has no exceptions of its own. */
+    for (uint32_t i = q->first; i < end_of(q); i++) {
+        if (b->verdict[i] == VERDICT_REFUSED)
+            ack->by_position[b->position[i]].reason = (uint16_t)b->refuse_reason;
+    }
+    for (uint32_t p = 0; p < n; p++) {
+        const struct block_exception *e = &ack->by_position[p];
+
+        if (e->reason == 0)
+            continue;
+        ack->exception[count++] = (struct receipt_exception){
+            .first_index = e->first_index,
+            .first_slot = e->first_slot,
+            .position = p,
+            .reason = e->reason,
+        };
+    }
+    return count;
+}
+
+/* Descriptors are read where block_seal() wrote them: those of the accepted events alone. */
+static struct block_desc desc_of_slot(const struct block *b, uint32_t slot)
+{
+    const uint8_t *payload = block_payload(b);
+    struct block_header header;
+    struct block_desc desc;
+
+    memcpy(&header, payload, sizeof header);
+    assert(slot < header.events && header.events == b->accepted);
+    memcpy(&desc, payload + header.desc_offset + (size_t)slot * sizeof desc, sizeof desc);
+    return desc;
+}
+
+static uint32_t assigned_fill(struct ack *ack, const struct block *b, const struct block_request *q,
+                              uint32_t slot)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = q->first; i < end_of(q); i++) {
+        struct block_desc desc;
+
+        if (b->verdict[i] != VERDICT_COMMITTED)
+            continue;
+        desc = desc_of_slot(b, slot++);
+        if (!(desc.session_flags & DESC_ID_ASSIGNED))
+            continue;
+        ack->assigned[count++] = (struct receipt_assigned){
+            .position = b->position[i],
+            .id_bytes = ASSIGNED_ID_BYTES,
+            .id = block_payload(b) + desc.offset + desc.bytes - ASSIGNED_ID_BYTES,
+        };
+    }
+    return count;
+}
+
+/* Returns the accepted events, which are the slots that the request takes. */
+static uint32_t receipt_fill(struct receipt *ret, struct ack *ack, const struct block *b,
+                             uint32_t r, uint32_t slot)
+{
+    const struct block_request *q = &b->request[r];
+    uint32_t verdicts[VERDICT_N] = { 0 };
+
+    for (uint32_t i = q->first; i < end_of(q); i++)
+        verdicts[b->verdict[i]]++;
+    *ret = (struct receipt){
+        .request = q->request,
+        .accepted = verdicts[VERDICT_COMMITTED],
+        .duplicates = verdicts[VERDICT_DUPLICATE],
+        /* Refused here, before the cluster saw them, or there. */
+        .refused =
+            q->positions - q->events + verdicts[VERDICT_CONFLICT] + verdicts[VERDICT_REFUSED],
+        .exceptions = exceptions_fill(ack, b, r),
+        .exception = ack->exception,
+        .assigned_id = ack->assigned,
+    };
+    if (ret->accepted == 0)
+        return 0;
+    ret->epoch = b->term >> CLUSTER_EPOCH_SHIFT;
+    ret->term = b->term;
+    ret->index = b->index;
+    ret->first_slot = slot;
+    ret->durability = sluice_v1_Durability_QUORUM;
+    ret->assigned = assigned_fill(ack, b, q, slot);
+    return ret->accepted;
+}
+
+/* --- sending ------------------------------------------------------------------------------- */
+
+static void send_udp(struct worker *w, const struct block_request *q, struct receipt *receipt)
+{
+    size_t cap = q->bytes < sizeof w->scratch ? q->bytes : sizeof w->scratch;
+    ssize_t bytes = frame_put_bare_receipt(w->scratch, cap, receipt);
+    struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = q->peer.sin6_port };
+    const struct sockaddr *to = (const struct sockaddr *)&q->peer;
+    socklen_t len = sizeof q->peer;
+
+    if (bytes < 0) {
+        receipt->truncated = true;
+        receipt->exceptions = receipt->assigned = 0;
+        bytes = frame_put_bare_receipt(w->scratch, cap, receipt);
+    }
+    if (IN6_IS_ADDR_V4MAPPED(&q->peer.sin6_addr)) {
+        memcpy(&v4.sin_addr, q->peer.sin6_addr.s6_addr + 12, 4);
+        to = (const struct sockaddr *)&v4;
+        len = sizeof v4;
+    }
+    assert(q->connection < w->udp.n);
+    if (bytes > 0 && sendto(w->udp.at[q->connection].fd, w->scratch, (size_t)bytes,
+                            MSG_DONTWAIT | MSG_NOSIGNAL, to, len) == bytes)
+        w->ledger.udp_receipts++;
+    else
+        w->ledger.udp_receipts_unsent++;
+}
+
+static void send_tcp(struct worker *w, const struct block_request *q, const struct receipt *receipt)
+{
+    struct connection *c = &w->tcp.connection[q->connection];
+    ssize_t bytes;
+
+    assert(q->connection < w->tcp.connections_max);
+    if (c->generation != q->generation || !connection_answered(c, q->bytes)) {
+        w->ledger.receipts_undeliverable++;
+        return;
+    }
+    bytes = frame_put_receipt(w->scratch, sizeof w->scratch, receipt);
+    assert(bytes > 0 && bytes <= q->bytes);
+    connection_write(w, c, w->scratch, (size_t)bytes);
+    c->active_ns = w->now_ns;
+    w->ledger.receipts++;
+    stream_output_freed(w, c);
+}
+
+void ack_requests(struct worker *w, const struct block *b)
+{
+    uint32_t event = 0, slot = 0;
+
+    if (b->requests == 0)
+        return;
+    chain(&w->ack, b);
+    for (uint32_t r = 0; r < b->requests; r++) {
+        const struct block_request *q = &b->request[r];
+        struct receipt receipt;
+
+        assert(q->first >= event && end_of(q) <= b->events);
+        for (; event < q->first; event++)
+            slot += b->verdict[event] == VERDICT_COMMITTED;
+        event = end_of(q);
+        slot += receipt_fill(&receipt, &w->ack, b, r, slot);
+        if (q->transport == TRANSPORT_TCP)
+            send_tcp(w, q, &receipt);
+        else
+            send_udp(w, q, &receipt);
+    }
+}
