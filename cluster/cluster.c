@@ -151,7 +151,8 @@ static void on_prepare(uv_prepare_t *p)
         return;
     }
     wake_prepare(&c->wake);
-    more = done > 0 || (!propose_idle(c) && c->arrived == NULL) || atomic_load(&c->stop_wanted);
+    more = done > 0 || (!propose_idle(c) && c->arrived == NULL) || atomic_load(&c->stop_wanted) ||
+           (c->disk_fd < 0 && c->appended_n > 0);
     if (!more) {
         pthread_mutex_lock(&c->lock);
         more = c->calls != NULL;
@@ -168,7 +169,7 @@ static void on_prepare(uv_prepare_t *p)
 
 static int cluster_loop_init(struct cluster *c)
 {
-    int e = uv_loop_init(&c->loop), fd = c->disk->ops->event_fd(c->disk);
+    int e = uv_loop_init(&c->loop);
 
     if (e < 0)
         return e;
@@ -181,8 +182,8 @@ static int cluster_loop_init(struct cluster *c)
     c->wake_poll.data = c;
     if (e == 0)
         e = uv_poll_start(&c->wake_poll, UV_READABLE, on_wake);
-    if (e == 0 && fd >= 0) {
-        e = uv_poll_init(&c->loop, &c->disk_poll, fd);
+    if (e == 0 && c->disk_fd >= 0) {
+        e = uv_poll_init(&c->loop, &c->disk_poll, c->disk_fd);
         c->disk_poll.data = c;
         if (e == 0)
             e = uv_poll_start(&c->disk_poll, UV_READABLE, on_disk);
@@ -223,12 +224,18 @@ static int cluster_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
 static int cluster_open_log(struct cluster *c, const char *log_dir)
 {
     char error[LOG_ERROR_BYTES] = "";
-    int e = disk_uring_open(&c->disk, log_dir, c->config.log.writes_max);
+    int e = 0;
 
+    c->disk = c->config.disk;
+    if (c->disk == NULL)
+        e = disk_uring_open(&c->disk, log_dir, c->config.log.writes_max);
     if (e == -EBUSY)
         return cluster_fail(c, e, "%s is in use by another process", log_dir);
+    if (e == -EOPNOTSUPP)
+        return cluster_fail(c, e, "%s: this file system has no direct I/O (O_DIRECT)", log_dir);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
+    c->disk_fd = c->disk->ops->event_fd(c->disk);
     e = state_open(c);
     if (e == 0)
         e = snapshot_load(c);
@@ -237,7 +244,7 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
     e = log_open(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error);
     if (e < 0)
         return cluster_fail(c, e, "log: %s", error[0] ? error : strerror(-e));
-    e = log_reader_open(&c->reader, log_dir);
+    e = log_reader_open_on(&c->reader, c->disk);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
     if (log_last_index(c->log) > 0)
@@ -261,7 +268,7 @@ static int cluster_commit_now(struct cluster *c, struct proposal *p)
             break;
     }
     if (e < 0) {
-        proposal_free(p);
+        proposal_failed(c, p);
         return cluster_fail(c, e, "start: the first entry of this term cannot be written: %s",
                             strerror(-e));
     }
@@ -357,7 +364,7 @@ static void cluster_free(struct cluster *c)
     if (c->loop.data == c)
         cluster_loop_fini(c);
     twoslot_close(&c->state_file);
-    if (c->disk != NULL)
+    if (c->disk != NULL && c->config.disk == NULL)
         c->disk->ops->fini(c->disk);
     propose_fini(c);
     wake_close(&c->wake);
@@ -530,8 +537,13 @@ static void setting_propose(void *arg)
     struct setting_call *s = arg;
     int e = propose_entry(s->c, s->p);
 
-    if (e < 0)
-        s->result = e;
+    if (e == 0)
+        return;
+    s->result = e;
+    if (e != -EAGAIN && e != -ENOSPC) {
+        proposal_failed(s->c, s->p);
+        s->p = NULL;
+    }
 }
 
 int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting)

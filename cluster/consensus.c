@@ -145,7 +145,7 @@ int consensus_bootstrap(struct cluster *c)
     c->state.bootstrapped = 1;
     e = state_write(c);
 out:
-    proposal_free(p);
+    proposal_failed(c, p);
     raft_free(encoded.base);
     raft_configuration_close(&configuration);
     return e < 0 ? cluster_fail(c, e, "bootstrap: %s", strerror(-e)) : 0;

@@ -44,6 +44,7 @@ struct proposal {
     struct log_write write;
     void (*committed)(struct proposal *p, int64_t index_or_error); /* may be NULL */
     void *arg;
+    struct proposal *next; /* in cluster.failed_proposals */
 };
 
 /* An appended entry that has not been applied yet. */
@@ -66,6 +67,7 @@ struct cluster {
     struct cluster_config config;
     struct cluster_app app;
     struct disk *disk;
+    int disk_fd; /* -1: its completions have to be asked for */
     struct log *log;
     struct log_reader *reader; /* for entries that are applied from disk: at start */
     void *read_buf;            /* LOG_RECORD_BYTES_MAX */
@@ -88,6 +90,7 @@ struct cluster {
     uint32_t appended_head, appended_n, appended_max;
     uint64_t segment_open_ns; /* monotonic; 0: nothing in the segment yet */
     bool disk_full;
+    struct proposal *failed_proposals; /* the log may still borrow them: freed after log_close() */
 
     /* commit.c */
     struct block *answers, **answers_tail; /* in order of admission */
@@ -163,6 +166,8 @@ void propose_fini(struct cluster *c);
 int propose_entry(struct cluster *c, struct proposal *p);
 struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes);
 void proposal_free(struct proposal *p);
+/* For one that may have been given to the log, after an error. */
+void proposal_failed(struct cluster *c, struct proposal *p);
 int propose_turn(struct cluster *c,
                  uint64_t now_ns); /* returns the work done or a negative errno */
 bool propose_idle(const struct cluster *c);

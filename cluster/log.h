@@ -161,6 +161,8 @@ int log_truncate(struct log *l, uint64_t from);
  * kept. */
 struct log_reader;
 int log_reader_open(struct log_reader **ret, const char *dir);
+/* On a disk that is open already; borrows it, and so belongs to its thread. */
+int log_reader_open_on(struct log_reader **ret, struct disk *d);
 void log_reader_close(struct log_reader *r);
 int log_reader_get(struct log_reader *r, uint64_t index, void *buf, size_t cap,
                    struct log_record *ret, const void **ret_payload);

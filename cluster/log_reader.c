@@ -33,6 +33,7 @@ struct way {
 
 struct log_reader {
     struct disk *disk;
+    bool disk_is_ours;
     struct segment_list list;
     struct way way[WAYS];
     uint64_t gets;
@@ -47,22 +48,43 @@ static void way_close(struct log_reader *r, struct way *w)
     *w = (struct way){ .file = -1 };
 }
 
-int log_reader_open(struct log_reader **ret, const char *dir)
+static struct log_reader *reader_new(void)
 {
     struct log_reader *r = calloc(1, sizeof *r);
-    int e = -ENOMEM;
 
     if (r == NULL)
-        return e;
+        return NULL;
     for (int i = 0; i < WAYS; i++)
         r->way[i].file = -1;
     r->buf = aligned_alloc(LOG_ALIGN, WALK_BYTES);
-    if (r->buf != NULL)
-        e = disk_uring_open_shared(&r->disk, dir);
+    if (r->buf == NULL) {
+        free(r);
+        return NULL;
+    }
+    return r;
+}
+
+int log_reader_open(struct log_reader **ret, const char *dir)
+{
+    struct log_reader *r = reader_new();
+    int e = r ? disk_uring_open_shared(&r->disk, dir) : -ENOMEM;
+
     if (e < 0) {
         log_reader_close(r);
         return e;
     }
+    r->disk_is_ours = true;
+    *ret = r;
+    return 0;
+}
+
+int log_reader_open_on(struct log_reader **ret, struct disk *d)
+{
+    struct log_reader *r = reader_new();
+
+    if (r == NULL)
+        return -ENOMEM;
+    r->disk = d;
     *ret = r;
     return 0;
 }
@@ -74,7 +96,7 @@ void log_reader_close(struct log_reader *r)
     for (int i = 0; i < WAYS; i++)
         way_close(r, &r->way[i]);
     segment_list_fini(&r->list);
-    if (r->disk != NULL)
+    if (r->disk_is_ours)
         r->disk->ops->fini(r->disk);
     free(r->buf);
     free(r);
@@ -136,7 +158,7 @@ static int get_way(struct log_reader *r, const struct segment *s, struct way **r
     for (int i = 0; i < WAYS; i++) {
         struct way *w = &r->way[i];
 
-        if (w->file >= 0 && !disk_uring_is_linked(r->disk, w->file))
+        if (w->file >= 0 && r->disk_is_ours && !disk_uring_is_linked(r->disk, w->file))
             way_close(r, w); /* removed by a truncation */
         if (w->file >= 0 && w->segment.first == s->first && w->segment.epoch == s->epoch) {
             *ret = w;

@@ -27,6 +27,16 @@ int propose_init(struct cluster *c)
 
 void propose_fini(struct cluster *c)
 {
+    for (; c->appended_n > 0; c->appended_n--) {
+        proposal_free(c->appended[c->appended_head].proposal);
+        c->appended_head = (c->appended_head + 1) % c->appended_max;
+    }
+    while (c->failed_proposals != NULL) {
+        struct proposal *p = c->failed_proposals;
+
+        c->failed_proposals = p->next;
+        proposal_free(p);
+    }
     free(c->appended);
     c->appended = NULL;
 }
@@ -66,6 +76,14 @@ void proposal_free(struct proposal *p)
     free(p);
 }
 
+void proposal_failed(struct cluster *c, struct proposal *p)
+{
+    if (p == NULL)
+        return;
+    p->next = c->failed_proposals;
+    c->failed_proposals = p;
+}
+
 /* The engine takes the entry, the log writes it, and it waits in c->appended to be applied. */
 static int propose_append(struct cluster *c, struct log_write *w, struct block *b,
                           struct proposal *p)
@@ -101,14 +119,16 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
     return 0;
 }
 
+static int propose_room(struct cluster *c, uint32_t payload_bytes)
+{
+    return c->appended_n < c->appended_max ? log_reserve(c->log, payload_bytes) : -EAGAIN;
+}
+
 int propose_entry(struct cluster *c, struct proposal *p)
 {
-    int e = c->appended_n < c->appended_max ? log_reserve(c->log, p->write.record.payload_bytes)
-                                            : -EAGAIN;
+    int e = propose_room(c, p->write.record.payload_bytes);
 
-    if (e < 0)
-        return e;
-    return propose_append(c, &p->write, NULL, p);
+    return e < 0 ? e : propose_append(c, &p->write, NULL, p);
 }
 
 static void propose_refuse(struct cluster *c, struct block *b, uint32_t reason)
@@ -197,14 +217,16 @@ static int propose_seal(struct cluster *c, uint64_t now_ns)
 
     if (c->segment_open_ns == 0 || now_ns < c->segment_open_ns + c->config.segment_age_ns_max)
         return 0;
+    e = propose_room(c, 0);
+    if (e < 0)
+        return e == -EAGAIN || e == -ENOSPC ? 0 : cluster_fail(c, e, "seal: %s", strerror(-e));
     p = proposal_new(LOG_SEAL, NULL, 0);
     if (p == NULL)
         return cluster_fail(c, -ENOMEM, "seal: out of memory");
-    e = propose_entry(c, p);
-    if (e == 0)
-        return 1;
-    proposal_free(p);
-    return e == -EAGAIN || e == -ENOSPC ? 0 : e;
+    e = propose_append(c, &p->write, NULL, p);
+    if (e < 0)
+        proposal_failed(c, p);
+    return e < 0 ? e : 1;
 }
 
 int propose_turn(struct cluster *c, uint64_t now_ns)

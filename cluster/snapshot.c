@@ -164,6 +164,8 @@ static void snapshot_done(uv_work_t *work, int status)
     struct cluster *c = work->data;
 
     c->checkpoint_writing = false;
+    if (!c->raft_open) /* the node failed, and is being taken down */
+        return;
     /* A full disk only means that the next start replays more; the next segment's end tries again.
      */
     if (status == 0 && c->checkpoint_result == 0) {

@@ -9,6 +9,7 @@
 #include <pb_decode.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "tests/lib/line.h"
 #include "tests/lib/sample.h"
 
@@ -245,6 +246,21 @@ static void the_ledger_balances_whatever_comes(void **state)
     }
 }
 
+static void a_stage_is_in_time_until_its_limit(void **state)
+{
+    struct line *l = *state;
+    uint64_t now = clock_monotonic_ns(), limit = now / 2; /* not before the machine started */
+
+    for (enum stage i = STAGE_DECODE; i < STAGE_N; i++) {
+        l->stages.stage_ns_max[i] = limit;
+        assert_true(stage_in_time(&l->stages, i, now));
+        assert_false(stage_in_time(&l->stages, i, now - limit - limit / 2));
+        assert_true(stage_in_time(&l->stages, i, now - limit / 2));
+        l->stages.stage_ns_max[i] = 0;
+        assert_false(stage_in_time(&l->stages, i, now));
+    }
+}
+
 static void every_stage_is_timed_and_counted(void **state)
 {
     struct line *l = *state;
@@ -276,6 +292,7 @@ int main(void)
         TEST(a_block_takes_events_to_its_last),
         TEST(a_batch_out_of_time_refuses_the_rest_and_says_so),
         TEST(the_ledger_balances_whatever_comes),
+        TEST(a_stage_is_in_time_until_its_limit),
         TEST(every_stage_is_timed_and_counted),
     };
 

@@ -19,19 +19,17 @@
 
 /* Tag of field 3 and its length, as they stand before an id that we append. */
 static const uint8_t id_head[2] = { sluice_v1_Event_id_tag << 3 | 2, ASSIGNED_ID_BYTES };
+#define ID_FIELD_BYTES ((uint32_t)sizeof id_head + ASSIGNED_ID_BYTES)
 
-static uint32_t payload_add(struct block *b, const struct event *ev)
+static void payload_add(struct block *b, const struct event *ev)
 {
     uint8_t *to = block_payload(b) + b->bytes;
-    uint32_t bytes = ev->raw.bytes;
 
-    memcpy(to, ev->raw.data, bytes);
+    memcpy(to, ev->raw.data, ev->raw.bytes);
     if (ev->id_assigned) {
-        memcpy(to + bytes, id_head, sizeof id_head);
-        memcpy(to + bytes + sizeof id_head, ev->assigned_id, ASSIGNED_ID_BYTES);
-        bytes += (uint32_t)sizeof id_head + ASSIGNED_ID_BYTES;
+        memcpy(to + ev->raw.bytes, id_head, sizeof id_head);
+        memcpy(to + ev->raw.bytes + sizeof id_head, ev->assigned_id, ASSIGNED_ID_BYTES);
     }
-    return bytes;
 }
 
 static uint32_t receive_delta(const struct block *b, const struct event *ev)
@@ -47,17 +45,17 @@ static uint32_t receive_delta(const struct block *b, const struct event *ev)
 
 static void event_add(struct block *b, const struct event *ev)
 {
-    uint32_t i = b->events, bytes;
-    uint32_t cost = block_event_cost(ev->raw.bytes + (uint32_t)sizeof id_head + ASSIGNED_ID_BYTES);
+    uint32_t i = b->events;
+    uint32_t bytes = ev->raw.bytes + (ev->id_assigned ? ID_FIELD_BYTES : 0);
 
     assert(i < BLOCK_EVENTS_MAX);
     assert(b->bytes >= sizeof(struct block_header));
-    assert(b->bytes + i * sizeof(struct block_desc) + cost <= BLOCK_PAYLOAD_MAX);
+    assert(b->bytes + i * sizeof(struct block_desc) + block_event_cost(bytes) <= BLOCK_PAYLOAD_MAX);
     assert(ev->type != 0 && ev->type < BLOCK_TYPES);
     if (i == 0)
         b->receive_time_ns = ev->receive_time_ns;
-    bytes = payload_add(b, ev);
     assert(bytes <= UINT16_MAX);
+    payload_add(b, ev);
     b->desc[i] = (struct block_desc){
         .key = ev->key,
         .timestamp_ns = ev->timestamp_ns,
@@ -92,7 +90,7 @@ static void exception_add(struct block *b, const struct event *ev)
 
 size_t batch_run(struct stages *s, struct event *ev, size_t n)
 {
-    uint64_t start_ns = stage_clock_ns();
+    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
     struct block *b = s->open;
     size_t added = 0;
 

@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "ingest/stages.h"
 
 #define REASON(name) sluice_v1_Reason_##name
@@ -66,7 +67,7 @@ static void event_enrich(struct stages *s, struct event *ev)
 
 size_t enrich_run(struct stages *s, struct event *ev, size_t n)
 {
-    uint64_t start_ns = stage_clock_ns();
+    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
     size_t left = 0;
 
     assert(n <= EVENTS_RUN_MAX);

@@ -17,9 +17,8 @@ enum stage { STAGE_DECODE, STAGE_VALIDATE, STAGE_ENRICH, STAGE_BATCH, STAGE_N };
  * STOPPING and STAGE_TIMEOUT, as refused. decode has counted it as decoded before. */
 void event_refuse(struct stages *s, struct event *ev, unsigned reason);
 
-/* True while the stage that began at start_ns (of stage_clock_ns(), a coarse monotonic clock) may
- * go on. */
-uint64_t stage_clock_ns(void);
+/* True while the stage that began at start_ns (monotonic) may go on. With a limit of 0 it never
+ * may, so that only the first event of a run is looked at. */
 bool stage_in_time(const struct stages *s, enum stage stage, uint64_t start_ns);
 
 size_t decode_run(struct stages *s, struct event *ev, size_t n);
