@@ -37,9 +37,13 @@ static int setup(void **state)
     return 0;
 }
 
+static void stall(void *arg) { test_disk_stall(t.disk, arg != NULL); }
+
 static int teardown(void **state)
 {
     (void)state;
+    if (t.cluster != NULL)
+        cluster_call(t.cluster, stall, NULL); /* a test that failed may have left it so */
     test_app_stop(&t);
     test_disk_free(t.disk);
     t.disk = NULL;
@@ -173,8 +177,6 @@ static void after_a_write_error_at_any_operation_nothing_is_answered(void **stat
         }
     }
 }
-
-static void stall(void *arg) { test_disk_stall(t.disk, arg != NULL); }
 
 static void no_block_is_answered_while_its_write_has_not_completed(void **state)
 {
