@@ -247,8 +247,11 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
     e = log_reader_open_on(&c->reader, c->disk);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
-    if (log_last_index(c->log) > 0)
+    if (log_last_index(c->log) > 0) {
+        /* The node may have died between entry 1 and saying so; with the new term it is written. */
+        c->state.bootstrapped = 1;
         return 0;
+    }
     if (c->state.bootstrapped)
         return cluster_fail(
             c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
