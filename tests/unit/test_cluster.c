@@ -247,6 +247,34 @@ static void a_log_that_vanished_is_refused(void **state)
     assert_true(strlen(error) > 20);
 }
 
+static void copy_state(const char *from, const char *to)
+{
+    char command[256];
+
+    snprintf(command, sizeof command, "cp %s/%s %s/%s", t.dir, from, t.dir, to);
+    assert_int_equal(system(command), 0);
+}
+
+static void an_old_copy_of_the_state_file_is_refused(void **state)
+{
+    char error[LOG_ERROR_BYTES] = "";
+
+    (void)state;
+    test_app_start(&t);
+    test_app_stop(&t);
+    copy_state("log/state", "state.old");
+    for (int restart = 0; restart < 3; restart++) {
+        test_app_start(&t);
+        test_app_stop(&t);
+    }
+    copy_state("log/state", "state.new");
+    copy_state("state.old", "log/state");
+    assert_true(test_app_try_start(&t, error) < 0);
+    assert_non_null(strstr(error, "old copy"));
+    copy_state("state.new", "log/state");
+    test_app_start(&t);
+}
+
 static void a_setting_is_an_entry_and_is_applied(void **state)
 {
     sluice_v1_Setting s = sluice_v1_Setting_init_zero;
@@ -326,6 +354,7 @@ int main(void)
         T(a_final_error_of_the_app_ends_the_node_without_an_answer),
         T(a_directory_is_opened_by_one_process_at_a_time),
         T(a_log_that_vanished_is_refused),
+        T(an_old_copy_of_the_state_file_is_refused),
         T(a_setting_is_an_entry_and_is_applied),
         T(a_watcher_is_woken_when_the_commit_index_moves),
         T(stopping_commits_and_answers_what_was_handed_over),
