@@ -256,6 +256,12 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
         return cluster_fail(
             c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
             log_dir);
+    if (snapshot_exists(c))
+        return cluster_fail(c, -EILSEQ,
+                            "%s: the log is empty, but there are checkpoints of one in "
+                            "%s/checkpoint; is a file system not mounted? To begin a new log, "
+                            "move that directory away",
+                            log_dir, c->config.dir);
     return consensus_bootstrap(c);
 }
 

@@ -247,11 +247,12 @@ static void a_log_that_vanished_is_refused(void **state)
     assert_true(strlen(error) > 20);
 }
 
-static void copy_state(const char *from, const char *to)
+/* In the data directory. */
+static void run(const char *what)
 {
-    char command[256];
+    char command[512];
 
-    snprintf(command, sizeof command, "cp %s/%s %s/%s", t.dir, from, t.dir, to);
+    snprintf(command, sizeof command, "cd %s && %s", t.dir, what);
     assert_int_equal(system(command), 0);
 }
 
@@ -262,17 +263,55 @@ static void an_old_copy_of_the_state_file_is_refused(void **state)
     (void)state;
     test_app_start(&t);
     test_app_stop(&t);
-    copy_state("log/state", "state.old");
+    run("cp log/state state.old");
     for (int restart = 0; restart < 3; restart++) {
         test_app_start(&t);
         test_app_stop(&t);
     }
-    copy_state("log/state", "state.new");
-    copy_state("state.old", "log/state");
+    run("cp log/state state.new && cp state.old log/state");
     assert_true(test_app_try_start(&t, error) < 0);
     assert_non_null(strstr(error, "old copy"));
-    copy_state("state.new", "log/state");
+    run("cp state.new log/state");
     test_app_start(&t);
+}
+
+static void fill_segments(void)
+{
+    for (int round = 0; round < 20; round++) {
+        test_app_fill(&t, 0, 1000, 200, (uint64_t)round * 1000);
+        test_app_submit(&t, 0);
+        test_app_answer(&t);
+    }
+}
+
+static void checkpoints_beyond_the_log_do_not_push_out_its_own(void **state)
+{
+    (void)state;
+    test_app_start(&t);
+    test_app_stop(&t);
+    run("mkdir checkpoint && cd checkpoint && "
+        "touch checkpoint-00000000ffffffff checkpoint-00000000fffffffe");
+    test_app_start(&t);
+    fill_segments();
+    test_app_stop(&t);
+    test_app_start(&t);
+    assert_true(status().checkpoint_index > 3);
+}
+
+static void an_empty_log_beside_checkpoints_is_refused(void **state)
+{
+    char error[LOG_ERROR_BYTES] = "";
+
+    (void)state;
+    test_app_start(&t);
+    fill_segments();
+    test_app_stop(&t);
+    run("mv log elsewhere"); /* or the file system that it is on is not mounted */
+    assert_true(test_app_try_start(&t, error) < 0);
+    assert_non_null(strstr(error, "checkpoint"));
+    run("rm -r log && mv elsewhere log");
+    test_app_start(&t);
+    assert_int_equal(status().events, 20000);
 }
 
 static void a_setting_is_an_entry_and_is_applied(void **state)
@@ -355,6 +394,8 @@ int main(void)
         T(a_directory_is_opened_by_one_process_at_a_time),
         T(a_log_that_vanished_is_refused),
         T(an_old_copy_of_the_state_file_is_refused),
+        T(checkpoints_beyond_the_log_do_not_push_out_its_own),
+        T(an_empty_log_beside_checkpoints_is_refused),
         T(a_setting_is_an_entry_and_is_applied),
         T(a_watcher_is_woken_when_the_commit_index_moves),
         T(stopping_commits_and_answers_what_was_handed_over),
