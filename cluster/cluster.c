@@ -10,6 +10,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pb_encode.h>
 #include <sodium.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cluster/internal.h"
@@ -208,17 +210,37 @@ static void cluster_loop_fini(struct cluster *c)
     uv_loop_close(&c->loop);
 }
 
+/* A directory that this user may not read cannot be synced: whoever made what is in it did. */
+static int cluster_sync_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), e = 0;
+
+    if (fd < 0)
+        return errno == EACCES ? 0 : -errno;
+    if (fsync(fd) < 0)
+        e = -errno;
+    close(fd);
+    return e;
+}
+
+/* Every start makes their names durable: the one that made them may have been cut short. */
 static int cluster_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
 {
-    int n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
+    char parent[PATH_MAX];
+    int n = snprintf(parent, sizeof parent, "%s/..", c->config.dir), e;
 
+    if (n > 0 && n < PATH_MAX)
+        n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
     if (n <= 0 || n >= PATH_MAX)
         return cluster_fail(c, -ENAMETOOLONG, "data directory: name too long");
     if (mkdir(c->config.dir, 0700) < 0 && errno != EEXIST)
         return cluster_fail(c, -errno, "%s: %s", c->config.dir, strerror(errno));
     if (mkdir(log_dir, 0700) < 0 && errno != EEXIST)
         return cluster_fail(c, -errno, "%s: %s", log_dir, strerror(errno));
-    return 0;
+    e = cluster_sync_dir(c->config.dir);
+    if (e == 0)
+        e = cluster_sync_dir(parent);
+    return e < 0 ? cluster_fail(c, e, "%s: %s", c->config.dir, strerror(-e)) : 0;
 }
 
 static int cluster_open_log(struct cluster *c, const char *log_dir)

@@ -14,11 +14,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/lib/test_app.h"
 
 static struct test_app t;
+static bool synced_parent, synced_dir;
+
+/* In place of libc's: notes which directories are made durable. */
+int fsync(int fd)
+{
+    char name[64], path[256] = "";
+
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    if (readlink(name, path, sizeof path - 1) > 0 && strncmp(path, t.dir, strlen(path)) == 0) {
+        synced_dir = synced_dir || strcmp(path, t.dir) == 0;
+        synced_parent = synced_parent || strcmp(path, t.dir) != 0;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 static int setup(void **state)
 {
@@ -56,6 +71,16 @@ static void a_new_node_leads_with_configuration_barrier_and_genesis(void **state
     assert_int_equal(s.applied_index, 3);
     assert_int_equal(t.applied_entries, 3);
     assert_int_equal(cluster_commit_index(t.cluster), 3);
+}
+
+static void a_new_data_directory_is_durable_in_the_one_above_it(void **state)
+{
+    (void)state;
+    assert_int_equal(rmdir(t.dir), 0);
+    synced_parent = synced_dir = false;
+    test_app_start(&t);
+    assert_true(synced_dir);
+    assert_true(synced_parent);
 }
 
 static void a_block_is_answered_with_its_place_and_only_after_it_is_durable(void **state)
@@ -385,6 +410,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_new_node_leads_with_configuration_barrier_and_genesis),
+        T(a_new_data_directory_is_durable_in_the_one_above_it),
         T(a_block_is_answered_with_its_place_and_only_after_it_is_durable),
         T(a_restart_applies_everything_again_in_order_and_raises_the_term),
         T(damaged_checkpoints_cost_time_and_nothing_else),
