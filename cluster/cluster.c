@@ -548,7 +548,8 @@ void cluster_status(struct cluster *c, struct cluster_status *ret)
 struct setting_call {
     struct cluster *c;
     struct proposal *p;
-    int64_t result;
+    int error;      /* of proposing */
+    int64_t result; /* under the lock from here on */
     bool done;
 };
 
@@ -570,7 +571,7 @@ static void setting_propose(void *arg)
 
     if (e == 0)
         return;
-    s->result = e;
+    s->error = e;
     if (e != -EAGAIN && e != -ENOSPC) {
         proposal_failed(s->c, s->p);
         s->p = NULL;
@@ -592,12 +593,12 @@ int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *sett
     s.p->committed = setting_committed;
     s.p->arg = &s;
     do {
-        s.result = 0;
+        s.error = 0;
         e = cluster_call(c, setting_propose, &s);
-    } while (e == 0 && s.result == -EAGAIN);
-    if (e < 0 || s.result < 0) {
+    } while (e == 0 && s.error == -EAGAIN);
+    if (e < 0 || s.error < 0) {
         proposal_free(s.p);
-        return e < 0 ? e : s.result;
+        return e < 0 ? e : s.error;
     }
     pthread_mutex_lock(&c->lock);
     while (!s.done && !c->ended)
