@@ -190,6 +190,13 @@ int consensus_start(struct cluster *c)
         return e;
     if (!sole)
         return cluster_fail(c, -ENOTSUP, "log: the configuration names more voters than this node");
+    /* No term enters the log before it is in the state file. */
+    if (log_last_term(c->log) > c->state.term)
+        return cluster_fail(c, -EILSEQ,
+                            "%s/log/state: says term %llu, but the log has entries of term %llu; "
+                            "it is an old copy, or another log's",
+                            c->config.dir, (unsigned long long)c->state.term,
+                            (unsigned long long)log_last_term(c->log));
     e = guard_start_term(c, sole);
     if (e < 0)
         return e;

@@ -285,12 +285,12 @@ static const struct disk_ops uring_ops = {
 };
 
 /* A killed process's writes go on for a moment after it is gone, and its ring keeps the lock until
- * they have ended (see make_ring()): so an owner is given a second to get it. */
-static int wait_for_lock(int fd)
+ * they have ended (see make_ring()): so the next one is given a second to get it. */
+static int wait_for_lock(int fd, int kind)
 {
     const struct timespec pause = { .tv_nsec = 10000000 };
 
-    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+    for (int i = 0; flock(fd, kind | LOCK_NB) < 0; i++) {
         if (errno != EWOULDBLOCK)
             return -errno;
         if (i == 100)
@@ -308,11 +308,7 @@ static int take_lock(struct disk_uring *u)
     u->lock = openat(u->dir, LOCK_NAME, flags | O_CLOEXEC, 0640);
     if (u->lock < 0)
         return u->read_only && errno == ENOENT ? 0 : -errno;
-    if (!u->read_only)
-        return wait_for_lock(u->lock);
-    if (flock(u->lock, LOCK_SH | LOCK_NB) < 0)
-        return errno == EWOULDBLOCK ? -EBUSY : -errno;
-    return 0;
+    return wait_for_lock(u->lock, u->read_only ? LOCK_SH : LOCK_EX);
 }
 
 /* Finds out whether files can be opened O_DIRECT; only tmpfs may do without. */

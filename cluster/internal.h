@@ -180,6 +180,7 @@ void commit_answer_later(struct cluster *c, struct block *b);
 
 /* snapshot.c */
 int snapshot_load(struct cluster *c); /* fills origin, genesis, configuration, events_by_type */
+bool snapshot_exists(const struct cluster *c); /* any, good or not */
 int snapshot_take(struct cluster *c, const struct appended *a);
 int snapshot_finish(struct cluster *c); /* waits for a checkpoint that is being written */
 
