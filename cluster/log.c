@@ -161,6 +161,7 @@ int log_append(struct log *l, struct log_write *w)
                                  .done = on_written,
                                  .owner = l };
     l->tail.offset += bytes;
+    l->tail.sealed = r->type == LOG_SEAL;
     l->tail.ended = segment_ends(l->tail.bytes, l->tail.offset, r->type);
     l->last_index = r->index;
     l->last_term = r->term;

@@ -2,7 +2,8 @@
  * log.h - the durable log: segment files of hash-chained records on one disk.
  *
  * A segment file `<epoch>-<first index>.seg` (16 hex digits each) is preallocated with zeros and
- * only ever appended to. Its first 4 KiB are the segment header; every record starts on a 4 KiB
+ * only ever appended to; one that a LOG_SEAL has ended is cut to its content once the next one has
+ * begun. Its first 4 KiB are the segment header; every record starts on a 4 KiB
  * boundary:
  *
  *   | record header, 160 bytes | payload | zeros to the next 4 KiB boundary |
@@ -121,7 +122,7 @@ void log_write_seal(struct log_write *w);
  * Writes the record's header in front of the payload and zeros behind it. Borrows w and w->buf
  * until w->done; after an error done never runs, and log_close() ends the borrowing. Begins the
  * next segment when the last one has ended: that takes the latency of two synchronous writes of the
- * disk (header; name), once a segment. Returns 0 or the final error. */
+ * disk (header; name), once a segment, and that of cutting the file of one that was sealed. Returns 0 or the final error. */
 int log_append(struct log *l, struct log_write *w);
 
 /* Hands queued writes to the disk in one submission, collects completions, prepares segments,
@@ -152,7 +153,8 @@ uint64_t log_disk_bytes(const struct log *l);
 
 /* Removes records from index `from` to the end, durably; nothing may be in flight. Blocks for
  * reading the segment of record from - 1 and for writing zeros. Returns 0, -EINVAL (from is at or
- * below the origin, or beyond the end), -ENOMEM, or the final error; -EILSEQ: rot below `from`,
+ * below the origin, or beyond the end), -ENOMEM, -ENOSPC (a segment would need the space back that
+ * it gave away when it was sealed; nothing was cut), or the final error; -EILSEQ: rot below `from`,
  * nothing was cut. */
 int log_truncate(struct log *l, uint64_t from);
 

@@ -159,7 +159,7 @@ static int check_segment(struct verify *v, size_t i, size_t keep)
     struct segment *s = &v->list.at[i];
     char name[SEGMENT_NAME_BYTES];
     enum scan_result result;
-    int r = scan_open(&v->scan, v->disk, s, v->buf);
+    int r = scan_open(&v->scan, v->disk, s, i + 1 == keep, v->buf);
 
     assert(i < keep && keep <= v->list.n);
     segment_name(s, name);
