@@ -131,6 +131,9 @@ int log_append(struct log *l, struct log_write *w);
  * been in flight for mark_idle_ms: the cost falls on an event that comes at that very moment. */
 int log_do_work(struct log *l, uint64_t now_ns);
 
+/* The same, but blocks until one thing in flight has completed, if anything is. */
+int log_wait(struct log *l, uint64_t now_ns);
+
 /* When log_do_work() wants to be called again if nothing completes (monotonic ns), UINT64_MAX:
  * never. */
 uint64_t log_deadline_ns(const struct log *l);
@@ -147,6 +150,9 @@ void log_digest(const struct log *l, uint8_t ret[SHA256_BYTES]); /* of the last 
  * it (segment_ends()). Known as soon as it is appended, and the same on every node that has the
  * same content from a segment's first record on. False for a log without a record. */
 bool log_at_segment_end(const struct log *l);
+
+/* First index of the segment that the next append goes to; the next index if it begins one. */
+uint64_t log_segment_first(const struct log *l);
 
 /* Bytes of segment files on disk. */
 uint64_t log_disk_bytes(const struct log *l);
@@ -185,8 +191,8 @@ struct log_verify_report {
     bool torn_tail; /* ends in a write that was never acknowledged: a start would cut it */
 };
 
-/* Checks everything under dir offline: every segment, record, CRC, SHA-256, block, the chain and
- * the mark. Changes nothing. Calls problem() with one sentence (what, file, offset, index) for each
+/* Checks everything under dir offline: every segment, record, CRC, SHA-256, block, the chain,
+ * the mark and the node's state. Changes nothing. Calls problem() with one sentence (what, file, offset, index) for each
  * finding. Returns 0 if there was none, -EILSEQ if there was, -EBUSY while a process has dir open,
  * another negative errno if dir cannot be read. */
 int log_verify(const char *dir, void (*problem)(void *arg, const char *sentence), void *arg,

@@ -20,6 +20,8 @@
 
 #include "cluster/block.h"
 #include "cluster/segment.h"
+#include "cluster/state.h"
+#include "cluster/twoslot.h"
 #include "tests/lib/log_fixture.h"
 
 struct ctx {
@@ -658,6 +660,36 @@ static void verification_tells_a_torn_tail_from_rot(void **state)
     assert_non_null(strstr(problems[0], "record 1"));
 }
 
+static void verification_looks_at_both_copies_of_the_state(void **state)
+{
+    struct node_state s = { .term = FIXTURE_TERM, .node = 1, .region = 2 };
+    struct ctx *c = *state;
+    struct log_verify_report report;
+    struct twoslot slots;
+
+    append_block(c, 5);
+    assert_int_equal(twoslot_open(&slots, c->disk, STATE_NAME, STATE_MAGIC, &s, sizeof s), 0);
+    twoslot_close(&slots);
+    close_log(c);
+    assert_int_equal(verify(c, &report), 0);
+    spoil(c, STATE_NAME, 4096 + 100, 0xa5);
+    assert_int_equal(verify(c, &report), -EILSEQ);
+    assert_int_equal(problem_n, 1);
+    assert_non_null(strstr(problems[0], "state: one of the two copies"));
+    spoil(c, STATE_NAME, 100, 0xa5);
+    assert_int_equal(verify(c, &report), -EILSEQ);
+    assert_int_equal(problem_n, 1);
+    assert_non_null(strstr(problems[0], "state, offset 0: both copies"));
+    assert_int_equal(open_log(c), 0);
+    s.term = 7; /* no epoch */
+    assert_int_equal(c->disk->ops->remove(c->disk, STATE_NAME), 0);
+    assert_int_equal(twoslot_open(&slots, c->disk, STATE_NAME, STATE_MAGIC, &s, sizeof s), 0);
+    twoslot_close(&slots);
+    close_log(c);
+    assert_int_equal(verify(c, &report), -EILSEQ);
+    assert_non_null(strstr(problems[0], "contradicts itself"));
+}
+
 static void verification_wants_blocks_in_event_records(void **state)
 {
     struct ctx *c = *state;
@@ -690,6 +722,7 @@ int main(void)
         UNIT(a_reader_says_what_is_not_there_and_what_is_rotten),
         UNIT(verification_counts_everything_and_finds_any_damage),
         UNIT(verification_tells_a_torn_tail_from_rot),
+        UNIT(verification_looks_at_both_copies_of_the_state),
         UNIT(verification_wants_blocks_in_event_records),
     };
 
