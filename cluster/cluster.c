@@ -294,7 +294,7 @@ static int cluster_commit_now(struct cluster *c, struct proposal *p)
     int e = p ? -EAGAIN : cluster_fail(c, -ENOMEM, "start: out of memory");
 
     while (p != NULL && (e = propose_entry(c, p)) == -EAGAIN) {
-        e = log_do_work(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, clock_monotonic_ns());
         if (e < 0)
             break;
     }

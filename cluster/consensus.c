@@ -126,7 +126,7 @@ int consensus_bootstrap(struct cluster *c)
         goto out;
     e = log_reserve(c->log, p->write.record.payload_bytes);
     while (e == -EAGAIN) {
-        e = log_do_work(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, clock_monotonic_ns());
         if (e >= 0)
             e = log_reserve(c->log, p->write.record.payload_bytes);
     }
@@ -137,7 +137,7 @@ int consensus_bootstrap(struct cluster *c)
     p->write.record.time_ns = clock_unix_ns();
     e = log_append(c->log, &p->write);
     while (e >= 0 && log_persisted_index(c->log) < 1)
-        e = log_do_work(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, clock_monotonic_ns());
     if (e >= 0)
         e = consensus_collect(c, &p->write.record, encoded.base);
     if (e < 0)

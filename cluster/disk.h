@@ -44,6 +44,9 @@ struct disk_ops {
     /* Submits what is queued and runs done() for what has completed; wait: blocks until something
      * has, if anything is in flight. Returns the number of completions. */
     int (*poll)(struct disk *d, bool wait);
+    /* Sets the file's length. Growing (by zeros that need not have space yet) is durable when it
+     * returns. Shrinking need not be: a power cut may bring the old length and content back. */
+    int (*truncate)(struct disk *d, int file, uint64_t bytes);
     /* Durable when it returns. */
     int (*write_now)(struct disk *d, int file, const void *buf, size_t bytes, uint64_t offset);
     int (*rename)(struct disk *d, const char *from, const char *to);

@@ -167,6 +167,20 @@ static int uring_poll(struct disk *d, bool wait)
     return collect(u);
 }
 
+static int uring_truncate(struct disk *d, int file, uint64_t bytes)
+{
+    int64_t before = uring_size(d, file);
+
+    assert(bytes % 4096 == 0);
+    if (uring_of(d)->read_only)
+        return -EROFS;
+    if (before < 0)
+        return (int)before;
+    if (ftruncate(file, (off_t)bytes) < 0)
+        return -errno;
+    return bytes > (uint64_t)before && fsync(file) < 0 ? -errno : 0;
+}
+
 static int uring_write_now(struct disk *d, int file, const void *buf, size_t bytes, uint64_t offset)
 {
     ssize_t n;
@@ -274,6 +288,7 @@ static const struct disk_ops uring_ops = {
     .size = uring_size,
     .write = uring_write,
     .poll = uring_poll,
+    .truncate = uring_truncate,
     .write_now = uring_write_now,
     .rename = uring_rename,
     .remove = uring_remove,

@@ -120,8 +120,10 @@ static const struct segment *find_segment(const struct log_reader *r, uint64_t i
 
 static int open_way(struct log_reader *r, struct way *w, const struct segment *s)
 {
-    const struct segment_header *h = (const struct segment_header *)r->buf;
     const struct disk_ops *ops = r->disk->ops;
+    bool last = s == &r->list.at[r->list.n - 1];
+    struct segment_header header;
+    const char *why;
     char name[SEGMENT_NAME_BYTES];
     int64_t n;
 
@@ -137,14 +139,15 @@ static int open_way(struct log_reader *r, struct way *w, const struct segment *s
     n = ops->size(r->disk, w->file);
     w->segment = *s;
     w->segment.bytes = n < 0 ? 0 : (uint64_t)n;
-    n = n < 0 ? n : ops->read(r->disk, w->file, r->buf, LOG_ALIGN, 0);
-    if (n >= 0 && (n != LOG_ALIGN || segment_check(h, s, w->segment.bytes) != NULL))
-        n = -EILSEQ;
+    /* A segment that was the last when the list was read may have been cut since: -EILSEQ then, and
+     * log_reader_get() reads the list again. */
+    if (n >= 0)
+        n = segment_read(r->disk, w->file, &w->segment, last, r->buf, &header, &why);
     if (n < 0) {
         way_close(r, w);
         return (int)n;
     }
-    w->seed = record_seed(h->before);
+    w->seed = record_seed(header.before);
     w->end_offset = LOG_ALIGN;
     w->end_index = s->first;
     return 0;

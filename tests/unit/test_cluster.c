@@ -141,6 +141,46 @@ static void a_restart_applies_everything_again_in_order_and_raises_the_term(void
     assert_memory_not_equal(status().digest, digest, sizeof digest);
 }
 
+static void wait_for_last_index(uint64_t index)
+{
+    while (status().last_index < index && status().state == CLUSTER_LEADER) {
+    }
+    for (int i = 0; i < 5; i++) /* each is at least one turn */
+        assert_int_equal(status().last_index, index);
+}
+
+static void age_seals_a_segment_with_events_and_no_other(void **state)
+{
+    (void)state;
+    t.segment_age_ns = 1;
+    test_app_start(&t);
+    wait_for_last_index(3);
+    test_app_fill(&t, 0, 10, 100, 0);
+    test_app_submit(&t, 0);
+    test_app_answer(&t);
+    wait_for_last_index(5);
+    for (uint64_t i = 0; i < 3; i++) {
+        test_app_stop(&t);
+        test_app_start(&t);
+        wait_for_last_index(6 + i); /* barriers only: they stay in one segment */
+    }
+    /* What a start finds unsealed is sealed by its age too. */
+    t.segment_age_ns = 0;
+    test_app_stop(&t);
+    test_app_start(&t);
+    test_app_fill(&t, 0, 10, 100, 10);
+    test_app_submit(&t, 0);
+    test_app_answer(&t);
+    wait_for_last_index(10);
+    t.segment_age_ns = 1;
+    test_app_stop(&t);
+    test_app_start(&t);
+    wait_for_last_index(12); /* barrier, seal */
+    while (status().checkpoint_index < 12 && status().state == CLUSTER_LEADER) {
+    }
+    assert_true(status().log_bytes < (1u << 20) + 65536); /* sealed ones are cut */
+}
+
 static void damaged_checkpoints_cost_time_and_nothing_else(void **state)
 {
     char path[512];
@@ -413,6 +453,7 @@ int main(void)
         T(a_new_data_directory_is_durable_in_the_one_above_it),
         T(a_block_is_answered_with_its_place_and_only_after_it_is_durable),
         T(a_restart_applies_everything_again_in_order_and_raises_the_term),
+        T(age_seals_a_segment_with_events_and_no_other),
         T(damaged_checkpoints_cost_time_and_nothing_else),
         T(a_block_with_duplicates_enters_the_log_without_them),
         T(a_full_disk_refuses_the_block_before_the_log_sees_it_and_goes_on_when_there_is_room),
