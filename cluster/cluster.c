@@ -10,6 +10,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pb_encode.h>
 #include <sodium.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cluster/internal.h"
@@ -151,7 +153,8 @@ static void on_prepare(uv_prepare_t *p)
         return;
     }
     wake_prepare(&c->wake);
-    more = done > 0 || (!propose_idle(c) && c->arrived == NULL) || atomic_load(&c->stop_wanted);
+    more = done > 0 || (!propose_idle(c) && c->arrived == NULL) || atomic_load(&c->stop_wanted) ||
+           (c->disk_fd < 0 && c->appended_n > 0);
     if (!more) {
         pthread_mutex_lock(&c->lock);
         more = c->calls != NULL;
@@ -168,7 +171,7 @@ static void on_prepare(uv_prepare_t *p)
 
 static int cluster_loop_init(struct cluster *c)
 {
-    int e = uv_loop_init(&c->loop), fd = c->disk->ops->event_fd(c->disk);
+    int e = uv_loop_init(&c->loop);
 
     if (e < 0)
         return e;
@@ -181,8 +184,8 @@ static int cluster_loop_init(struct cluster *c)
     c->wake_poll.data = c;
     if (e == 0)
         e = uv_poll_start(&c->wake_poll, UV_READABLE, on_wake);
-    if (e == 0 && fd >= 0) {
-        e = uv_poll_init(&c->loop, &c->disk_poll, fd);
+    if (e == 0 && c->disk_fd >= 0) {
+        e = uv_poll_init(&c->loop, &c->disk_poll, c->disk_fd);
         c->disk_poll.data = c;
         if (e == 0)
             e = uv_poll_start(&c->disk_poll, UV_READABLE, on_disk);
@@ -207,28 +210,54 @@ static void cluster_loop_fini(struct cluster *c)
     uv_loop_close(&c->loop);
 }
 
+/* A directory that this user may not read cannot be synced: whoever made what is in it did. */
+static int cluster_sync_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), e = 0;
+
+    if (fd < 0)
+        return errno == EACCES ? 0 : -errno;
+    if (fsync(fd) < 0)
+        e = -errno;
+    close(fd);
+    return e;
+}
+
+/* Every start makes their names durable: the one that made them may have been cut short. */
 static int cluster_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
 {
-    int n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
+    char parent[PATH_MAX];
+    int n = snprintf(parent, sizeof parent, "%s/..", c->config.dir), e;
 
+    if (n > 0 && n < PATH_MAX)
+        n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
     if (n <= 0 || n >= PATH_MAX)
         return cluster_fail(c, -ENAMETOOLONG, "data directory: name too long");
     if (mkdir(c->config.dir, 0700) < 0 && errno != EEXIST)
         return cluster_fail(c, -errno, "%s: %s", c->config.dir, strerror(errno));
     if (mkdir(log_dir, 0700) < 0 && errno != EEXIST)
         return cluster_fail(c, -errno, "%s: %s", log_dir, strerror(errno));
-    return 0;
+    e = cluster_sync_dir(c->config.dir);
+    if (e == 0)
+        e = cluster_sync_dir(parent);
+    return e < 0 ? cluster_fail(c, e, "%s: %s", c->config.dir, strerror(-e)) : 0;
 }
 
 static int cluster_open_log(struct cluster *c, const char *log_dir)
 {
     char error[LOG_ERROR_BYTES] = "";
-    int e = disk_uring_open(&c->disk, log_dir, c->config.log.writes_max);
+    int e = 0;
 
+    c->disk = c->config.disk;
+    if (c->disk == NULL)
+        e = disk_uring_open(&c->disk, log_dir, c->config.log.writes_max);
     if (e == -EBUSY)
         return cluster_fail(c, e, "%s is in use by another process", log_dir);
+    if (e == -EOPNOTSUPP)
+        return cluster_fail(c, e, "%s: this file system has no direct I/O (O_DIRECT)", log_dir);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
+    c->disk_fd = c->disk->ops->event_fd(c->disk);
     e = state_open(c);
     if (e == 0)
         e = snapshot_load(c);
@@ -237,15 +266,24 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
     e = log_open(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error);
     if (e < 0)
         return cluster_fail(c, e, "log: %s", error[0] ? error : strerror(-e));
-    e = log_reader_open(&c->reader, log_dir);
+    e = log_reader_open_on(&c->reader, c->disk);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
-    if (log_last_index(c->log) > 0)
+    if (log_last_index(c->log) > 0) {
+        /* The node may have died between entry 1 and saying so; with the new term it is written. */
+        c->state.bootstrapped = 1;
         return 0;
+    }
     if (c->state.bootstrapped)
         return cluster_fail(
             c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
             log_dir);
+    if (snapshot_exists(c))
+        return cluster_fail(c, -EILSEQ,
+                            "%s: the log is empty, but there are checkpoints of one in "
+                            "%s/checkpoint; is a file system not mounted? To begin a new log, "
+                            "move that directory away",
+                            log_dir, c->config.dir);
     return consensus_bootstrap(c);
 }
 
@@ -256,12 +294,12 @@ static int cluster_commit_now(struct cluster *c, struct proposal *p)
     int e = p ? -EAGAIN : cluster_fail(c, -ENOMEM, "start: out of memory");
 
     while (p != NULL && (e = propose_entry(c, p)) == -EAGAIN) {
-        e = log_do_work(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, clock_monotonic_ns());
         if (e < 0)
             break;
     }
     if (e < 0) {
-        proposal_free(p);
+        proposal_failed(c, p);
         return cluster_fail(c, e, "start: the first entry of this term cannot be written: %s",
                             strerror(-e));
     }
@@ -357,7 +395,7 @@ static void cluster_free(struct cluster *c)
     if (c->loop.data == c)
         cluster_loop_fini(c);
     twoslot_close(&c->state_file);
-    if (c->disk != NULL)
+    if (c->disk != NULL && c->config.disk == NULL)
         c->disk->ops->fini(c->disk);
     propose_fini(c);
     wake_close(&c->wake);
@@ -510,7 +548,8 @@ void cluster_status(struct cluster *c, struct cluster_status *ret)
 struct setting_call {
     struct cluster *c;
     struct proposal *p;
-    int64_t result;
+    int error;      /* of proposing */
+    int64_t result; /* under the lock from here on */
     bool done;
 };
 
@@ -530,8 +569,13 @@ static void setting_propose(void *arg)
     struct setting_call *s = arg;
     int e = propose_entry(s->c, s->p);
 
-    if (e < 0)
-        s->result = e;
+    if (e == 0)
+        return;
+    s->error = e;
+    if (e != -EAGAIN && e != -ENOSPC) {
+        proposal_failed(s->c, s->p);
+        s->p = NULL;
+    }
 }
 
 int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting)
@@ -549,12 +593,12 @@ int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *sett
     s.p->committed = setting_committed;
     s.p->arg = &s;
     do {
-        s.result = 0;
+        s.error = 0;
         e = cluster_call(c, setting_propose, &s);
-    } while (e == 0 && s.result == -EAGAIN);
-    if (e < 0 || s.result < 0) {
+    } while (e == 0 && s.error == -EAGAIN);
+    if (e < 0 || s.error < 0) {
         proposal_free(s.p);
-        return e < 0 ? e : s.result;
+        return e < 0 ? e : s.error;
     }
     pthread_mutex_lock(&c->lock);
     while (!s.done && !c->ended)

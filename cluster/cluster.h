@@ -64,6 +64,7 @@ struct cluster_config {
     uint8_t region;  /* 1 or 2 */
     uint64_t segment_age_ns_max;
     struct log_config log;
+    struct disk *disk; /* NULL: <dir>/log by io_uring; else borrowed, for tests that break it */
     struct cluster_link *link;
     unsigned links;
 };

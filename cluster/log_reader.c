@@ -33,6 +33,7 @@ struct way {
 
 struct log_reader {
     struct disk *disk;
+    bool disk_is_ours;
     struct segment_list list;
     struct way way[WAYS];
     uint64_t gets;
@@ -47,22 +48,43 @@ static void way_close(struct log_reader *r, struct way *w)
     *w = (struct way){ .file = -1 };
 }
 
-int log_reader_open(struct log_reader **ret, const char *dir)
+static struct log_reader *reader_new(void)
 {
     struct log_reader *r = calloc(1, sizeof *r);
-    int e = -ENOMEM;
 
     if (r == NULL)
-        return e;
+        return NULL;
     for (int i = 0; i < WAYS; i++)
         r->way[i].file = -1;
     r->buf = aligned_alloc(LOG_ALIGN, WALK_BYTES);
-    if (r->buf != NULL)
-        e = disk_uring_open_shared(&r->disk, dir);
+    if (r->buf == NULL) {
+        free(r);
+        return NULL;
+    }
+    return r;
+}
+
+int log_reader_open(struct log_reader **ret, const char *dir)
+{
+    struct log_reader *r = reader_new();
+    int e = r ? disk_uring_open_shared(&r->disk, dir) : -ENOMEM;
+
     if (e < 0) {
         log_reader_close(r);
         return e;
     }
+    r->disk_is_ours = true;
+    *ret = r;
+    return 0;
+}
+
+int log_reader_open_on(struct log_reader **ret, struct disk *d)
+{
+    struct log_reader *r = reader_new();
+
+    if (r == NULL)
+        return -ENOMEM;
+    r->disk = d;
     *ret = r;
     return 0;
 }
@@ -74,7 +96,7 @@ void log_reader_close(struct log_reader *r)
     for (int i = 0; i < WAYS; i++)
         way_close(r, &r->way[i]);
     segment_list_fini(&r->list);
-    if (r->disk != NULL)
+    if (r->disk_is_ours)
         r->disk->ops->fini(r->disk);
     free(r->buf);
     free(r);
@@ -98,8 +120,10 @@ static const struct segment *find_segment(const struct log_reader *r, uint64_t i
 
 static int open_way(struct log_reader *r, struct way *w, const struct segment *s)
 {
-    const struct segment_header *h = (const struct segment_header *)r->buf;
     const struct disk_ops *ops = r->disk->ops;
+    bool last = s == &r->list.at[r->list.n - 1];
+    struct segment_header header;
+    const char *why;
     char name[SEGMENT_NAME_BYTES];
     int64_t n;
 
@@ -115,14 +139,15 @@ static int open_way(struct log_reader *r, struct way *w, const struct segment *s
     n = ops->size(r->disk, w->file);
     w->segment = *s;
     w->segment.bytes = n < 0 ? 0 : (uint64_t)n;
-    n = n < 0 ? n : ops->read(r->disk, w->file, r->buf, LOG_ALIGN, 0);
-    if (n >= 0 && (n != LOG_ALIGN || segment_check(h, s, w->segment.bytes) != NULL))
-        n = -EILSEQ;
+    /* A segment that was the last when the list was read may have been cut since: -EILSEQ then, and
+     * log_reader_get() reads the list again. */
+    if (n >= 0)
+        n = segment_read(r->disk, w->file, &w->segment, last, r->buf, &header, &why);
     if (n < 0) {
         way_close(r, w);
         return (int)n;
     }
-    w->seed = record_seed(h->before);
+    w->seed = record_seed(header.before);
     w->end_offset = LOG_ALIGN;
     w->end_index = s->first;
     return 0;
@@ -136,7 +161,7 @@ static int get_way(struct log_reader *r, const struct segment *s, struct way **r
     for (int i = 0; i < WAYS; i++) {
         struct way *w = &r->way[i];
 
-        if (w->file >= 0 && !disk_uring_is_linked(r->disk, w->file))
+        if (w->file >= 0 && r->disk_is_ours && !disk_uring_is_linked(r->disk, w->file))
             way_close(r, w); /* removed by a truncation */
         if (w->file >= 0 && w->segment.first == s->first && w->segment.epoch == s->epoch) {
             *ret = w;
@@ -164,6 +189,7 @@ static int way_step(struct way *w)
         w->offset = p;
         w->room = room;
     }
+    assert(w->end_offset % LOG_ALIGN == 0);
     w->offset[w->n++] = w->end_offset;
     return 0;
 }
@@ -175,6 +201,7 @@ static int walk(struct log_reader *r, struct way *w, uint64_t index, uint64_t *o
     const struct record_header *h;
     int64_t n;
 
+    assert(w->file >= 0 && *offset >= LOG_ALIGN);
     while (at < index) {
         if (*offset + LOG_ALIGN > w->segment.bytes)
             return -ENOENT;
@@ -186,6 +213,7 @@ static int walk(struct log_reader *r, struct way *w, uint64_t index, uint64_t *o
             if (n < 0 || (uint64_t)n != loaded)
                 return n < 0 ? (int)n : -EIO;
         }
+        assert(*offset >= loaded_at && *offset + LOG_ALIGN <= loaded_at + loaded);
         h = (const struct record_header *)(r->buf + (*offset - loaded_at));
         if (record_is_zero(h, LOG_ALIGN))
             return -ENOENT;
@@ -208,6 +236,7 @@ static int find_offset(struct log_reader *r, struct way *w, uint64_t index, uint
     size_t step = (index - w->segment.first) / WAY_STEP;
     uint64_t at;
 
+    assert(index >= w->segment.first && w->end_index >= w->segment.first);
     if (index >= w->end_index) {
         *ret = w->end_offset;
         at = w->end_index;

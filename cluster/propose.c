@@ -27,6 +27,16 @@ int propose_init(struct cluster *c)
 
 void propose_fini(struct cluster *c)
 {
+    for (; c->appended_n > 0; c->appended_n--) {
+        proposal_free(c->appended[c->appended_head].proposal);
+        c->appended_head = (c->appended_head + 1) % c->appended_max;
+    }
+    while (c->failed_proposals != NULL) {
+        struct proposal *p = c->failed_proposals;
+
+        c->failed_proposals = p->next;
+        proposal_free(p);
+    }
     free(c->appended);
     c->appended = NULL;
 }
@@ -66,6 +76,22 @@ void proposal_free(struct proposal *p)
     free(p);
 }
 
+void proposal_failed(struct cluster *c, struct proposal *p)
+{
+    if (p == NULL)
+        return;
+    p->next = c->failed_proposals;
+    c->failed_proposals = p;
+}
+
+/* What a start writes does not count: an idle node would end a segment with every start. */
+void propose_note_content(struct cluster *c, uint32_t type)
+{
+    assert(type != LOG_SEAL);
+    if (c->segment_open_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING))
+        c->segment_open_ns = clock_monotonic_ns();
+}
+
 /* The engine takes the entry, the log writes it, and it waits in c->appended to be applied. */
 static int propose_append(struct cluster *c, struct log_write *w, struct block *b,
                           struct proposal *p)
@@ -95,20 +121,22 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
     if (a->ends_segment) {
         log_digest(c->log, a->digest);
         c->segment_open_ns = 0;
-    } else if (c->segment_open_ns == 0) {
-        c->segment_open_ns = clock_monotonic_ns();
+    } else {
+        propose_note_content(c, w->record.type);
     }
     return 0;
 }
 
+static int propose_room(struct cluster *c, uint32_t payload_bytes)
+{
+    return c->appended_n < c->appended_max ? log_reserve(c->log, payload_bytes) : -EAGAIN;
+}
+
 int propose_entry(struct cluster *c, struct proposal *p)
 {
-    int e = c->appended_n < c->appended_max ? log_reserve(c->log, p->write.record.payload_bytes)
-                                            : -EAGAIN;
+    int e = propose_room(c, p->write.record.payload_bytes);
 
-    if (e < 0)
-        return e;
-    return propose_append(c, &p->write, NULL, p);
+    return e < 0 ? e : propose_append(c, &p->write, NULL, p);
 }
 
 static void propose_refuse(struct cluster *c, struct block *b, uint32_t reason)
@@ -189,7 +217,7 @@ static int propose_collect(struct cluster *c)
     return taken;
 }
 
-/* A segment that holds something and is older than the limit ends, so that it can be sealed. */
+/* A segment that holds events or settings for longer than the limit ends. */
 static int propose_seal(struct cluster *c, uint64_t now_ns)
 {
     struct proposal *p;
@@ -197,14 +225,16 @@ static int propose_seal(struct cluster *c, uint64_t now_ns)
 
     if (c->segment_open_ns == 0 || now_ns < c->segment_open_ns + c->config.segment_age_ns_max)
         return 0;
+    e = propose_room(c, 0);
+    if (e < 0)
+        return e == -EAGAIN || e == -ENOSPC ? 0 : cluster_fail(c, e, "seal: %s", strerror(-e));
     p = proposal_new(LOG_SEAL, NULL, 0);
     if (p == NULL)
         return cluster_fail(c, -ENOMEM, "seal: out of memory");
-    e = propose_entry(c, p);
-    if (e == 0)
-        return 1;
-    proposal_free(p);
-    return e == -EAGAIN || e == -ENOSPC ? 0 : e;
+    e = propose_append(c, &p->write, NULL, p);
+    if (e < 0)
+        proposal_failed(c, p);
+    return e < 0 ? e : 1;
 }
 
 int propose_turn(struct cluster *c, uint64_t now_ns)

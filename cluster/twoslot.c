@@ -57,6 +57,8 @@ static uint64_t slot_read(struct twoslot *t, int which, uint32_t magic, void *re
     if (n != SLOT_BYTES || s->magic != magic || s->version != SLOT_VERSION ||
         s->crc != slot_crc(s) || s->bytes != bytes)
         return 0;
+    if (s->sequence > INT64_MAX) /* never written; one more must not be none */
+        return 0;
     memcpy(ret_payload, s->payload, bytes);
     return s->sequence;
 }

@@ -1,6 +1,6 @@
 /*
  * bench_dedupe.c - what admission costs, in time and in memory: 20 million new keys in batches of
- * 512 with the working thread beside it, then 10,240 duplicates drawn from all over them.
+ * 512 with the working thread beside it, then as many duplicates drawn from all over them.
  *
  * Time spent waiting for dedupe_ready() counts: it is what a caller sees.
  */
@@ -19,7 +19,7 @@
 
 #define BATCH        512u
 #define KEYS         (39062ull * BATCH) /* 20 million */
-#define DUPLICATES   (20ull * BATCH)
+#define DUPLICATES   (3906ull * BATCH)
 #define MEMORY_BYTES (256ull << 20)
 #define IDLE_US      200u
 

@@ -48,6 +48,13 @@ static int app_apply(void *arg, const struct log_record *r, const void *payload,
         if (block_view(&v, payload, r->payload_bytes) < 0)
             return -EBADMSG;
         t->applied_events += v.header->events;
+        for (uint32_t i = 0; i < v.header->events; i++) {
+            uint64_t number;
+
+            memcpy(&number, v.payload + v.desc[i].offset, sizeof number);
+            if (number < TEST_APP_NUMBERS)
+                t->seen[number]++;
+        }
     }
     return 0;
 }
@@ -65,6 +72,8 @@ static void app_failed(void *arg, const char *sentence)
     struct test_app *t = arg;
 
     snprintf(t->failure, sizeof t->failure, "%s", sentence);
+    t->failed = true;
+    wake_up(&t->link.wake);
 }
 
 static void app_save(void *arg, sluice_v1_Checkpoint *c)
@@ -120,11 +129,12 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .dir = t->dir,
         .node = 1,
         .region = 1,
-        .segment_age_ns_max = 300000000000ull,
+        .segment_age_ns_max = t->segment_age_ns ? t->segment_age_ns : 300000000000ull,
         .log = { .segment_bytes = 1 << 20,
                  .disk_free_bytes_min = 0,
                  .writes_max = 8,
                  .mark_idle_ms = 10 },
+        .disk = t->disk,
         .link = &t->link,
         .links = 1,
     };
@@ -141,6 +151,8 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
 
     t->applied_entries = t->applied_events = t->last_applied = 0;
     t->out_of_order = false;
+    t->failed = false;
+    memset(t->seen, 0, sizeof t->seen);
     return cluster_start(&t->cluster, &config, &app, error);
 }
 
@@ -190,18 +202,28 @@ void test_app_submit(struct test_app *t, int i)
     cluster_wake(t->cluster);
 }
 
-struct block *test_app_answer(struct test_app *t)
+struct block *test_app_answer_or_failure(struct test_app *t)
 {
     for (;;) {
         struct pollfd p = { .fd = t->link.wake.fd, .events = POLLIN };
+        bool failed = t->failed; /* before the ring: what was answered before it counts */
         struct block *b = ring_pop(&t->link.answer);
 
-        if (b != NULL)
+        if (b != NULL || failed)
             return b;
         wake_prepare(&t->link.wake);
-        if (ring_empty(&t->link.answer) && poll(&p, 1, 20000) != 1)
-            fail_msg("no block was answered within 20 s");
+        if (ring_empty(&t->link.answer) && !t->failed && poll(&p, 1, 20000) != 1)
+            fail_msg("neither an answer nor a failure within 20 s");
         wake_done(&t->link.wake);
         wake_drain(&t->link.wake);
     }
+}
+
+struct block *test_app_answer(struct test_app *t)
+{
+    struct block *b = test_app_answer_or_failure(t);
+
+    if (b == NULL)
+        fail_msg("the node failed: %s", t->failure);
+    return b;
 }

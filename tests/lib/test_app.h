@@ -7,18 +7,23 @@
 
 #include "cluster/cluster.h"
 
-#define TEST_APP_BLOCKS 16
+#define TEST_APP_BLOCKS  16
+#define TEST_APP_NUMBERS 65536
 
 struct test_app {
     struct cluster *cluster;
     struct cluster_link link;
     struct block *block[TEST_APP_BLOCKS];
     char dir[64];
+    struct disk *disk; /* NULL: the real one */
+    uint64_t segment_age_ns; /* 0: five minutes */
     /* What apply() was given; on the cluster thread, read after the cluster was stopped or waited
      * for. */
     uint64_t applied_entries, applied_events, last_applied;
     uint64_t opened_last_index;
     bool out_of_order;
+    uint8_t seen[TEST_APP_NUMBERS]; /* how often apply() was given the event of that number */
+    _Atomic bool failed;
     int ready;      /* what ready() answers; set before the block is handed over */
     int admit_left; /* events that admit() leaves, -1: all */
     char failure[LOG_ERROR_BYTES];
@@ -39,5 +44,7 @@ void test_app_submit(struct test_app *t, int i);
 
 /* Waits for the next answered block; asserts that it comes within 20 s. */
 struct block *test_app_answer(struct test_app *t);
+/* The same, but NULL when the node has failed and no answer is left. */
+struct block *test_app_answer_or_failure(struct test_app *t);
 
 #endif

@@ -97,6 +97,9 @@ static void an_assigned_id_is_appended_as_the_field(void **state)
     assert_int_equal(d->bytes, bytes + 18);
     assert_int_equal(d->session_flags, sluice_v1_Session_REGULAR | DESC_ID_ASSIGNED);
     assert_memory_equal(block_payload(&l->block) + d->offset, sample[0], bytes);
+    /* So that the stored bytes, sent again, are a duplicate and no conflict. */
+    assert_true(l->block.content[0] ==
+                hash_content(l->stages.hash_key, block_payload(&l->block) + d->offset, d->bytes));
     in = pb_istream_from_buffer(block_payload(&l->block) + d->offset, d->bytes);
     assert_true(pb_decode(&in, sluice_v1_Event_fields, &e));
     assert_int_equal(e.id.size, 16);
@@ -246,6 +249,20 @@ static void the_ledger_balances_whatever_comes(void **state)
     }
 }
 
+static void a_stage_is_in_time_until_its_limit(void **state)
+{
+    struct line *l = *state;
+    uint64_t now = clock_monotonic_ns(), limit = now / 2; /* not before the machine started */
+
+    for (enum stage i = STAGE_DECODE; i < STAGE_N; i++) {
+        l->stages.stage_ns_max[i] = limit;
+        assert_true(stage_in_time(&l->stages, i, now));
+        assert_true(stage_in_time(&l->stages, i, now - limit / 2));
+        l->stages.stage_ns_max[i] = 0;
+        assert_false(stage_in_time(&l->stages, i, now));
+    }
+}
+
 static void every_stage_is_timed_and_counted(void **state)
 {
     struct line *l = *state;
@@ -268,7 +285,7 @@ static void a_stage_that_only_waited_for_the_processor_goes_on(void **state)
 {
     const uint64_t limit_ns = 5 * NS_PER_MS;
     struct stages s = { .stage_ns_max = { limit_ns, limit_ns, limit_ns, limit_ns } };
-    uint64_t begun_ns = stage_clock_ns() - 1000 * limit_ns, cpu_ns;
+    uint64_t begun_ns = clock_monotonic_ns() - 1000 * limit_ns, cpu_ns;
 
     (void)state;
     /* Its start is long ago, and it has not worked since it was found to be late. */
@@ -297,6 +314,7 @@ int main(void)
         TEST(a_block_takes_events_to_its_last),
         TEST(a_batch_out_of_time_refuses_the_rest_and_says_so),
         TEST(the_ledger_balances_whatever_comes),
+        TEST(a_stage_is_in_time_until_its_limit),
         TEST(every_stage_is_timed_and_counted),
         TEST(a_stage_that_only_waited_for_the_processor_goes_on),
     };

@@ -23,6 +23,7 @@
 
 #include "cli/columns.h"
 #include "tests/lib/admin_fixture.h"
+#include "tests/lib/log_fixture.h"
 
 static char program[PATH_MAX];
 
@@ -75,7 +76,8 @@ static json_t *document(void)
     return j;
 }
 
-static const char *const commands[] = { "status", "ledger", "tail", "get", "config", "bench" };
+static const char *const commands[] = { "status", "ledger", "tail", "get",
+                                        "config", "bench",  "send", "log" };
 
 static void help_lists_the_commands_and_the_exit_codes(void **state)
 {
@@ -338,6 +340,62 @@ static void configurations_are_checked_and_shown(void **state)
     sluice(x, "help; rm -f good.yaml bad.yaml");
 }
 
+static int no_replay(void *arg, const struct log_record *record, const void *payload) { return 0; }
+
+/* A log of five records in dir. */
+static void make_log(const char *dir)
+{
+    struct log_config config = fixture_config();
+    char error[LOG_ERROR_BYTES];
+    struct disk *disk;
+    struct log *l;
+    unsigned i;
+
+    assert_int_equal(disk_uring_open(&disk, dir, 8), 0);
+    assert_int_equal(log_open(&l, disk, &config, &fixture_origin, no_replay, NULL, error), 0);
+    for (i = 0; i < 5; i++)
+        assert_int_equal(fixture_append(l, FIXTURE_TERM, LOG_SETTING, 5000, 7), 0);
+    log_close(l);
+    disk->ops->fini(disk);
+}
+
+/* Turns one byte of the first record's payload. */
+static void make_rot(const char *dir)
+{
+    char command[PATH_MAX + 128];
+
+    snprintf(command, sizeof command,
+             "printf '\\377' | dd of=$(ls %s/*.seg | head -1) bs=1 seek=5000 conv=notrunc "
+             "2>/dev/null",
+             dir);
+    assert_int_equal(system(command), 0);
+}
+
+static void a_log_on_disk_is_verified(void **state)
+{
+    char dir[FIXTURE_DIR_BYTES];
+    json_t *j;
+
+    fixture_dir_make(dir);
+    /* Where there is no log, nothing must not pass for a good one. */
+    assert_int_equal(sluice(NULL, "log verify %s", dir), 4);
+    has("there is no log");
+    assert_int_equal(sluice(NULL, "log verify %s/nowhere", dir), 4);
+    assert_int_equal(sluice(NULL, "log verify"), 2);
+    assert_int_equal(sluice(NULL, "log nonsense %s", dir), 2);
+    make_log(dir);
+    assert_int_equal(sluice(NULL, "log verify %s", dir), 0);
+    has("1 to 5");
+    make_rot(dir);
+    assert_int_equal(sluice(NULL, "log verify %s", dir), 1);
+    has("problem: ");
+    assert_int_equal(sluice(NULL, "log verify %s --json", dir), 1);
+    j = document();
+    assert_true(json_array_size(json_object_get(j, "problems")) > 0);
+    json_decref(j);
+    fixture_dir_remove(dir);
+}
+
 static void numbers_get_separators_for_people(void **state)
 {
     char text[COLUMNS_NUMBER_BYTES];
@@ -382,6 +440,7 @@ int main(int argc, char **argv)
         SERVED(get_prints_one_event_or_ends_with_1),
         SERVED(settings_are_shown_and_changed),
         SERVED(configurations_are_checked_and_shown),
+        cmocka_unit_test(a_log_on_disk_is_verified),
         cmocka_unit_test(numbers_get_separators_for_people),
         cmocka_unit_test(columns_are_aligned),
     };

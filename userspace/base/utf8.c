@@ -1,5 +1,5 @@
 /*
- * utf8.c - eight ASCII bytes at a time, and utf8_bytes() for the rest.
+ * utf8.c - whole texts: eight ASCII bytes at a time, characters one by one.
  */
 #include "base/utf8.h"
 

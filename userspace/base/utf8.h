@@ -1,8 +1,5 @@
 /*
- * utf8.h - is it UTF-8? What protobuf calls a string must be, and what goes to a terminal is walked
- * one character at a time.
- *
- * Any thread; no memory of its own.
+ * utf8.h - walks text that may hold anything, one UTF-8 character at a time.
  */
 #ifndef SLUICE_BASE_UTF8_H
 #define SLUICE_BASE_UTF8_H
@@ -31,7 +28,8 @@ static inline size_t utf8_bytes(const void *text, size_t left)
     return n;
 }
 
-/* Is all of it UTF-8? NUL is allowed. */
+/* Is all of it UTF-8? What protobuf calls a string must be, and libraries refuse it otherwise. NUL
+ * is a character like others. text may be NULL when bytes is 0. */
 bool utf8_valid(const void *text, size_t bytes);
 
 /* Is the character of n bytes at s a control character, U+0080 to U+009F included? Terminals obey

@@ -112,18 +112,18 @@ static void bench_event(struct bench *b, unsigned slot)
     bool ok;
 
     e.type = sluice_v1_EventType_TRADE;
-    strcpy(e.source, "bench");
+    snprintf(e.source, sizeof e.source, "bench");
     memcpy(e.id.bytes, &b->run, 8);
     memcpy(e.id.bytes + 8, &n, 8);
     e.id.size = 16;
     e.timestamp_ns = clock_unix_ns();
-    strcpy(e.symbol, symbols[n % (sizeof symbols / sizeof *symbols)]);
+    snprintf(e.symbol, sizeof e.symbol, "%s", symbols[n % (sizeof symbols / sizeof *symbols)]);
     e.which_detail = sluice_v1_Event_trade_tag;
     e.detail.trade.price = 1875000 + (int64_t)(n % 1000);
     e.detail.trade.price_scale = 4;
     e.detail.trade.size = 100 + n % 900;
-    strcpy(e.detail.trade.venue, "XNAS");
-    strcpy(e.detail.trade.currency, "USD");
+    snprintf(e.detail.trade.venue, sizeof e.detail.trade.venue, "XNAS");
+    snprintf(e.detail.trade.currency, sizeof e.detail.trade.currency, "USD");
     e.detail.trade.sequence = n + 1;
     ok = pb_encode(&out, sluice_v1_Event_fields, &e);
     assert(ok);

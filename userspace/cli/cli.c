@@ -181,9 +181,9 @@ int cli_finish(int code)
 
 int cli_print_json(json_t *document, int code)
 {
-    size_t flags = isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT;
+    size_t layout = isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT;
 
-    if (document == NULL || json_dumpf(document, stdout, flags) < 0) {
+    if (document == NULL || json_dumpf(document, stdout, layout | JSON_REAL_PRECISION(12)) < 0) {
         json_decref(document);
         return cli_error(CLI_REFUSED, "the output cannot be written");
     }

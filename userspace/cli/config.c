@@ -244,8 +244,8 @@ static int set(const struct config_options *o)
         strlen(o->arg[1]) >= sizeof r.setting_set.value)
         return cli_usage("config", "a key has at most %zu bytes, a value %zu",
                          sizeof r.setting_set.key - 1, sizeof r.setting_set.value - 1);
-    strcpy(r.setting_set.key, o->arg[0]);
-    strcpy(r.setting_set.value, o->arg[1]);
+    snprintf(r.setting_set.key, sizeof r.setting_set.key, "%s", o->arg[0]);
+    snprintf(r.setting_set.value, sizeof r.setting_set.value, "%s", o->arg[1]);
     rc = cli_call(&o->common, &r, ADMIN_BODY_SETTING, sluice_v1_SettingEntry_fields, &e);
     if (rc != CLI_OK)
         return rc;

@@ -60,12 +60,12 @@ static int get_request(sluice_v1_GetRequest *r, const char *id, const char *sour
     if (source == NULL) {
         if (strlen(id) >= sizeof r->ingestion_id)
             return cli_usage("get", "'%s' is no ingestion id; is --source missing?", id);
-        strcpy(r->ingestion_id, id);
+        snprintf(r->ingestion_id, sizeof r->ingestion_id, "%s", id);
         return CLI_OK;
     }
     if (source[0] == '\0' || strlen(source) >= sizeof r->source)
         return cli_usage("get", "a source has 1 to %zu bytes", sizeof r->source - 1);
-    strcpy(r->source, source);
+    snprintf(r->source, sizeof r->source, "%s", source);
     if (!id_bytes(r, id))
         return cli_usage("get", "an id has 1 to %zu bytes (hex: two digits each)",
                          sizeof r->id.bytes);

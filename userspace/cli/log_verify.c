@@ -3,9 +3,11 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -15,7 +17,8 @@
 static const char help[] =
     "sluice log verify DIR [--json]\n\n"
     "Checks everything in a data directory's log: every segment, record, checksum and digest, the\n"
-    "hash chain, the mark and state files. Reads only; the daemon should not be running there.\n"
+    "hash chain and the mark file. Changes nothing; the daemon must not be running there. DIR is\n"
+    "the data directory, or the log directory in it.\n"
     "Exit code 1 when anything is wrong. A write that was cut short and never acknowledged at the\n"
     "end of the log is told, but is no finding: the next start cuts it.\n\n"
     "Options:\n"
@@ -24,7 +27,7 @@ static const char help[] =
     "\nExamples:\n"
     "  sluice log verify ./sluice-data\n"
     "  sluice log verify /var/lib/sluice --json | jq .digest\n"
-    "\nExit codes: 0 ok, 1 findings, 2 usage, 4 the directory cannot be read.\n";
+    "\nExit codes: 0 ok, 1 findings, 2 usage, 4 there is no log, or it cannot be read.\n";
 
 struct findings {
     json_t *list; /* with --json */
@@ -85,6 +88,30 @@ static json_t *report_json(const struct log_verify_report *r, json_t *problems)
                      digest, "tornTail", r->torn_tail, "problems", problems);
 }
 
+/* The log's directory: `log` in a data directory, or the one that is given. */
+static int find_log(const char *dir, char ret[PATH_MAX])
+{
+    struct stat st;
+    bool in_data = snprintf(ret, PATH_MAX, "%s/log", dir) < PATH_MAX && stat(ret, &st) == 0 &&
+                   S_ISDIR(st.st_mode);
+
+    if (!in_data && snprintf(ret, PATH_MAX, "%s", dir) >= PATH_MAX)
+        return cli_error(CLI_USAGE, "the directory's name is too long");
+    if (stat(ret, &st) < 0)
+        return cli_error(CLI_REFUSED, "%s: %s", ret, strerror(errno));
+    return CLI_OK;
+}
+
+/* Every log has a mark file from its first start on: without one and without a segment there is
+ * nothing to verify, and nothing must not pass for a good log. */
+static bool holds_log(const char *dir, const struct log_verify_report *r)
+{
+    char mark[PATH_MAX + 8];
+
+    snprintf(mark, sizeof mark, "%s/mark", dir);
+    return r->segments > 0 || access(mark, F_OK) == 0;
+}
+
 static int verify(const char *dir, bool json)
 {
     struct findings f = { .list = json ? json_array() : NULL };
@@ -92,9 +119,12 @@ static int verify(const char *dir, bool json)
     int rc = log_verify(dir, on_problem, &f, &r);
     int code = rc == 0 ? CLI_OK : CLI_NEGATIVE;
 
-    if (rc < 0 && rc != -EILSEQ) {
+    if ((rc < 0 && rc != -EILSEQ) || !holds_log(dir, &r)) {
         json_decref(f.list);
-        return cli_error(CLI_REFUSED, "%s: %s", dir, strerror(-rc));
+        if (rc == -EBUSY)
+            return cli_error(CLI_REFUSED, "%s: a daemon is running there; stop it first", dir);
+        return cli_error(CLI_REFUSED, "%s: %s", dir,
+                         rc < 0 && rc != -EILSEQ ? strerror(-rc) : "there is no log");
     }
     if (json)
         return cli_print_json(report_json(&r, f.list), code);
@@ -108,6 +138,7 @@ int log_main(int argc, char **argv)
                                              { "help", no_argument, NULL, CLI_OPT_HELP },
                                              { NULL, 0, NULL, 0 } };
     struct cli_options o = { 0 };
+    char dir[PATH_MAX];
     int opt, rc;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -119,5 +150,6 @@ int log_main(int argc, char **argv)
         return cli_usage("log", "the one thing to do with a log is: verify DIR");
     if (argc - optind != 2)
         return cli_usage("log", "verify takes one data directory");
-    return verify(argv[optind + 1], o.json);
+    rc = find_log(argv[optind + 1], dir);
+    return rc == CLI_OK ? verify(dir, o.json) : rc;
 }

@@ -122,7 +122,7 @@ static int tail_text(char *ret, size_t cap, const char *name)
 {
     if (optarg[0] == '\0' || strlen(optarg) >= cap)
         return cli_usage("tail", "a %s has 1 to %zu bytes", name, cap - 1);
-    strcpy(ret, optarg);
+    snprintf(ret, cap, "%s", optarg);
     return -1;
 }
 

@@ -19,19 +19,17 @@
 
 /* Tag of field 3 and its length, as they stand before an id that we append. */
 static const uint8_t id_head[2] = { sluice_v1_Event_id_tag << 3 | 2, ASSIGNED_ID_BYTES };
+#define ID_FIELD_BYTES ((uint32_t)sizeof id_head + ASSIGNED_ID_BYTES)
 
-static uint32_t payload_add(struct block *b, const struct event *ev)
+static void payload_add(struct block *b, const struct event *ev)
 {
     uint8_t *to = block_payload(b) + b->bytes;
-    uint32_t bytes = ev->raw.bytes;
 
-    memcpy(to, ev->raw.data, bytes);
+    memcpy(to, ev->raw.data, ev->raw.bytes);
     if (ev->id_assigned) {
-        memcpy(to + bytes, id_head, sizeof id_head);
-        memcpy(to + bytes + sizeof id_head, ev->assigned_id, ASSIGNED_ID_BYTES);
-        bytes += (uint32_t)sizeof id_head + ASSIGNED_ID_BYTES;
+        memcpy(to + ev->raw.bytes, id_head, sizeof id_head);
+        memcpy(to + ev->raw.bytes + sizeof id_head, ev->assigned_id, ASSIGNED_ID_BYTES);
     }
-    return bytes;
 }
 
 static uint32_t receive_delta(const struct block *b, const struct event *ev)
@@ -45,19 +43,19 @@ static uint32_t receive_delta(const struct block *b, const struct event *ev)
     return delta < UINT32_MAX ? (uint32_t)delta : UINT32_MAX;
 }
 
-static void event_add(struct block *b, const struct event *ev)
+static void event_add(const struct stages *s, struct block *b, const struct event *ev)
 {
-    uint32_t i = b->events, bytes;
-    uint32_t cost = block_event_cost(ev->raw.bytes + (uint32_t)sizeof id_head + ASSIGNED_ID_BYTES);
+    uint32_t i = b->events;
+    uint32_t bytes = ev->raw.bytes + (ev->id_assigned ? ID_FIELD_BYTES : 0);
 
     assert(i < BLOCK_EVENTS_MAX);
     assert(b->bytes >= sizeof(struct block_header));
-    assert(b->bytes + i * sizeof(struct block_desc) + cost <= BLOCK_PAYLOAD_MAX);
+    assert(b->bytes + i * sizeof(struct block_desc) + block_event_cost(bytes) <= BLOCK_PAYLOAD_MAX);
     assert(ev->type != 0 && ev->type < BLOCK_TYPES);
     if (i == 0)
         b->receive_time_ns = ev->receive_time_ns;
-    bytes = payload_add(b, ev);
     assert(bytes <= UINT16_MAX);
+    payload_add(b, ev);
     b->desc[i] = (struct block_desc){
         .key = ev->key,
         .timestamp_ns = ev->timestamp_ns,
@@ -69,8 +67,10 @@ static void event_add(struct block *b, const struct event *ev)
         .symbol_hash = hash_symbol(ev->symbol.bytes > 0 ? (const void *)ev->symbol.data : "",
                                    ev->symbol.bytes),
     };
-    b->content[i] = ev->content;
-    b->verdict[i] = VERDICT_COMMITTED; /* until the cluster thread says otherwise */
+    /* Of the bytes as they are stored, so that they can be sent again. */
+    b->content[i] = ev->id_assigned
+                        ? hash_content(s->hash_key, block_payload(b) + b->bytes, bytes)
+                        : ev->content;
     b->position[i] = ev->position;
     b->request_of[i] = ev->request;
     b->type[i] = ev->type;
@@ -92,7 +92,7 @@ static void exception_add(struct block *b, const struct event *ev)
 
 size_t batch_run(struct stages *s, struct event *ev, size_t n)
 {
-    struct stage_watch watch = { .start_ns = stage_clock_ns() };
+    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
     struct block *b = s->open;
     size_t added = 0;
 
@@ -100,10 +100,11 @@ size_t batch_run(struct stages *s, struct event *ev, size_t n)
     if (n > 0 && b->events == 0 && b->exceptions == 0)
         b->opened_ns = clock_monotonic_ns();
     for (size_t i = 0; i < n; i++) {
-        if (ev[i].reason == REASON(REASON_NONE) && stage_is_late(s, STAGE_BATCH, &watch, i))
+        if (ev[i].reason == REASON(REASON_NONE) && i > 0 &&
+            !stage_in_time(s, STAGE_BATCH, start_ns))
             event_refuse(s, &ev[i], REASON(STAGE_TIMEOUT));
         if (ev[i].reason == REASON(REASON_NONE)) {
-            event_add(b, &ev[i]);
+            event_add(s, b, &ev[i]);
             added++;
         } else if (ev[i].request != REQUEST_NONE) {
             exception_add(b, &ev[i]);

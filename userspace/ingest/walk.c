@@ -3,7 +3,8 @@
  *
  * Thread:  any; no state.
  * Memory:  the slices borrow the caller's bytes.
- * Errors:  a batch is malformed or not as a whole; what is inside its events is decode's business.
+ * Errors:  a batch is malformed or not as a whole, also when a singular field is there twice; what
+ *          is inside its events is decode's business.
  */
 #include <assert.h>
 #include <errno.h>

@@ -46,8 +46,7 @@ static const struct key128 *key_at(const struct key128 *key, size_t stride, size
     return (const void *)((const char *)key + i * stride);
 }
 
-static int find_on_disk(struct dedupe *d, const struct run *r, struct key128 key,
-                        struct entry *ret)
+static int find_on_disk(struct dedupe *d, const struct run *r, struct key128 key, struct entry *ret)
 {
     int e = run_find(r, key, d->page, ret);
 
@@ -114,8 +113,6 @@ static void group_find_frozen(const struct dedupe *d, struct group *g, struct en
 {
     for (size_t i = 0; i < g->n; i++)
         __builtin_prefetch(summary_block(d, g->key[i]));
-    for (size_t i = 0; i < g->n; i++)
-        table_prefetch(d->active, g->key[i]);
     for (size_t i = 0; i < g->n; i++)
         g->bits[i] = filter_bits(g->key[i]);
     for (size_t i = 0; i < g->n; i++) {
@@ -234,6 +231,8 @@ int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, cons
         struct entry e = { *key_at(key, stride, i), entry_place(index, slot), content[i] };
         const struct entry *first = d->found[i].place != 0 ? &d->found[i] : NULL;
 
+        if (i + PREFETCH_AHEAD < n)
+            table_prefetch(d->active, *key_at(key, stride, i + PREFETCH_AHEAD));
         if (first == NULL)
             first = enter(d, &e);
         if (first != NULL) {

@@ -61,7 +61,7 @@ struct dedupe_config {
     /* The last index that the log holds, 0 when it is empty. Runs with keys above it are not of
      * this log (it was replaced, or cut) and are removed. */
     uint64_t log_last_index;
-    bool verify;               /* read and check every page of every run when opening */
+    bool verify; /* read and check every page of every run when opening */
     /* 0: as many as the memory allows. Less makes more and smaller runs. */
     uint64_t table_keys_max;
     uint64_t filter_bytes_max;
@@ -120,9 +120,9 @@ int dedupe_do_work(struct dedupe *d);
 
 struct dedupe_stats {
     uint64_t keys, keys_in_memory, runs, disk_bytes, memory_bytes, covered_index;
-    uint64_t disk_lookups;     /* lookups that had to read a run */
-    uint64_t runs_unfiltered;  /* whose filter is not in memory: each new key is looked up there */
-    uint64_t runs_damaged;     /* removed by dedupe_open() */
+    uint64_t disk_lookups;    /* lookups that had to read a run */
+    uint64_t runs_unfiltered; /* whose filter is not in memory: each new key is looked up there */
+    uint64_t runs_damaged;    /* removed by dedupe_open() */
 };
 void dedupe_stats(struct dedupe *d, struct dedupe_stats *ret);
 

@@ -24,9 +24,10 @@
 #define MERGE_INPUTS_MAX 8u
 #define MERGE_JOBS       3u
 /* In the set; in the old set alone; being written. */
-#define RUNS_HELD_MAX    (DEDUPE_RUNS_MAX + MERGE_INPUTS_MAX + MERGE_JOBS + 1u)
-#define GROUP_KEYS       64u
-#define CACHE_LINE       64u
+#define RUNS_HELD_MAX  (DEDUPE_RUNS_MAX + MERGE_INPUTS_MAX + MERGE_JOBS + 1u)
+#define GROUP_KEYS     32u
+#define PREFETCH_AHEAD 12u /* keys, where the active table is walked */
+#define CACHE_LINE     64u
 
 _Static_assert(DEDUPE_RUNS_MAX == MANIFEST_RUNS_MAX, "MANIFEST names all runs");
 _Static_assert(DEDUPE_EVENTS_MAX <= TABLE_TAIL_SLOTS, "a call fits into an empty table");
@@ -66,7 +67,7 @@ struct flush_job {
 struct merge_job {
     struct job job;
     uint32_t inputs;
-    uint64_t keys; /* of all inputs */
+    uint64_t keys;                            /* of all inputs */
     struct held_run *input[MERGE_INPUTS_MAX]; /* neighbours, oldest first */
     struct run_cursor cursor[MERGE_INPUTS_MAX];
 };
@@ -75,7 +76,7 @@ struct dedupe {
     /* Fixed when opened. */
     int dirfd;
     uint64_t log_id;
-    uint64_t bytes;            /* of this struct */
+    uint64_t bytes; /* of this struct */
     uint64_t filter_bytes_max;
     uint64_t runs_damaged;
     uint64_t summary_blocks;
@@ -85,7 +86,7 @@ struct dedupe {
     _Alignas(CACHE_LINE) struct table *active;
     struct table *frozen; /* NULL: none to look into */
     const struct run_set *set;
-    uint64_t entered;     /* all keys of the log up to here are in */
+    uint64_t entered; /* all keys of the log up to here are in */
     uint64_t freezes;
     uint64_t *summary; /* a filter (filter.h) over all keys entered since the start */
     struct entry found[DEDUPE_EVENTS_MAX];

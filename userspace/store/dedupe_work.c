@@ -276,8 +276,7 @@ static int flush_do_work(struct dedupe *d)
 {
     int r;
 
-    if (d->clear_frozen ||
-        atomic_load_explicit(&d->spare, memory_order_acquire) != SPARE_FROZEN)
+    if (d->clear_frozen || atomic_load_explicit(&d->spare, memory_order_acquire) != SPARE_FROZEN)
         return 0;
     if (!d->flush.job.active)
         r = flush_start(d);
@@ -509,8 +508,7 @@ static int filter_do_work(struct dedupe *d)
         publish(d, next);
         return 1;
     }
-    if (most == s->count ||
-        s->at[most].held->run.info.count <= s->at[want].held->run.info.count)
+    if (most == s->count || s->at[most].held->run.info.count <= s->at[want].held->run.info.count)
         return 0;
     next = set_copy(d);
     next->at[most].filter = NULL;

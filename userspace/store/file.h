@@ -23,13 +23,13 @@ enum file_op {
     FILE_SYNC_DIR,
 };
 
-/* For tests: called before each operation. 0: do it; below 0: return that instead of doing it; above
- * 0: say it was done without doing it. fd is -1 where there is none. */
+/* For tests: called before each operation. 0: do it; below 0: return that instead of doing it;
+ * above 0: say it was done without doing it. fd is -1 where there is none. */
 typedef int (*file_fault_fn)(enum file_op op, int fd);
 extern file_fault_fn file_fault;
 
-int file_create(int dirfd, const char *name);             /* replaces; returns a descriptor */
-int file_allocate(int fd, uint64_t bytes);                /* 0 where the system cannot */
+int file_create(int dirfd, const char *name); /* replaces; returns a descriptor */
+int file_allocate(int fd, uint64_t bytes);    /* 0 where the system cannot */
 int file_write(int fd, const void *buf, size_t bytes, uint64_t offset);
 int file_truncate(int fd, uint64_t bytes);
 int file_sync(int fd);

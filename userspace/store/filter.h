@@ -62,8 +62,7 @@ static inline bool filter_may_have(const uint64_t *block, const struct filter_bi
 
     if (((w[0] & ~block[0]) | (w[1] & ~block[1]) | (w[2] & ~block[2]) | (w[3] & ~block[3])) != 0)
         return false;
-    return ((w[4] & ~block[4]) | (w[5] & ~block[5]) | (w[6] & ~block[6]) | (w[7] & ~block[7])) ==
-           0;
+    return ((w[4] & ~block[4]) | (w[5] & ~block[5]) | (w[6] & ~block[6]) | (w[7] & ~block[7])) == 0;
 }
 
 #endif

@@ -1,7 +1,8 @@
 /*
  * manifest.c - MANIFEST, one page of 4 KiB, replaced as a whole:
  *
- *   | magic, 8 bytes | version, 4 | zero, 4 | struct manifest | zeros | CRC32C of all before it, 4 |
+ *   | magic, 8 bytes | version, 4 | zero, 4 | struct manifest | zeros | CRC32C of all before it, 4
+ * |
  */
 #include "store/manifest.h"
 

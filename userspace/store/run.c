@@ -127,8 +127,8 @@ static bool page_is_sound(const struct run *r, uint64_t number, const struct run
 
 static int page_read(const struct run *r, uint64_t number, struct run_page *p)
 {
-    int e = file_read(r->fd, p, RUN_PAGE_BYTES,
-                      run_pages_offset(&r->info) + number * RUN_PAGE_BYTES);
+    int e =
+        file_read(r->fd, p, RUN_PAGE_BYTES, run_pages_offset(&r->info) + number * RUN_PAGE_BYTES);
 
     if (e < 0)
         return e;

@@ -30,15 +30,15 @@
 #define RUN_CURSOR_PAGES  8u
 
 struct run_info {
-    uint64_t log_id;        /* whose keys these are */
-    uint64_t seq;           /* names the file; never used again */
-    uint64_t from, to;      /* with all runs up to from, covers the log up to to */
-    uint64_t last;          /* the highest index of an entry */
-    uint64_t count;         /* entries */
+    uint64_t log_id;   /* whose keys these are */
+    uint64_t seq;      /* names the file; never used again */
+    uint64_t from, to; /* with all runs up to from, covers the log up to to */
+    uint64_t last;     /* the highest index of an entry */
+    uint64_t count;    /* entries */
     uint64_t filter_blocks;
     uint32_t filter_crc, directory_crc;
-    uint32_t pages_crc;     /* over the CRCs of the pages */
-    uint32_t header_crc;    /* depends on all of the above, so it stands for the file */
+    uint32_t pages_crc;  /* over the CRCs of the pages */
+    uint32_t header_crc; /* depends on all of the above, so it stands for the file */
 };
 
 struct run {

@@ -1,0 +1,111 @@
+/*
+ * test_fuzz_corpus.c - the seeds of the log's fuzz targets are what this code makes.
+ *
+ * With SLUICE_WRITE_CORPUS=1 they are written to tests/fuzz/corpus/ (run from the top directory).
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/log_private.h"
+#include "tests/lib/log_fixture.h"
+#include "tests/lib/test_disk.h"
+
+static uint8_t seed[64 << 10];
+
+static void check_seed(const char *target, const char *name, size_t bytes)
+{
+    static uint8_t stored[sizeof seed + 1];
+    char path[256];
+    FILE *f;
+    size_t n;
+
+    snprintf(path, sizeof path, "tests/fuzz/corpus/%s/%s", target, name);
+    if (getenv("SLUICE_WRITE_CORPUS") != NULL) {
+        f = fopen(path, "wb");
+        assert_non_null(f);
+        assert_int_equal(fwrite(seed, 1, bytes, f), bytes);
+        fclose(f);
+    }
+    f = fopen(path, "rb");
+    if (f == NULL)
+        fail_msg("%s: cannot be read", path);
+    n = fread(stored, 1, sizeof stored, f);
+    fclose(f);
+    assert_int_equal(n, bytes);
+    assert_memory_equal(stored, seed, bytes);
+}
+
+static struct disk *make_log(void)
+{
+    struct log_config config = fixture_config();
+    struct disk *d = test_disk_make(1);
+    char error[LOG_ERROR_BYTES];
+    struct log *l;
+
+    assert_int_equal(log_open(&l, d, &config, &fixture_origin, NULL, NULL, error), 0);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(
+            fixture_append(l, FIXTURE_TERM, i == 3 ? LOG_SEAL : LOG_BARRIER, i * 900, 1), 0);
+    log_close(l);
+    return d;
+}
+
+static void segment_seeds(void **state)
+{
+    const size_t bytes = LOG_ALIGN * 5 + 2;
+    struct disk *d = make_log();
+    const uint8_t *p = test_disk_bytes(d, test_disk_name(d, 0), NULL);
+
+    memset(seed, 0, sizeof seed);
+    seed[1] = 4;
+    memcpy(seed + 2, p, bytes - 2);
+    check_seed("segment", "four_records", bytes);
+    seed[1] = 2;
+    seed[2 + 4 * LOG_ALIGN + 300] = 9;
+    check_seed("segment", "torn_behind_the_mark", bytes);
+    seed[1] = 4;
+    check_seed("segment", "rotten_below_the_mark", bytes);
+    seed[0] = 1;
+    seed[2 + 2 * LOG_ALIGN + 90] ^= 0x40;
+    check_seed("segment", "wrong_links_with_right_crcs", bytes);
+    memset(seed + 2 + LOG_ALIGN, 0, bytes - 2 - LOG_ALIGN);
+    seed[1] = 0;
+    check_seed("segment", "no_record_yet", LOG_ALIGN + 2);
+    test_disk_free(d);
+}
+
+static void twoslot_seeds(void **state)
+{
+    struct disk *d = make_log();
+    const uint8_t *p = test_disk_bytes(d, SEGMENT_MARK, NULL);
+
+    seed[0] = 0;
+    memcpy(seed + 1, p, 8192);
+    check_seed("twoslot", "both_good", 8193);
+    seed[1 + 4096 + 30] ^= 1;
+    check_seed("twoslot", "second_bad", 8193);
+    seed[0] = 3;
+    check_seed("twoslot", "two_values", 8193);
+    seed[0] = 0;
+    seed[1 + 4] ^= 1;
+    check_seed("twoslot", "both_bad", 8193);
+    check_seed("twoslot", "short", 100);
+    test_disk_free(d);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(segment_seeds),
+        cmocka_unit_test(twoslot_seeds),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
