@@ -92,7 +92,7 @@ static void exception_add(struct block *b, const struct event *ev)
 
 size_t batch_run(struct stages *s, struct event *ev, size_t n)
 {
-    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
+    struct stage_watch watch = { .start_ns = n > 1 ? clock_monotonic_ns() : 0 };
     struct block *b = s->open;
     size_t added = 0;
 
@@ -100,8 +100,7 @@ size_t batch_run(struct stages *s, struct event *ev, size_t n)
     if (n > 0 && b->events == 0 && b->exceptions == 0)
         b->opened_ns = clock_monotonic_ns();
     for (size_t i = 0; i < n; i++) {
-        if (ev[i].reason == REASON(REASON_NONE) && i > 0 &&
-            !stage_in_time(s, STAGE_BATCH, start_ns))
+        if (ev[i].reason == REASON(REASON_NONE) && stage_is_late(s, STAGE_BATCH, &watch, i))
             event_refuse(s, &ev[i], REASON(STAGE_TIMEOUT));
         if (ev[i].reason == REASON(REASON_NONE)) {
             event_add(s, b, &ev[i]);

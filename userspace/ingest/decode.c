@@ -438,7 +438,7 @@ static uint8_t type_counted(const struct stages *s, unsigned type)
 
 size_t decode_run(struct stages *s, struct event *ev, size_t n)
 {
-    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
+    struct stage_watch watch = { .start_ns = n > 1 ? clock_monotonic_ns() : 0 };
     unsigned reason;
     size_t left = 0;
 
@@ -447,7 +447,7 @@ size_t decode_run(struct stages *s, struct event *ev, size_t n)
         if (ev[i].reason != REASON(REASON_NONE))
             continue;
         event_clear(&ev[i]);
-        if (i > 0 && !stage_in_time(s, STAGE_DECODE, start_ns)) {
+        if (stage_is_late(s, STAGE_DECODE, &watch, i)) {
             reason = REASON(STAGE_TIMEOUT);
             ev[i].type = (uint8_t)event_peek_type(ev[i].raw.data, ev[i].raw.bytes);
         } else {

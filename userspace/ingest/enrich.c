@@ -67,14 +67,14 @@ static void event_enrich(struct stages *s, struct event *ev)
 
 size_t enrich_run(struct stages *s, struct event *ev, size_t n)
 {
-    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
+    struct stage_watch watch = { .start_ns = n > 1 ? clock_monotonic_ns() : 0 };
     size_t left = 0;
 
     assert(n <= EVENTS_RUN_MAX);
     for (size_t i = 0; i < n; i++) {
         if (ev[i].reason != REASON(REASON_NONE))
             continue;
-        if (i > 0 && !stage_in_time(s, STAGE_ENRICH, start_ns)) {
+        if (stage_is_late(s, STAGE_ENRICH, &watch, i)) {
             event_refuse(s, &ev[i], REASON(STAGE_TIMEOUT));
             continue;
         }

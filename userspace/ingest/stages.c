@@ -59,9 +59,9 @@ static bool stage_has_worked_less(struct stages *s, enum stage stage, uint64_t s
     return now_ns - s->over_cpu_ns < s->stage_ns_max[stage];
 }
 
-/* Asked before every event, so by the coarse clock first, which costs a fifth. It only lags: while
- * it has not reached the limit, what is left of a tick is all that can be missed; when it has, it
- * may have jumped there, and the exact clock decides. */
+/* Asked for every fourth event, so by the coarse clock first, which costs a fifth. It only lags:
+ * while it has not reached the limit, what is left of a tick is all that can be missed; when it
+ * has, it may have jumped there, and the exact clock decides. */
 bool stage_in_time(struct stages *s, enum stage stage, uint64_t start_ns)
 {
     uint64_t max_ns;

@@ -3,8 +3,7 @@
  *
  * A stage looks at events whose reason is REASON_NONE, refuses with event_refuse() (which counts by
  * type and reason), and returns how many are left. When a stage has used up its time
- * (stages.stage_ns_max, looked at before each event after the first), the rest of the run is
- * refused as STAGE_TIMEOUT.
+ * (stages.stage_ns_max), the rest of the run is refused as STAGE_TIMEOUT: stage_is_late().
  */
 #ifndef SLUICE_INGEST_STAGES_H
 #define SLUICE_INGEST_STAGES_H
@@ -21,6 +20,21 @@ void event_refuse(struct stages *s, struct event *ev, unsigned reason);
  * and then for as much again of its thread's processor time. With a limit of 0 it never may, so
  * that only the first event of a run is looked at. */
 bool stage_in_time(struct stages *s, enum stage stage, uint64_t start_ns);
+
+struct stage_watch {
+    uint64_t start_ns; /* monotonic */
+    bool late;         /* and it stays so for this run */
+};
+/* Before event i of a run: must it be refused? Events take microseconds and limits are
+ * milliseconds, so the clock is looked at before the second event and every fourth from there on.
+ */
+static inline bool stage_is_late(struct stages *s, enum stage stage, struct stage_watch *w,
+                                 size_t i)
+{
+    if (i % 4 == 1 && !w->late)
+        w->late = !stage_in_time(s, stage, w->start_ns);
+    return w->late;
+}
 
 size_t decode_run(struct stages *s, struct event *ev, size_t n);
 size_t validate_run(struct stages *s, struct event *ev, size_t n);

@@ -165,7 +165,7 @@ static unsigned event_check(const struct settings *c, const struct event *ev)
 
 size_t validate_run(struct stages *s, struct event *ev, size_t n)
 {
-    uint64_t start_ns = n > 1 ? clock_monotonic_ns() : 0;
+    struct stage_watch watch = { .start_ns = n > 1 ? clock_monotonic_ns() : 0 };
     unsigned reason;
     size_t left = 0;
 
@@ -173,9 +173,8 @@ size_t validate_run(struct stages *s, struct event *ev, size_t n)
     for (size_t i = 0; i < n; i++) {
         if (ev[i].reason != REASON(REASON_NONE))
             continue;
-        reason = i > 0 && !stage_in_time(s, STAGE_VALIDATE, start_ns)
-                     ? REASON(STAGE_TIMEOUT)
-                     : event_check(s->settings, &ev[i]);
+        reason = stage_is_late(s, STAGE_VALIDATE, &watch, i) ? REASON(STAGE_TIMEOUT)
+                                                              : event_check(s->settings, &ev[i]);
         if (reason != REASON(REASON_NONE))
             event_refuse(s, &ev[i], reason);
         else
