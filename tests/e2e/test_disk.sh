@@ -86,7 +86,7 @@ kill -0 "$node" 2>/dev/null || fail "the node ended after config set on a full d
 done_with "a full disk: events are refused as DISK_FULL, the node goes on, every receipt holds"
 
 dd if=/dev/zero of="$disk/fill" bs=1M >/dev/null 2>&1 || true
-[ "$(df -B1 --output=avail "$disk" | tail -n 1)" -lt 65536 ] || fail "the disk cannot be filled to the last byte"
+[ "$(df -B1 --output=avail "$disk" | tail -n 1)" -lt $((1 << 20)) ] || fail "the disk cannot be filled to the last byte"
 load 100 && fail "events are taken although not a byte is left"
 kill -0 "$node" 2>/dev/null || fail "the node ended when others filled the disk to the last byte"
 exits 1 sluice status
@@ -152,7 +152,7 @@ done_with "a read-only file system: refused with a sentence, and no harm done"
 # --- start on a full disk --------------------------------------------------------------------------
 
 start_node
-head -c 200M /dev/zero 2>/dev/null | head -c "$(($(df -B1 --output=avail "$disk" | tail -n 1) - (8 << 20)))" >"$disk/balloon"
+head -c "$(($(df -B1 --output=avail "$disk" | tail -n 1) - (8 << 20)))" /dev/zero >"$disk/balloon"
 until_true "events are refused" until_full
 stop_node
 start_node
