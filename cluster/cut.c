@@ -1,9 +1,11 @@
 /*
- * cut.c - removes the end of the log so that it never comes back.
+ * cut.c - removes the end of the log so that it never comes back, and segments at its beginning.
  *
- * In this order, so that a crash at any point leaves a start the same cut to finish: the mark says
- * from where (both slots durable); later segments are removed, the last first; the rest of the one
- * that stays is overwritten with zeros; the mark says that the cut is over.
+ * The end in this order, so that a crash at any point leaves a start the same cut to finish: the
+ * mark says from where (both slots durable); later segments are removed, the last first; the rest
+ * of the one that stays is overwritten with zeros; the mark says that the cut is over. If that one
+ * had been cut behind its seal, its file has got its full length back before all this (zeros without
+ * space, which the overwriting then takes): the last segment is never a short one.
  */
 #include "cluster/log_private.h"
 
@@ -62,7 +64,8 @@ static int find_end(struct scan *s, struct log *l, const struct segment *segment
                     void *buf)
 {
     const struct record_header *h;
-    int r = scan_open(s, l->disk, segment, buf);
+    bool last = segment == &l->segments.at[l->segments.n - 1];
+    int r = scan_open(s, l->disk, segment, last, buf);
 
     while (r == 0 && s->index <= index)
         if (scan_next(s, &h) != SCAN_RECORD)
@@ -82,7 +85,8 @@ static void take_position(struct log *l, const struct scan *s)
                              .seed = s->seed,
                              .offset = s->offset,
                              .bytes = s->segment.bytes,
-                             .ended = s->ended };
+                             .ended = s->ended,
+                             .sealed = s->sealed };
 }
 
 static void take_origin(struct log *l)
@@ -91,6 +95,30 @@ static void take_origin(struct log *l)
     l->last_time_ns = l->origin.time_ns;
     memcpy(l->digest, l->origin.digest, SHA256_BYTES);
     l->tail = (struct tail){ .file = -1, .ended = true };
+}
+
+int cut_make_full(struct log *l, struct scan *s, struct segment *segment)
+{
+    uint64_t full = s->header.segment_bytes;
+    int r;
+
+    assert(s->file >= 0 && s->segment.bytes <= full && segment->first == s->segment.first);
+    if (s->segment.bytes == full)
+        return 0;
+    r = l->disk->ops->truncate(l->disk, s->file, full);
+    if (r == 0)
+        s->segment.bytes = segment->bytes = full;
+    return r < 0 ? log_fail(l, r) : 0;
+}
+
+/* Of the cut: the zeros behind what stays take the space that sealing gave back. */
+static int take_back(struct log *l, struct scan *s, struct segment *segment)
+{
+    uint64_t missing = s->header.segment_bytes - s->segment.bytes;
+
+    assert(missing < s->header.segment_bytes);
+    prepare_check_free(l);
+    return l->free_bytes < missing ? -ENOSPC : cut_make_full(l, s, segment);
 }
 
 static int truncate_to(struct log *l, uint64_t from, void *buf)
@@ -106,11 +134,17 @@ static int truncate_to(struct log *l, uint64_t from, void *buf)
         r = find_end(&s, l, &l->segments.at[c.keep - 1], from - 1, buf);
         if (r < 0)
             return log_fail(l, r);
+        r = take_back(l, &s, &l->segments.at[c.keep - 1]);
+        if (r < 0) {
+            scan_close(&s);
+            return r;
+        }
         c.file = s.file;
         c.offset = s.offset;
         c.dirty_end = c.keep == l->segments.n ? l->tail.offset : s.segment.bytes;
     }
     assert(c.keep > 0 || from == l->origin.index + 1);
+    assert(c.offset <= c.dirty_end);
     r = cut_run(l, &c);
     if (r < 0) {
         scan_close(&s);
@@ -124,6 +158,25 @@ static int truncate_to(struct log *l, uint64_t from, void *buf)
         take_origin(l);
     l->last_index = l->persisted = from - 1;
     return 0;
+}
+
+int log_remove_below(struct log *l, uint64_t index)
+{
+    struct segment_list *list = &l->segments;
+    char name[SEGMENT_NAME_BYTES];
+    int r = l->error;
+
+    assert(index <= l->persisted + 1);
+    /* Each durably before the next: a gap would look like a lost segment. The last one stays. */
+    while (r == 0 && list->n > 1 && list->at[1].first <= index) {
+        segment_name(&list->at[0], name);
+        r = l->disk->ops->remove(l->disk, name);
+        if (r == 0)
+            r = l->disk->ops->sync_dir(l->disk);
+        if (r == 0)
+            memmove(&list->at[0], &list->at[1], --list->n * sizeof list->at[0]);
+    }
+    return r < 0 ? log_fail(l, r) : 0;
 }
 
 int log_truncate(struct log *l, uint64_t from)

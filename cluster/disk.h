@@ -44,6 +44,9 @@ struct disk_ops {
     /* Submits what is queued and runs done() for what has completed; wait: blocks until something
      * has, if anything is in flight. Returns the number of completions. */
     int (*poll)(struct disk *d, bool wait);
+    /* Sets the file's length. Growing (by zeros that need not have space yet) is durable when it
+     * returns. Shrinking need not be: a power cut may bring the old length and content back. */
+    int (*truncate)(struct disk *d, int file, uint64_t bytes);
     /* Durable when it returns. */
     int (*write_now)(struct disk *d, int file, const void *buf, size_t bytes, uint64_t offset);
     int (*rename)(struct disk *d, const char *from, const char *to);
@@ -64,8 +67,8 @@ struct disk {
 };
 
 /* The real disk: dir must exist. writes_max bounds the writes in flight. Returns 0, -EBUSY (another
- * process has this directory open), -EOPNOTSUPP (the file system refuses O_DIRECT and is not
- * tmpfs) or another negative errno. */
+ * process has this directory open, for a second now), -EOPNOTSUPP (the file system refuses O_DIRECT
+ * and is not tmpfs) or another negative errno. */
 int disk_uring_open(struct disk **ret, const char *dir, unsigned writes_max);
 
 /* For reading only: changes nothing, every writing operation gives -EROFS. -EBUSY as above. */

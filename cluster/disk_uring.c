@@ -26,6 +26,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOCK_NAME "LOCK"
@@ -166,6 +167,20 @@ static int uring_poll(struct disk *d, bool wait)
     return collect(u);
 }
 
+static int uring_truncate(struct disk *d, int file, uint64_t bytes)
+{
+    int64_t before = uring_size(d, file);
+
+    assert(bytes % 4096 == 0);
+    if (uring_of(d)->read_only)
+        return -EROFS;
+    if (before < 0)
+        return (int)before;
+    if (ftruncate(file, (off_t)bytes) < 0)
+        return -errno;
+    return bytes > (uint64_t)before && fsync(file) < 0 ? -errno : 0;
+}
+
 static int uring_write_now(struct disk *d, int file, const void *buf, size_t bytes, uint64_t offset)
 {
     ssize_t n;
@@ -254,6 +269,7 @@ static void uring_fini(struct disk *d)
     if (u->ring_made) {
         while (u->first != NULL || u->in_flight > 0)
             uring_poll(d, true);
+        io_uring_unregister_files(&u->ring);
         io_uring_queue_exit(&u->ring);
     }
     if (u->event >= 0)
@@ -272,6 +288,7 @@ static const struct disk_ops uring_ops = {
     .size = uring_size,
     .write = uring_write,
     .poll = uring_poll,
+    .truncate = uring_truncate,
     .write_now = uring_write_now,
     .rename = uring_rename,
     .remove = uring_remove,
@@ -282,6 +299,22 @@ static const struct disk_ops uring_ops = {
     .fini = uring_fini,
 };
 
+/* A killed process's writes go on for a moment after it is gone, and its ring keeps the lock until
+ * they have ended (see make_ring()): so the next one is given a second to get it. */
+static int wait_for_lock(int fd, int kind)
+{
+    const struct timespec pause = { .tv_nsec = 10000000 };
+
+    for (int i = 0; flock(fd, kind | LOCK_NB) < 0; i++) {
+        if (errno != EWOULDBLOCK)
+            return -errno;
+        if (i == 100)
+            return -EBUSY;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 /* Takes the directory for this process alone (a reader: shares it with readers). */
 static int take_lock(struct disk_uring *u)
 {
@@ -290,9 +323,7 @@ static int take_lock(struct disk_uring *u)
     u->lock = openat(u->dir, LOCK_NAME, flags | O_CLOEXEC, 0640);
     if (u->lock < 0)
         return u->read_only && errno == ENOENT ? 0 : -errno;
-    if (flock(u->lock, (u->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
-        return errno == EWOULDBLOCK ? -EBUSY : -errno;
-    return 0;
+    return wait_for_lock(u->lock, u->read_only ? LOCK_SH : LOCK_EX);
 }
 
 /* Finds out whether files can be opened O_DIRECT; only tmpfs may do without. */
@@ -320,6 +351,11 @@ static int make_ring(struct disk_uring *u)
     if (r < 0)
         return r;
     u->ring_made = true;
+    /* The ring lives until its last write has ended, even when the process is killed. Holding the
+     * lock file, it keeps a successor from reading a log that is still being written. */
+    r = io_uring_register_files(&u->ring, &u->lock, 1);
+    if (r < 0)
+        return r;
     u->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (u->event < 0)
         return -errno;

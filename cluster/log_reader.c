@@ -120,8 +120,10 @@ static const struct segment *find_segment(const struct log_reader *r, uint64_t i
 
 static int open_way(struct log_reader *r, struct way *w, const struct segment *s)
 {
-    const struct segment_header *h = (const struct segment_header *)r->buf;
     const struct disk_ops *ops = r->disk->ops;
+    bool last = s == &r->list.at[r->list.n - 1];
+    struct segment_header header;
+    const char *why;
     char name[SEGMENT_NAME_BYTES];
     int64_t n;
 
@@ -137,14 +139,15 @@ static int open_way(struct log_reader *r, struct way *w, const struct segment *s
     n = ops->size(r->disk, w->file);
     w->segment = *s;
     w->segment.bytes = n < 0 ? 0 : (uint64_t)n;
-    n = n < 0 ? n : ops->read(r->disk, w->file, r->buf, LOG_ALIGN, 0);
-    if (n >= 0 && (n != LOG_ALIGN || segment_check(h, s, w->segment.bytes) != NULL))
-        n = -EILSEQ;
+    /* A segment that was the last when the list was read may have been cut since: -EILSEQ then, and
+     * log_reader_get() reads the list again. */
+    if (n >= 0)
+        n = segment_read(r->disk, w->file, &w->segment, last, r->buf, &header, &why);
     if (n < 0) {
         way_close(r, w);
         return (int)n;
     }
-    w->seed = record_seed(h->before);
+    w->seed = record_seed(header.before);
     w->end_offset = LOG_ALIGN;
     w->end_index = s->first;
     return 0;
@@ -186,6 +189,7 @@ static int way_step(struct way *w)
         w->offset = p;
         w->room = room;
     }
+    assert(w->end_offset % LOG_ALIGN == 0);
     w->offset[w->n++] = w->end_offset;
     return 0;
 }
@@ -197,6 +201,7 @@ static int walk(struct log_reader *r, struct way *w, uint64_t index, uint64_t *o
     const struct record_header *h;
     int64_t n;
 
+    assert(w->file >= 0 && *offset >= LOG_ALIGN);
     while (at < index) {
         if (*offset + LOG_ALIGN > w->segment.bytes)
             return -ENOENT;
@@ -208,6 +213,7 @@ static int walk(struct log_reader *r, struct way *w, uint64_t index, uint64_t *o
             if (n < 0 || (uint64_t)n != loaded)
                 return n < 0 ? (int)n : -EIO;
         }
+        assert(*offset >= loaded_at && *offset + LOG_ALIGN <= loaded_at + loaded);
         h = (const struct record_header *)(r->buf + (*offset - loaded_at));
         if (record_is_zero(h, LOG_ALIGN))
             return -ENOENT;
@@ -230,6 +236,7 @@ static int find_offset(struct log_reader *r, struct way *w, uint64_t index, uint
     size_t step = (index - w->segment.first) / WAY_STEP;
     uint64_t at;
 
+    assert(index >= w->segment.first && w->end_index >= w->segment.first);
     if (index >= w->end_index) {
         *ret = w->end_offset;
         at = w->end_index;

@@ -49,6 +49,7 @@ static int refuse_here(struct recover *r, const char *why, const char *proof)
 {
     char name[SEGMENT_NAME_BYTES];
 
+    assert(why != NULL && proof != NULL);
     segment_name(&r->scan.segment, name);
     return refuse(r, -EILSEQ,
                   "%s, offset %" PRIu64 ", record %" PRIu64
@@ -101,7 +102,8 @@ static int open_mark(struct recover *r)
 static int open_segment(struct recover *r, struct segment *s)
 {
     char name[SEGMENT_NAME_BYTES];
-    int e = scan_open(&r->scan, r->l->disk, s, r->buf);
+    bool last = s == &r->l->segments.at[r->keep - 1];
+    int e = scan_open(&r->scan, r->l->disk, s, last, r->buf);
 
     segment_name(s, name);
     if (e == -EILSEQ)
@@ -134,6 +136,7 @@ static int check_below_origin(struct recover *r, size_t *ret_first)
                       "the log begins at index %" PRIu64 ": the segment with record %" PRIu64
                       " is missing",
                       at[0].first, next);
+    assert(r->keep <= r->l->segments.n);
     for (; i + 1 < r->keep && at[i + 1].first <= next; i++) {
         e = open_segment(r, &at[i]);
         if (e < 0)
@@ -205,6 +208,7 @@ static int check_whole(struct recover *r, enum scan_result result, const struct 
 {
     char proof[80];
 
+    assert(next->first > r->scan.segment.first);
     snprintf(proof, sizeof proof, "a later segment begins at index %" PRIu64, next->first);
     if (result == SCAN_BAD)
         return refuse_here(r, r->scan.why, proof);
@@ -223,6 +227,7 @@ static int judge_tail(struct recover *r, enum scan_result result)
     char proof[80];
 
     scan_rest(&r->scan, &r->rest);
+    assert(r->rest.dirty_end >= r->scan.offset);
     if (durable >= i) {
         snprintf(proof, sizeof proof, "the mark says %" PRIu64, durable);
         return refuse_here(r, why, proof);
@@ -268,6 +273,20 @@ static int read_segments(struct recover *r)
     return e;
 }
 
+/* The last segment is going to be removed. */
+static int make_last(struct recover *r, struct segment *s)
+{
+    struct scan scan;
+    int e = scan_open(&scan, r->l->disk, s, false, r->buf);
+
+    if (e < 0)
+        return e;
+    assert(scan.header.epoch == s->epoch && scan.header.first == s->first);
+    e = cut_make_full(r->l, &scan, s);
+    scan_close(&scan);
+    return e;
+}
+
 /* What has to go: what a cut left over, a torn tail, a segment that has no record yet (its name
  * holds an epoch that may no longer be the next record's). */
 static int cut_rest(struct recover *r)
@@ -277,12 +296,16 @@ static int cut_rest(struct recover *r)
     struct cut c = { .from = r->index, .keep = r->keep - empty, .file = -1 };
     int e = 0;
 
+    assert(r->index > l->origin.index); /* cutting what a checkpoint holds was refused */
     if (r->keep > 0 && !empty) {
         c.file = r->scan.file;
         c.offset = r->scan.offset;
-        c.dirty_end = r->rest.dirty_end;
+        /* A cut that was interrupted may have left a file with holes, see cut.c. */
+        c.dirty_end = l->mark.cut_from != 0 ? r->scan.segment.bytes : r->rest.dirty_end;
     }
-    if (l->mark.cut_from != 0 || c.keep < l->segments.n || c.offset < c.dirty_end)
+    if (empty && c.keep > 0)
+        e = make_last(r, &l->segments.at[c.keep - 1]);
+    if (e == 0 && (l->mark.cut_from != 0 || c.keep < l->segments.n || c.offset < c.dirty_end))
         e = cut_run(l, &c);
     if (e == 0 && l->segments.has_next)
         e = l->disk->ops->remove(l->disk, SEGMENT_NEXT);
@@ -297,7 +320,8 @@ static int cut_rest(struct recover *r)
                                  .seed = r->scan.seed,
                                  .offset = r->scan.offset,
                                  .bytes = r->scan.segment.bytes,
-                                 .ended = r->scan.ended };
+                                 .ended = r->scan.ended,
+                                 .sealed = r->scan.sealed };
         r->scan.file = -1;
     }
     return 0;
@@ -325,6 +349,7 @@ static int recover(struct recover *r)
     scan_close(&r->scan);
     if (e != 0)
         return e;
+    assert(r->index > l->origin.index && l->mark.cut_from == 0);
     l->last_index = l->persisted = r->index - 1;
     l->last_term = r->term;
     l->last_time_ns = r->time_ns;

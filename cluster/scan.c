@@ -49,20 +49,7 @@ static const void *piece(struct scan *s, uint64_t offset, uint64_t bytes)
     return s->buf + (offset - s->loaded_at);
 }
 
-static int read_header(struct scan *s)
-{
-    int64_t n = s->disk->ops->read(s->disk, s->file, s->buf, LOG_ALIGN, 0);
-
-    if (n != LOG_ALIGN) {
-        s->why = "the segment header cannot be read";
-        return -EILSEQ;
-    }
-    memcpy(&s->header, s->buf, sizeof s->header);
-    s->why = segment_check(&s->header, &s->segment, s->segment.bytes);
-    return s->why ? -EILSEQ : 0;
-}
-
-int scan_open(struct scan *s, struct disk *d, const struct segment *segment, void *buf)
+int scan_open(struct scan *s, struct disk *d, const struct segment *segment, bool last, void *buf)
 {
     char name[SEGMENT_NAME_BYTES];
     int64_t bytes;
@@ -76,7 +63,9 @@ int scan_open(struct scan *s, struct disk *d, const struct segment *segment, voi
         return s->file;
     bytes = d->ops->size(d, s->file);
     s->segment.bytes = bytes < 0 ? 0 : (uint64_t)bytes;
-    r = bytes < 0 ? (int)bytes : read_header(s);
+    r = bytes < 0 ? (int)bytes : 0;
+    if (r == 0 && segment_read(d, s->file, &s->segment, last, buf, &s->header, &s->why) < 0)
+        r = -EILSEQ; /* what cannot be read, too */
     if (r < 0) {
         scan_close(s);
         return r;
@@ -116,6 +105,8 @@ enum scan_result scan_next(struct scan *s, const struct record_header **ret)
 
     if (s->ended)
         return SCAN_ENDED;
+    if (s->offset == s->segment.bytes)
+        return SCAN_NONE; /* the file was cut, and not where it ended */
     h = piece(s, s->offset, LOG_ALIGN);
     if (record_is_zero(h, LOG_ALIGN))
         return SCAN_NONE;
@@ -125,6 +116,10 @@ enum scan_result scan_next(struct scan *s, const struct record_header **ret)
     if (s->why != NULL)
         return SCAN_BAD;
     bytes = record_bytes(h->agreed.payload_bytes);
+    if (bytes > s->segment.bytes - s->offset) {
+        s->why = "it goes on behind the end of the file";
+        return SCAN_BAD;
+    }
     h = piece(s, s->offset, bytes);
     s->why = record_check_payload(h);
     if (s->why != NULL)
@@ -134,7 +129,8 @@ enum scan_result scan_next(struct scan *s, const struct record_header **ret)
     s->index++;
     s->term = h->agreed.term;
     s->time_ns = h->agreed.time_ns;
-    s->ended = segment_ends(s->segment.bytes, s->offset, h->agreed.type);
+    s->sealed = h->agreed.type == LOG_SEAL;
+    s->ended = segment_ends(s->header.segment_bytes, s->offset, h->agreed.type);
     *ret = h;
     return SCAN_RECORD;
 }

@@ -26,19 +26,20 @@ struct scan {
     int file; /* -1: closed */
     uint8_t *buf;
     uint64_t loaded_at, loaded; /* the part of the file that is in buf */
-    struct segment segment;
+    struct segment segment; /* bytes: of the file; header.segment_bytes is what it was made with */
     struct segment_header header;
     uint32_t seed;
     const char *why;
     /* Behind the last good record. */
     uint64_t offset, index, term, time_ns; /* index: of the next record */
     uint8_t digest[SHA256_BYTES];
-    bool ended;
+    bool ended, sealed; /* sealed: by a LOG_SEAL */
 };
 
-/* Opens segment s and checks its header. buf: SCAN_BYTES, 4 KiB aligned. Returns 0, -EILSEQ (why is
- * set) or the disk's error; the file is closed then. */
-int scan_open(struct scan *s, struct disk *d, const struct segment *segment, void *buf);
+/* Opens a segment and checks its header and its length; last: no segment is behind it. buf:
+ * SCAN_BYTES, 4 KiB aligned. Returns 0, -EILSEQ (why is set) or the disk's error; the file is
+ * closed then. */
+int scan_open(struct scan *s, struct disk *d, const struct segment *segment, bool last, void *buf);
 void scan_close(struct scan *s);
 
 /* ret (borrowed until the next call) is set for SCAN_RECORD. */

@@ -49,6 +49,7 @@ bool rig_wait_more(uint64_t *deadline_ns);
         }                                                                                          \
     } while (0)
 
+uint64_t rig_random(uint64_t *state);
 void rig_print(const struct ledger *l);
 
 /* A valid trade with this source number and id number; id 0 leaves the id out. Returns its bytes.
@@ -67,6 +68,9 @@ size_t rig_ping(uint8_t *buf, uint64_t nonce);
 int rig_udp(const struct rig *r, bool v6); /* connected sockets */
 int rig_tcp(const struct rig *r, bool v6);
 void rig_send(int fd, const void *data, size_t bytes);
+
+/* The next datagram; the test fails at the deadline. */
+size_t rig_answer(int fd, uint8_t *buf, size_t cap);
 
 /* A received receipt, lists included. */
 struct rig_receipt {

@@ -20,6 +20,7 @@
 struct inode {
     uint8_t *bytes;
     uint64_t size, room;
+    uint64_t uncut; /* what it was before it was shortened, until that is durable; 0: it is */
 };
 
 struct entry {
@@ -172,6 +173,11 @@ static void power_off(struct test_disk *t)
     for (size_t i = 0; i < kept; i++)
         apply(&t->durable, &t->pending[i]);
     t->pendings = 0;
+    for (int i = 0; i < t->inodes; i++) {
+        if (t->inode[i].uncut > 0 && draw(t, 2) == 0)
+            t->inode[i].size = t->inode[i].uncut; /* the old bytes are still there */
+        t->inode[i].uncut = 0;
+    }
     t->off = true;
 }
 
@@ -293,6 +299,25 @@ static int td_poll(struct disk *d, bool wait)
     return (int)n;
 }
 
+static int td_truncate(struct disk *d, int file, uint64_t bytes)
+{
+    struct test_disk *t = of(d);
+    struct inode *f = &t->inode[file];
+    bool was_off = t->off;
+    int r = operation(t, name_of(t, file));
+    bool done = r > 0 || (t->off && !was_off && draw(t, 2) == 0);
+
+    assert(bytes % 4096 == 0);
+    if (done && bytes < f->size) {
+        f->uncut = r > 0 ? f->size : 0;
+        f->size = bytes;
+    } else if (done) {
+        f->uncut = 0;
+        grow(f, bytes);
+    }
+    return r < 0 ? r : 0;
+}
+
 static int td_write_now(struct disk *d, int file, const void *buf, size_t bytes, uint64_t offset)
 {
     struct test_disk *t = of(d);
@@ -367,6 +392,7 @@ static const struct disk_ops td_ops = {
     .size = td_size,
     .write = td_write,
     .poll = td_poll,
+    .truncate = td_truncate,
     .write_now = td_write_now,
     .rename = td_rename,
     .remove = td_remove,

@@ -97,6 +97,9 @@ static void an_assigned_id_is_appended_as_the_field(void **state)
     assert_int_equal(d->bytes, bytes + 18);
     assert_int_equal(d->session_flags, sluice_v1_Session_REGULAR | DESC_ID_ASSIGNED);
     assert_memory_equal(block_payload(&l->block) + d->offset, sample[0], bytes);
+    /* So that the stored bytes, sent again, are a duplicate and no conflict. */
+    assert_true(l->block.content[0] == hash_content(l->stages.hash_key,
+                                                    block_payload(&l->block) + d->offset, d->bytes));
     in = pb_istream_from_buffer(block_payload(&l->block) + d->offset, d->bytes);
     assert_true(pb_decode(&in, sluice_v1_Event_fields, &e));
     assert_int_equal(e.id.size, 16);

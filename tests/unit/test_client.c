@@ -1,8 +1,8 @@
 /*
  * test_client.c - libsluice against a scripted server on loopback.
  *
- * The test's own thread is the server: it accepts, reads frames and answers step by step, so nothing
- * depends on timing. What the client reports is collected under a mutex.
+ * The test's own thread is the server: it accepts, reads frames and answers step by step, so
+ * nothing depends on timing. What the client reports is collected under a mutex.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,10 +25,10 @@
 #include "client/internal.h"
 #include "proto/event.pb.h"
 
-#define RESULTS_MAX   4096
-#define PATIENCE_S    20
-#define FRAME_MAX     (1u << 20)
-#define EVENT_MAX     256
+#define RESULTS_MAX 4096
+#define PATIENCE_S  20
+#define FRAME_MAX   (1u << 20)
+#define EVENT_MAX   256
 
 /* --- what the client reports ---------------------------------------------------------------- */
 
@@ -323,9 +323,17 @@ static void a_receipt_is_told_event_by_event(void **state)
         { .position = 2, .reason = sluice_v1_Reason_ID_CONFLICT },
     };
     struct receipt_assigned a = { .position = 0, .id_bytes = 4, .id = (const uint8_t *)"abcd" };
-    struct receipt r = { .epoch = 2, .term = 9, .index = 50, .first_slot = 11, .accepted = 2,
-                         .duplicates = 1, .refused = 1, .exceptions = 2, .assigned = 1,
-                         .exception = e, .assigned_id = &a };
+    struct receipt r = { .epoch = 2,
+                         .term = 9,
+                         .index = 50,
+                         .first_slot = 11,
+                         .accepted = 2,
+                         .duplicates = 1,
+                         .refused = 1,
+                         .exceptions = 2,
+                         .assigned = 1,
+                         .exception = e,
+                         .assigned_id = &a };
     struct sluice_client *c = client_open_default();
     struct sluice_stats stats;
     uint64_t request;
@@ -455,6 +463,36 @@ static void a_second_receipt_and_one_for_nobody_are_counted_and_ignored(void **s
     sluice_close(c);
 }
 
+/* In one piece with the welcome, so it is there before anything could be sent again. */
+static void an_answer_to_what_this_connection_has_not_carried_is_ignored(void **state)
+{
+    struct sluice_client *c = client_open_default();
+    sluice_v1_Welcome welcome = { .protocol = 1 };
+    struct sluice_stats stats;
+    struct frame f;
+    uint8_t buf[256];
+
+    assert_int_equal(batch_send(c, 1, 2, -1, NULL), 0);
+    server_welcome(&server);
+    struct receipt r = { .request = server_read_batch(&server, &f), .index = 66, .accepted = 2 };
+
+    server_accept(&server);
+    server_hello(&server);
+    ssize_t bytes = frame_put_welcome(buf, sizeof(buf), &welcome);
+
+    bytes += frame_put_receipt(buf + bytes, sizeof(buf) - (size_t)bytes, &r);
+    server_write(&server, buf, bytes);
+    assert_int_equal(server_read_batch(&server, &f), r.request);
+    assert_int_equal(reports.n, 0);
+    server_receipt(&server, r.request, 2);
+    assert_int_equal(sluice_flush(c, -1), 0);
+    assert_int_equal(reports.result[1].reports, 1);
+    assert_int_equal(reports.result[1].outcome[0].index, 1000 + r.request);
+    sluice_stats(c, &stats);
+    assert_int_equal(stats.receipts_unknown, 1);
+    sluice_close(c);
+}
+
 /* Answers one batch properly on a new connection: whatever came before was not believed. */
 static void settle_on_a_new_connection(struct sluice_client *c, uint64_t request)
 {
@@ -561,7 +599,8 @@ static void a_server_that_never_answers_is_left_after_the_receipt_timeout(void *
     uint64_t request = server_read_batch(&server, &f);
 
     assert_false(server_read(&server, &f)); /* it leaves by itself */
-    /* The second time it may lose patience again before we have answered: serve until it is told. */
+    /* The second time it may lose patience again before we have answered: serve until it is told.
+     */
     do {
         server_welcome(&server);
         assert_int_equal(server_read_batch(&server, &f), request);
@@ -633,8 +672,12 @@ static void transient_refusals_are_reported_and_not_sent_again(void **state)
 {
     struct receipt_exception e = { .position = 1, .reason = sluice_v1_Reason_OVERLOADED };
     struct sluice_client *c = client_open_default();
-    struct receipt r = { .request = batch_of_two(c), .index = 5, .accepted = 1, .refused = 1,
-                         .exceptions = 1, .exception = &e };
+    struct receipt r = { .request = batch_of_two(c),
+                         .index = 5,
+                         .accepted = 1,
+                         .refused = 1,
+                         .exceptions = 1,
+                         .exception = &e };
     struct sluice_stats stats;
     uint8_t buf[64];
 
@@ -737,7 +780,7 @@ static void events_that_nobody_could_take_are_refused_at_once(void **state)
     assert_int_equal(send_raw(c, "\x12\x01s\x1a\x01i\x08\x01", 8), 0); /* any order */
     assert_int_equal(send_raw(c, "\x08\x01\x12\x01s", 5), -EINVAL);    /* no id */
     assert_int_equal(send_raw(c, "\x08\x01\x12\x01s\x1a\x00", 7), -EINVAL);
-    assert_int_equal(send_raw(c, "\x08\x01\x1a\x01i", 5), -EINVAL); /* no source */
+    assert_int_equal(send_raw(c, "\x08\x01\x1a\x01i", 5), -EINVAL);  /* no source */
     assert_int_equal(send_raw(c, "\x12\x01s\x1a\x01i", 6), -EINVAL); /* no type */
     assert_int_equal(send_raw(c, "\x08\x01\x12\x01s\x1a\x02i", 8), -EINVAL);
     assert_int_equal(send_raw(c, "\x08\x01\x12\x01s\x1a\x01i\x0f", 9), -EINVAL);
@@ -878,9 +921,9 @@ static void addresses_are_tried_in_turn(void **state)
 
 static void options_that_cannot_be_are_refused(void **state)
 {
-    static const char *const wrong[] = { "",          "host",       "host:",    ":7400",
-                                         "host:0",    "host:65536", "host:x",   "::1:7400",
-                                         "[::1:7400", "[]:7400",    "a:1,",     "a:1,,b:2",
+    static const char *const wrong[] = { "",          "host",       "host:",     ":7400",
+                                         "host:0",    "host:65536", "host:x",    "::1:7400",
+                                         "[::1:7400", "[]:7400",    "a:1,",      "a:1,,b:2",
                                          "a:1 ,b:2",  "host:-1",    "host:7400x" };
     struct sluice_options o = options_make();
     struct sluice_client *c;
@@ -897,8 +940,8 @@ static void options_that_cannot_be_are_refused(void **state)
     assert_int_equal(sluice_open(&c, &o), -EINVAL);
 }
 
-/* A server that breaks the connection, or answers, as a seeded coin says: it remembers what it took,
- * as Sluice would, and answers what comes again as a duplicate. */
+/* A server that breaks the connection, or answers, as a seeded coin says: it remembers what it
+ * took, as Sluice would, and answers what comes again as a duplicate. */
 static void nothing_is_lost_or_told_twice_over_many_breaks(void **state)
 {
     enum { BATCHES = 500 };
@@ -921,8 +964,9 @@ static void nothing_is_lost_or_told_twice_over_many_breaks(void **state)
         uint8_t buf[64];
 
         if (taken[request])
-            r = (struct receipt){ .request = request, .duplicates = 1, .exceptions = 1,
-                                  .exception = &e };
+            r = (struct receipt){
+                .request = request, .duplicates = 1, .exceptions = 1, .exception = &e
+            };
         else
             taken[request] = r.index = 5000 + request;
         ssize_t bytes = frame_put_receipt(buf, sizeof(buf), &r);
@@ -955,6 +999,7 @@ int main(void)
         TEST(receipts_are_taken_in_any_order),
         TEST(after_a_break_what_has_no_receipt_goes_out_again_with_the_same_bytes),
         TEST(a_second_receipt_and_one_for_nobody_are_counted_and_ignored),
+        TEST(an_answer_to_what_this_connection_has_not_carried_is_ignored),
         TEST(garbage_makes_it_connect_again),
         TEST(a_server_of_another_protocol_makes_it_try_again),
         TEST(a_connection_closed_in_the_middle_of_a_receipt_loses_nothing),

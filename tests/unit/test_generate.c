@@ -149,7 +149,8 @@ static void prices_wander_and_do_not_jump(void **state)
 
 static void exact_sizes_are_exact(void **state)
 {
-    static const char *const mixes[] = { "trade", "quote", "book", "custom", "trade,quote,book,custom" };
+    static const char *const mixes[] = { "trade", "quote", "book", "custom",
+                                         "trade,quote,book,custom" };
 
     for (size_t i = 0; i < sizeof(mixes) / sizeof(mixes[0]); i++)
         for (uint32_t size = 160; size <= 2400; size += size < 700 ? 1 : 37) {
@@ -202,8 +203,8 @@ static void sizes_that_cannot_be_are_refused(void **state)
 
 static void options_that_cannot_be_are_refused(void **state)
 {
-    static const char *const wrong[] = { "", "trad", "trade:", "trade:x", "trade:0", "trade=1",
-                                         "trade:1,foo:2" };
+    static const char *const wrong[] = { "",        "trad",    "trade:",       "trade:x",
+                                         "trade:0", "trade=1", "trade:1,foo:2" };
     struct generate_options o;
     struct generate *g;
 

@@ -13,11 +13,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cluster/block.h"
 #include "cluster/segment.h"
+#include "cluster/state.h"
+#include "cluster/twoslot.h"
 #include "tests/lib/log_fixture.h"
 
 struct ctx {
@@ -216,7 +220,31 @@ static void the_mark_is_written_when_the_log_falls_idle(void **state)
         n++;
     }
     assert_true(n >= 10);
-    assert_int_equal(fixture_turn(c->log), 0);
+    assert_true(fixture_turn(c->log) >= 0); /* the next segment may just have become ready */
+    assert_true(log_deadline_ns(c->log) == UINT64_MAX);
+}
+
+/* The digest that a segment's header says is before it. */
+static const uint8_t *record_before(struct ctx *c, const char *name)
+{
+    static struct segment_header h;
+    FILE *f = fopen(fixture_path(c->dir, name), "rb");
+
+    assert_non_null(f);
+    assert_int_equal(fread(&h, sizeof h, 1, f), 1);
+    fclose(f);
+    return h.before;
+}
+
+static void get_and_check(struct log_reader *r, uint64_t index, void *buf)
+{
+    struct log_record record;
+    const void *payload;
+    int e = log_reader_get(r, index, buf, LOG_RECORD_BYTES_MAX, &record, &payload);
+
+    assert_int_equal(e, 0);
+    assert_int_equal(record.index, index);
+    assert_true(fixture_payload_is(payload, record.payload_bytes, index, 0));
 }
 
 static void truncated_records_never_come_back(void **state)
@@ -293,6 +321,98 @@ static void a_start_from_a_checkpoint_reads_only_what_is_above_it(void **state)
     assert_non_null(strstr(c->error, "is missing"));
 }
 
+/* Appends until it is killed; tells through fd what is durable. */
+static void append_for_ever(struct ctx *c, int fd)
+{
+    struct fixture_write *f[16] = { NULL };
+
+    for (uint64_t i = 1;; i++) {
+        struct fixture_write **slot = &f[i % 16];
+        uint64_t persisted;
+
+        while (*slot != NULL && !(*slot)->done)
+            fixture_turn(c->log);
+        fixture_write_free(*slot);
+        if (fixture_reserve(c->log, 30000) != 0)
+            _exit(1);
+        *slot = fixture_write_make(i, FIXTURE_TERM, LOG_EVENTS, (uint32_t)(i * 131 % 30000), 0);
+        if (log_append(c->log, &(*slot)->write) != 0)
+            _exit(2);
+        persisted = log_persisted_index(c->log);
+        if (write(fd, &persisted, sizeof persisted) != sizeof persisted)
+            _exit(3);
+    }
+}
+
+static void a_killed_process_leaves_all_that_was_durable(void **state)
+{
+    struct ctx *c = *state;
+
+    for (int round = 1; round <= 6; round++) {
+        uint64_t persisted = 0, next;
+        int fd[2], status;
+        pid_t child;
+
+        close_log(c);
+        fixture_dir_remove(c->dir);
+        fixture_dir_make(c->dir);
+        assert_int_equal(pipe(fd), 0);
+        child = fork();
+        if (child == 0) {
+            close(fd[0]);
+            if (open_log(c) == 0)
+                append_for_ever(c, fd[1]);
+            _exit(4);
+        }
+        close(fd[1]);
+        while (persisted < (uint64_t)round * 23 && read(fd[0], &next, sizeof next) == sizeof next)
+            persisted = next;
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        while (read(fd[0], &next, sizeof next) == sizeof next)
+            persisted = next;
+        close(fd[0]);
+        assert_int_equal(open_log(c), 0); /* checks every payload */
+        assert_true(c->replayed >= persisted);
+        append_n(c, 2, 100);
+    }
+}
+
+static void segments_below_a_checkpoint_can_be_removed(void **state)
+{
+    struct ctx *c = *state;
+    struct log_reader *r;
+    struct log_record record;
+    const void *payload;
+    uint8_t *buf = aligned_alloc(LOG_ALIGN, LOG_RECORD_BYTES_MAX);
+
+    assert_int_equal(log_reader_open(&r, c->dir), 0);
+    append_n(c, 20, 150000); /* segments begin at 1, 7, 13, 19 */
+    get_and_check(r, 2, buf);
+    assert_int_equal(log_remove_below(c->log, 12), 0);
+    assert_int_equal(log_first_index(c->log), 7);
+    assert_int_equal(log_remove_below(c->log, 13), 0);
+    assert_int_equal(log_first_index(c->log), 13);
+    assert_int_equal(log_reader_get(r, 2, buf, LOG_RECORD_BYTES_MAX, &record, &payload), -ENOENT);
+    get_and_check(r, 13, buf);
+    c->origin.index = 12;
+    c->origin.term = FIXTURE_TERM;
+    c->origin.time_ns = 12000;
+    close_log(c);
+    assert_int_equal(open_log(c), -EILSEQ); /* the origin's digest is another record's */
+    memcpy(c->origin.digest, record_before(c, "0000000000000002-000000000000000d.seg"),
+           SHA256_BYTES);
+    assert_int_equal(open_log(c), 0);
+    assert_int_equal(c->first_replayed, 13);
+    assert_int_equal(c->replayed, 8);
+    assert_int_equal(log_remove_below(c->log, 21), 0);
+    assert_int_equal(log_first_index(c->log), 19);
+    append_n(c, 3, 10);
+    log_reader_close(r);
+    free(buf);
+}
+
 static void a_log_may_begin_behind_a_checkpoint(void **state)
 {
     struct ctx *c = *state;
@@ -337,17 +457,6 @@ struct follower {
     _Atomic bool over;
     uint64_t gets;
 };
-
-static void get_and_check(struct log_reader *r, uint64_t index, void *buf)
-{
-    struct log_record record;
-    const void *payload;
-    int e = log_reader_get(r, index, buf, LOG_RECORD_BYTES_MAX, &record, &payload);
-
-    assert_int_equal(e, 0);
-    assert_int_equal(record.index, index);
-    assert_true(fixture_payload_is(payload, record.payload_bytes, index, 0));
-}
 
 /* Reads every record as soon as it is durable, and old ones in between. */
 static void *follow(void *arg)
@@ -481,12 +590,21 @@ static void spoil(struct ctx *c, const char *name, long offset, uint8_t byte)
     fclose(f);
 }
 
+static uint64_t file_bytes(struct ctx *c, const char *name)
+{
+    struct stat st;
+
+    assert_int_equal(stat(fixture_path(c->dir, name), &st), 0);
+    return (uint64_t)st.st_size;
+}
+
 static void verification_counts_everything_and_finds_any_damage(void **state)
 {
     const char *first = "0000000000000002-0000000000000001.seg";
     struct ctx *c = *state;
     struct log_verify_report report;
     uint8_t digest[SHA256_BYTES];
+    uint64_t second;
 
     for (uint32_t i = 0; i < 12; i++)
         append_block(c, 1000 + i);
@@ -501,7 +619,10 @@ static void verification_counts_everything_and_finds_any_damage(void **state)
     assert_int_equal(report.last_index, 14);
     assert_int_equal(report.events, 12 * 1000 + 66 + 5);
     assert_int_equal(report.segments, 3);
-    assert_int_equal(report.bytes, 3 << 20);
+    /* The second one was sealed by index 13, and cut behind it. */
+    second = file_bytes(c, "0000000000000002-000000000000000a.seg");
+    assert_int_equal(second, 0x47000);
+    assert_int_equal(report.bytes, (2 << 20) + second);
     assert_false(report.torn_tail);
     assert_memory_equal(report.digest, digest, SHA256_BYTES);
 
@@ -539,6 +660,36 @@ static void verification_tells_a_torn_tail_from_rot(void **state)
     assert_non_null(strstr(problems[0], "record 1"));
 }
 
+static void verification_looks_at_both_copies_of_the_state(void **state)
+{
+    struct node_state s = { .term = FIXTURE_TERM, .node = 1, .region = 2 };
+    struct ctx *c = *state;
+    struct log_verify_report report;
+    struct twoslot slots;
+
+    append_block(c, 5);
+    assert_int_equal(twoslot_open(&slots, c->disk, STATE_NAME, STATE_MAGIC, &s, sizeof s), 0);
+    twoslot_close(&slots);
+    close_log(c);
+    assert_int_equal(verify(c, &report), 0);
+    spoil(c, STATE_NAME, 4096 + 100, 0xa5);
+    assert_int_equal(verify(c, &report), -EILSEQ);
+    assert_int_equal(problem_n, 1);
+    assert_non_null(strstr(problems[0], "state: one of the two copies"));
+    spoil(c, STATE_NAME, 100, 0xa5);
+    assert_int_equal(verify(c, &report), -EILSEQ);
+    assert_int_equal(problem_n, 1);
+    assert_non_null(strstr(problems[0], "state, offset 0: both copies"));
+    assert_int_equal(open_log(c), 0);
+    s.term = 7; /* no epoch */
+    assert_int_equal(c->disk->ops->remove(c->disk, STATE_NAME), 0);
+    assert_int_equal(twoslot_open(&slots, c->disk, STATE_NAME, STATE_MAGIC, &s, sizeof s), 0);
+    twoslot_close(&slots);
+    close_log(c);
+    assert_int_equal(verify(c, &report), -EILSEQ);
+    assert_non_null(strstr(problems[0], "contradicts itself"));
+}
+
 static void verification_wants_blocks_in_event_records(void **state)
 {
     struct ctx *c = *state;
@@ -563,12 +714,15 @@ int main(void)
         UNIT(the_mark_is_written_when_the_log_falls_idle),
         UNIT(truncated_records_never_come_back),
         UNIT(a_start_from_a_checkpoint_reads_only_what_is_above_it),
+        UNIT(a_killed_process_leaves_all_that_was_durable),
+        UNIT(segments_below_a_checkpoint_can_be_removed),
         UNIT(a_log_may_begin_behind_a_checkpoint),
         UNIT(the_replay_can_stop_the_start),
         UNIT(a_reader_in_another_thread_sees_every_durable_record),
         UNIT(a_reader_says_what_is_not_there_and_what_is_rotten),
         UNIT(verification_counts_everything_and_finds_any_damage),
         UNIT(verification_tells_a_torn_tail_from_rot),
+        UNIT(verification_looks_at_both_copies_of_the_state),
         UNIT(verification_wants_blocks_in_event_records),
     };
 

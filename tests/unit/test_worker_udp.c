@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -296,20 +297,12 @@ static void behind_the_lowest_class_is_dropped_first_and_nothing_is_lost_uncount
 
 static struct rig_receipt receipt;
 
-static ssize_t answer(int fd, uint8_t *buf, size_t cap)
-{
-    struct timeval t = { .tv_sec = RIG_DEADLINE_S };
-
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t), 0);
-    return recv(fd, buf, cap, 0);
-}
-
 static void a_receipt_comes_when_wanted_and_is_never_larger_than_its_request(void **state)
 {
     struct rig r;
     static uint8_t reply[65536];
     uint8_t empty[2] = { 0x20, 0x01 };
-    ssize_t n;
+    size_t n;
     size_t bytes;
 
     rig_init(&r);
@@ -320,9 +313,9 @@ static void a_receipt_comes_when_wanted_and_is_never_larger_than_its_request(voi
 
         bytes = rig_batch(big, sizeof big, 1, 50, 1, 77, true);
         rig_send(fd, big, bytes);
-        n = answer(fd, reply, sizeof reply);
-        assert_true(n > 0 && (size_t)n <= bytes);
-        assert_true(rig_receipt_decode(&receipt, reply, (size_t)n));
+        n = rig_answer(fd, reply, sizeof reply);
+        assert_true(n > 0 && n <= bytes);
+        assert_true(rig_receipt_decode(&receipt, reply, n));
         assert_int_equal(receipt.r.request, 77);
         assert_int_equal(receipt.r.accepted, 50);
         assert_int_equal(receipt.r.durability, sluice_v1_Durability_QUORUM);
@@ -331,9 +324,9 @@ static void a_receipt_comes_when_wanted_and_is_never_larger_than_its_request(voi
         /* Assigned ids come along while they fit. */
         bytes = rig_batch(big, sizeof big, 1, 20, 0, 78, true);
         rig_send(fd, big, bytes);
-        n = answer(fd, reply, sizeof reply);
-        assert_true(n > 0 && (size_t)n <= bytes);
-        assert_true(rig_receipt_decode(&receipt, reply, (size_t)n));
+        n = rig_answer(fd, reply, sizeof reply);
+        assert_true(n > 0 && n <= bytes);
+        assert_true(rig_receipt_decode(&receipt, reply, n));
         assert_int_equal(receipt.r.accepted, 20);
         assert_int_equal(receipt.assigned, 20);
         /* 100 empty events: 100 exceptions do not fit into 200 bytes. */
@@ -343,9 +336,9 @@ static void a_receipt_comes_when_wanted_and_is_never_larger_than_its_request(voi
         }
         memcpy(big + 200, empty, 2);
         rig_send(fd, big, 202);
-        n = answer(fd, reply, sizeof reply);
+        n = rig_answer(fd, reply, sizeof reply);
         assert_true(n > 0 && n <= 202);
-        assert_true(rig_receipt_decode(&receipt, reply, (size_t)n));
+        assert_true(rig_receipt_decode(&receipt, reply, n));
         assert_true(receipt.r.truncated);
         assert_int_equal(receipt.r.refused, 100);
         assert_int_equal(receipt.exceptions, 0);
@@ -353,9 +346,9 @@ static void a_receipt_comes_when_wanted_and_is_never_larger_than_its_request(voi
         /* The smallest request that asks for one. */
         memcpy(big, "\x0a\x00\x20\x01", 4);
         rig_send(fd, big, 4);
-        n = answer(fd, reply, sizeof reply);
+        n = rig_answer(fd, reply, sizeof reply);
         assert_true(n > 0 && n <= 4);
-        assert_true(rig_receipt_decode(&receipt, reply, (size_t)n));
+        assert_true(rig_receipt_decode(&receipt, reply, n));
         assert_int_equal(receipt.r.refused, 1);
         RIG_WAIT(&r, l->udp_receipts == 4u * (unsigned)(v6 + 1));
         close(fd);
@@ -412,23 +405,59 @@ static void new_settings_are_seen_by_the_next_turn(void **state)
     rig_close(&r);
 }
 
+static void damaged_datagrams_are_all_accounted_for(void **state)
+{
+    enum { DATAGRAMS = 20000 };
+    uint64_t seed = 1;
+    struct rig r;
+    size_t bytes;
+    int fd;
+
+    rig_init(&r);
+    r.config.ingest.udp.receive_buffer_bytes = 1 << 22;
+    rig_open(&r);
+    rig_start(&r);
+    fd = rig_udp(&r, false);
+    for (unsigned i = 0; i < DATAGRAMS; i++) {
+        if (rig_random(&seed) % 2)
+            bytes = rig_event(big, sizeof big, 1 + i % 2, 1, i);
+        else
+            bytes = rig_batch(big, sizeof big, 1, 1 + i % 10, i, i, i % 3 == 0);
+        for (uint64_t k = rig_random(&seed) % 4; k > 0; k--)
+            big[rig_random(&seed) % bytes] = (uint8_t)rig_random(&seed);
+        if (rig_random(&seed) % 8 == 0)
+            bytes = rig_random(&seed) % bytes;
+        /* Receipts that nobody reads fill this socket's buffer and are dropped there. */
+        assert_int_equal(send(fd, big, bytes, 0), bytes);
+        if (i % 1000 == 0)
+            rig_check_balance(rig_snapshot(&r));
+    }
+    RIG_WAIT(&r, l->datagrams_seen == DATAGRAMS);
+    rig_check_balance(&r.snap.ledger);
+    close(fd);
+    rig_close(&r);
+}
+
 static void an_idle_worker_sleeps(void **state)
 {
     struct rig r;
     struct timespec cpu, later, second = { .tv_sec = 1 };
-    clockid_t clock;
+    int fd[32];
 
     rig_init(&r);
     rig_open(&r);
     rig_start(&r);
-    (void)rig_snapshot(&r);
+    for (unsigned i = 0; i < 32; i++) /* idle connections are looked at, but rarely */
+        fd[i] = rig_tcp(&r, i % 2);
+    RIG_WAIT(&r, r.snap.connections == 32);
     /* CPU time, not wall time: nothing that the machine does beside can add to it. */
-    assert_int_equal(clock_getcpuclockid(0, &clock), 0);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     nanosleep(&second, NULL);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &later);
     assert_true((later.tv_sec - cpu.tv_sec) * 1000000000ll + later.tv_nsec - cpu.tv_nsec <
-                200000000ll);
+                50000000ll);
+    for (unsigned i = 0; i < 32; i++)
+        close(fd[i]);
     rig_close(&r);
 }
 
@@ -504,10 +533,13 @@ int main(void)
         cmocka_unit_test(a_receipt_comes_when_wanted_and_is_never_larger_than_its_request),
         cmocka_unit_test(what_was_sent_before_a_drain_is_taken),
         cmocka_unit_test(new_settings_are_seen_by_the_next_turn),
+        cmocka_unit_test(damaged_datagrams_are_all_accounted_for),
         cmocka_unit_test(an_idle_worker_sleeps),
         cmocka_unit_test(an_address_that_is_taken_is_an_error_that_names_it),
         cmocka_unit_test(nothing_is_allocated_once_it_runs),
     };
 
+    if (getenv("TEST_FILTER")) /* cmocka's pattern of the tests to run */
+        cmocka_set_test_filter(getenv("TEST_FILTER"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

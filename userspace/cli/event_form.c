@@ -29,8 +29,9 @@
       .bytes = sizeof(((message *)0)->field) },
 #define TABLE(lower, message)                                                                      \
     static const struct form_field lower##_fields[] = { message##_FIELDLIST(ROW, message) };       \
-    const struct form_message form_##lower = { #lower, lower##_fields,                             \
-                                               sizeof(lower##_fields) / sizeof(lower##_fields[0]) }
+    const struct form_message form_##lower = {                                                     \
+        #lower, lower##_fields, sizeof(lower##_fields) / sizeof(lower##_fields[0])                 \
+    }
 
 TABLE(trade, sluice_v1_Trade);
 TABLE(quote, sluice_v1_Quote);
@@ -199,9 +200,8 @@ static int decimal_set(struct form *f, const struct form_field *field, void *at,
 
     if (f->decimals == FORM_DECIMALS_MAX)
         return form_fail(f, "has too many prices and sizes");
-    *d = (struct form_decimal){ .at = at,
-                                .name = field->name,
-                                .price = field->kind == FORM_SINT64 };
+    *d =
+        (struct form_decimal){ .at = at, .name = field->name, .price = field->kind == FORM_SINT64 };
     if (text_decimal(text, bytes, &d->negative, &d->digits, &d->scale, &d->point) < 0)
         return form_fail(f, "%s: \"%.*s\" is not a number of at most 18 decimals and 19 digits",
                          field->name, (int)(bytes < 40 ? bytes : 40), text);
@@ -222,8 +222,8 @@ static int integer_set(struct form *f, const struct form_field *field, void *at,
     if (rc < 0 || value > value_max)
         return form_fail(f, "%s: \"%.*s\" is not %s", field->name, (int)(bytes < 40 ? bytes : 40),
                          text,
-                         field->kind == FORM_FIXED64 ? "a time (nanoseconds, or RFC 3339)" :
-                                                       "a whole number in its range");
+                         field->kind == FORM_FIXED64 ? "a time (nanoseconds, or RFC 3339)"
+                                                     : "a whole number in its range");
     if (strcmp(field->name, "price_scale") == 0)
         f->price_scale_given = true;
     if (strcmp(field->name, "size_scale") == 0)

@@ -4,8 +4,8 @@
  * The tables are made from nanopb's field lists, so they know every field of event.proto under its
  * own name. A number with a decimal point ("187.50") becomes an integer and a scale, exactly or not
  * at all:
- *   - without a scale in the input, prices (or sizes) of the event get the smallest scale that holds
- *     all of them;
+ *   - without a scale in the input, prices (or sizes) of the event get the smallest scale that
+ * holds all of them;
  *   - with one, a number with a point is a value and must fit that scale; a number without a point
  *     is the scaled integer itself, as protobuf's JSON has it.
  * Thread:  one form, one thread.

@@ -20,7 +20,7 @@
 #include "cli/text.h"
 #include "proto/event.pb.h"
 
-#define NOISE_OCTAVE_FIRST 6u /* periods of 64 ... */
+#define NOISE_OCTAVE_FIRST 6u  /* periods of 64 ... */
 #define NOISE_OCTAVE_LAST  18u /* ... to 262,144 events */
 #define PRICE_SCALE        4u
 #define TICK               100 /* a cent, at that scale */
@@ -51,7 +51,9 @@ struct generate {
     sluice_v1_Event event; /* only what this event has is set: clearing all of it would be 20 KiB */
 };
 
-static const char *const venues[] = { "XNAS", "XNYS", "ARCX", "BATS", "IEXG", "EDGX", "MEMX", "XBOS" };
+static const char *const venues[] = {
+    "XNAS", "XNYS", "ARCX", "BATS", "IEXG", "EDGX", "MEMX", "XBOS"
+};
 static const char *const conditions[] = { "@", "@", "@", "@F", "@I", "@ FT", "@ I", "@O" };
 
 /* splitmix64's finish over the inputs. */
@@ -92,7 +94,8 @@ int generate_parse_mix(struct generate_options *o, const char *text)
 
         while (i < 4 && (strlen(names[i]) != name || memcmp(names[i], text, name) != 0))
             i++;
-        if (i == 4 || (name < bytes && text_uint64(text + name + 1, bytes - name - 1, &value) < 0) ||
+        if (i == 4 ||
+            (name < bytes && text_uint64(text + name + 1, bytes - name - 1, &value) < 0) ||
             value > 1000000)
             return -EINVAL;
         share[i] = (uint32_t)value;
@@ -152,7 +155,8 @@ static int64_t price_ticks(const struct generate *g, uint64_t symbol, uint64_t n
         uint64_t key = symbol << 8 | octave;
         int64_t height = 1ll << (octave / 2), period = 1ll << octave;
         int64_t from = (int64_t)(draw(g, DRAW_NOISE, key, cell) >> 33) % (2 * height + 1) - height;
-        int64_t to = (int64_t)(draw(g, DRAW_NOISE, key, cell + 1) >> 33) % (2 * height + 1) - height;
+        int64_t to =
+            (int64_t)(draw(g, DRAW_NOISE, key, cell + 1) >> 33) % (2 * height + 1) - height;
 
         walk += (from * (period - (int64_t)in_cell) + to * (int64_t)in_cell) / period;
     }
@@ -221,9 +225,9 @@ static void book_make(struct generate *g, uint64_t n, const struct market *m)
 {
     sluice_v1_OrderBook *b = &g->event.detail.orderbook;
     uint32_t exact = g->options.event_bytes;
-    unsigned levels = exact && exact < ROOM_FOR_BOOK ?
-                          1 :
-                          1 + (unsigned)(draw(g, DRAW_LEVEL, n, 0) % BOOK_LEVELS_MAX);
+    unsigned levels = exact && exact < ROOM_FOR_BOOK
+                          ? 1
+                          : 1 + (unsigned)(draw(g, DRAW_LEVEL, n, 0) % BOOK_LEVELS_MAX);
 
     g->event.which_detail = sluice_v1_Event_orderbook_tag;
     b->bids_count = b->asks_count = (pb_size_t)levels;
@@ -328,8 +332,14 @@ static int attributes_pad(struct generate *g, size_t missing)
 
         if (missing > bytes && missing - bytes < ATTRIBUTE_MIN)
             bytes -= ATTRIBUTE_MIN;
-        if (g->event.attributes_count == 16 || bytes < ATTRIBUTE_MIN || !attribute_fit(g, bytes))
+        if (g->event.attributes_count == 16 || bytes < ATTRIBUTE_MIN)
             return -EMSGSIZE;
+        /* 130 cannot be had at once: a length of 128 takes two bytes. */
+        if (!attribute_fit(g, bytes)) {
+            bytes -= ATTRIBUTE_MIN;
+            if (!attribute_fit(g, bytes))
+                return -EMSGSIZE;
+        }
         missing -= bytes;
     }
     return 0;

@@ -2,8 +2,8 @@
  * generate.h - market data that looks like market data.
  *
  * Symbols whose prices wander, quotes around the price, trades at bid or ask, order books below and
- * above; venues, sale conditions, sequence numbers, now and then attributes. Event n is a function of
- * the options and n alone (its time too, when options.time_from_ns is set), so that a run can be
+ * above; venues, sale conditions, sequence numbers, now and then attributes. Event n is a function
+ * of the options and n alone (its time too, when options.time_from_ns is set), so that a run can be
  * repeated from any n with the same bytes under the same ids.
  * Thread:  one generator, one thread.
  * Memory:  one decoded event; nothing is allocated per event.

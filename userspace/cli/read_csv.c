@@ -15,8 +15,8 @@ __attribute__((format(printf, 2, 3))) static int csv_fail(struct read_csv *r, co
                                                           ...)
 {
     va_list args;
-    int n = snprintf(r->error, sizeof(r->error), "line %llu",
-                     (unsigned long long)r->row_line_number);
+    int n =
+        snprintf(r->error, sizeof(r->error), "line %llu", (unsigned long long)r->row_line_number);
 
     va_start(args, format);
     vsnprintf(r->error + n, sizeof(r->error) - (size_t)n, format, args);
@@ -124,13 +124,17 @@ static size_t cell_bytes(const struct read_csv *r, unsigned i)
     return r->cell[i + 1] - r->cell[i] - 1;
 }
 
-static bool row_is_blank(const struct read_csv *r) { return r->cells == 1 && cell_bytes(r, 0) == 0; }
+static bool row_is_blank(const struct read_csv *r)
+{
+    return r->cells == 1 && cell_bytes(r, 0) == 0;
+}
 
 /* --- header --------------------------------------------------------------------------------- */
 
 static bool is_column(const char *name)
 {
-    if (strncmp(name, ATTRIBUTE_PREFIX, strlen(ATTRIBUTE_PREFIX)) == 0 || form_find(&form_event, name))
+    if (strncmp(name, ATTRIBUTE_PREFIX, strlen(ATTRIBUTE_PREFIX)) == 0 ||
+        form_find(&form_event, name))
         return true;
     for (pb_size_t tag = sluice_v1_Event_trade_tag; tag <= sluice_v1_Event_custom_tag; tag++)
         if (form_find(form_detail(tag), name))
@@ -238,8 +242,9 @@ static int cell_take(struct read_csv *r, struct form *f, unsigned i)
     void *detail = form_detail_begin(f, tag);
 
     if (field->kind == FORM_MESSAGE)
-        return levels_take(f, strcmp(name, "bids") == 0 ? sluice_v1_OrderBook_bids_tag :
-                                                          sluice_v1_OrderBook_asks_tag,
+        return levels_take(f,
+                           strcmp(name, "bids") == 0 ? sluice_v1_OrderBook_bids_tag
+                                                     : sluice_v1_OrderBook_asks_tag,
                            text);
     return form_set(f, field, detail, text, bytes);
 }

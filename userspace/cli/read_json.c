@@ -70,19 +70,19 @@ static int field_take(struct form *f, const struct form_field *field, void *mess
     return form_set(f, field, message, text + number, bytes - number);
 }
 
-static int fields_take(struct form *f, const struct form_message *m, void *message,
-                       json_t *object);
+static int fields_take(struct form *f, const struct form_message *m, void *message, json_t *object);
 
 static int levels_take(struct form *f, const char *name, json_t *list)
 {
-    pb_size_t side = strcmp(name, "bids") == 0 ? sluice_v1_OrderBook_bids_tag :
-                                                 sluice_v1_OrderBook_asks_tag;
+    pb_size_t side =
+        strcmp(name, "bids") == 0 ? sluice_v1_OrderBook_bids_tag : sluice_v1_OrderBook_asks_tag;
     json_t *entry;
     size_t i;
 
     if (!json_is_array(list))
         return wrong_kind(f, name, "a list of levels");
-    json_array_foreach(list, i, entry) {
+    json_array_foreach(list, i, entry)
+    {
         sluice_v1_Level *level = form_level_add(f, side);
 
         if (!level)
@@ -102,7 +102,8 @@ static int fields_take(struct form *f, const struct form_message *m, void *messa
 
     if (!json_is_object(object))
         return wrong_kind(f, m->name, "an object");
-    json_object_foreach(object, name, value) {
+    json_object_foreach(object, name, value)
+    {
         const struct form_field *field = form_find(m, name);
         int rc;
 
@@ -127,7 +128,8 @@ static int attributes_take(struct form *f, json_t *object)
 
     if (!json_is_object(object))
         return wrong_kind(f, "attributes", "an object");
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         const char *text = json_string_value(value);
 
         if (!text || *text == NUMBER_MARK)
@@ -145,7 +147,8 @@ static int event_take(struct form *f, json_t *object)
 
     if (!json_is_object(object))
         return form_fail(f, "not a JSON object");
-    json_object_foreach(object, name, value) {
+    json_object_foreach(object, name, value)
+    {
         const struct form_field *field = form_find(&form_event, name);
         pb_size_t tag = form_detail_tag(name);
         int rc = 0;

@@ -3,11 +3,10 @@
  *
  * Field names in lowerCamelCase or snake_case. Numbers are taken as they are written, never by way
  * of a double (event_form.h says how prices become integers). "enrichment" is skipped, so what
- * `sluice tail --json` prints can be sent again; any other unknown name is an error. Empty lines are
- * skipped.
- * Thread:  one reader, one thread.
- * Memory:  six times JSON_LINE_BYTES_MAX, and what jansson takes for one line.
- * Errors:  -EINVAL with read_json.error, which names the line; the next call goes on behind it.
+ * `sluice tail --json` prints can be sent again; any other unknown name is an error. Empty lines
+ * are skipped. Thread:  one reader, one thread. Memory:  six times JSON_LINE_BYTES_MAX, and what
+ * jansson takes for one line. Errors:  -EINVAL with read_json.error, which names the line; the next
+ * call goes on behind it.
  */
 #ifndef SLUICE_CLI_READ_JSON_H
 #define SLUICE_CLI_READ_JSON_H

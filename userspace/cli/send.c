@@ -26,8 +26,10 @@ static const char help[] =
     "sluice send (--json FILE | --csv FILE | --generate N) [options]\n\n"
     "Sends events and says what became of them. FILE may be - for standard input.\n\n"
     "Where events come from:\n"
-    "  --json FILE          JSON lines in protobuf's mapping, as `sluice tail --json` prints them;\n"
-    "                       prices may be decimals (\"price\": 187.50); bytes are base64, hex:... or\n"
+    "  --json FILE          JSON lines in protobuf's mapping, as `sluice tail --json` prints "
+    "them;\n"
+    "                       prices may be decimals (\"price\": 187.50); bytes are base64, hex:... "
+    "or\n"
     "                       text:...\n"
     "  --csv FILE           the first line names the columns: type,source,id,timestamp,symbol,\n"
     "                       price,size,venue,bid_price,...,attributes.KEY\n"
@@ -47,20 +49,23 @@ static const char help[] =
     "  --seed N             of all chance (default 1)\n"
     "  --run N              part of every id (default: random, so that no run repeats another)\n"
     "  --start-id N         number of the first event (default 0)\n"
-    "  --time-from TIME     event n happens n microseconds after TIME (RFC 3339 or nanoseconds), so\n"
+    "  --time-from TIME     event n happens n microseconds after TIME (RFC 3339 or nanoseconds), "
+    "so\n"
     "                       that the same run is the same bytes again; default: now\n"
     "  --no-ids             events without ids\n\n"
     "How:\n"
     "  --tcp, --udp         (default TCP)\n"
     "  --address HOST:PORT  default 127.0.0.1:7400; with TCP several, by commas\n"
-    "  --rate N             events per second, paced whether or not answers come; default: as fast\n"
+    "  --rate N             events per second, paced whether or not answers come; default: as "
+    "fast\n"
     "                       as it goes\n"
     "  --batch N            events per batch or datagram, 1 to 1000 (default 100, UDP 1)\n"
     "  --in-flight N        batches without receipt over TCP (default 64)\n"
     "  --producer NAME      what the server is told of us\n"
     "  --token-file FILE    what the server wants to see\n"
     "  --connect-timeout S  default 5\n"
-    "  --give-up S          over TCP: when there is no connection for so long (default 30, 0: never)\n"
+    "  --give-up S          over TCP: when there is no connection for so long (default 30, 0: "
+    "never)\n"
     "  --receipts           over UDP: ask for receipts and count them\n"
     "  --wait S             over UDP: for receipts at the end (default 2)\n"
     "  --datagram-bytes N   largest datagram of more than one event (default 1432)\n\n"
@@ -79,12 +84,41 @@ static const char help[] =
     "3 cannot connect or connection lost, 4 a line of the input is no event.\n";
 
 enum option_code {
-    OPT_JSON = 256, OPT_CSV, OPT_GENERATE, OPT_COUNT, OPT_SOURCE, OPT_NOW, OPT_TEXT_IDS,
-    OPT_ALLOW_MISSING_IDS, OPT_SKIP_BAD, OPT_TYPES, OPT_CUSTOM_TYPE, OPT_SIZE, OPT_SYMBOLS,
-    OPT_SEED, OPT_RUN, OPT_START_ID, OPT_TIME_FROM, OPT_NO_IDS, OPT_TCP, OPT_UDP, OPT_ADDRESS,
-    OPT_RATE, OPT_BATCH, OPT_IN_FLIGHT, OPT_PRODUCER, OPT_TOKEN_FILE, OPT_CONNECT_TIMEOUT,
-    OPT_GIVE_UP, OPT_RECEIPTS, OPT_WAIT, OPT_DATAGRAM_BYTES, OPT_RECEIPTS_FILE, OPT_JSON_SUMMARY,
-    OPT_QUIET, OPT_HELP,
+    OPT_JSON = 256,
+    OPT_CSV,
+    OPT_GENERATE,
+    OPT_COUNT,
+    OPT_SOURCE,
+    OPT_NOW,
+    OPT_TEXT_IDS,
+    OPT_ALLOW_MISSING_IDS,
+    OPT_SKIP_BAD,
+    OPT_TYPES,
+    OPT_CUSTOM_TYPE,
+    OPT_SIZE,
+    OPT_SYMBOLS,
+    OPT_SEED,
+    OPT_RUN,
+    OPT_START_ID,
+    OPT_TIME_FROM,
+    OPT_NO_IDS,
+    OPT_TCP,
+    OPT_UDP,
+    OPT_ADDRESS,
+    OPT_RATE,
+    OPT_BATCH,
+    OPT_IN_FLIGHT,
+    OPT_PRODUCER,
+    OPT_TOKEN_FILE,
+    OPT_CONNECT_TIMEOUT,
+    OPT_GIVE_UP,
+    OPT_RECEIPTS,
+    OPT_WAIT,
+    OPT_DATAGRAM_BYTES,
+    OPT_RECEIPTS_FILE,
+    OPT_JSON_SUMMARY,
+    OPT_QUIET,
+    OPT_HELP,
 };
 
 // clang-format off
@@ -195,7 +229,7 @@ static bool source_option(struct send_options *o, int opt)
     case OPT_SEED:
         return number(0, UINT64_MAX, &o->generate.seed);
     case OPT_RUN:
-        return number(0, UINT64_MAX, &o->generate.run);
+        return number(0, INT64_MAX, &o->generate.run);
     case OPT_START_ID:
         return number(0, UINT64_MAX, &o->start);
     case OPT_TIME_FROM:
@@ -374,8 +408,8 @@ static int batch_fill(struct run *r)
     const struct send_options *o = r->options;
 
     r->batch->n = r->batch->bytes = 0;
-    while (r->batch->n < o->batch && r->batch->bytes < SEND_BATCH_BYTES_MAX - SEND_EVENT_BYTES_MAX &&
-           !interrupted) {
+    while (r->batch->n < o->batch &&
+           r->batch->bytes < SEND_BATCH_BYTES_MAX - SEND_EVENT_BYTES_MAX && !interrupted) {
         if (o->count && r->made == o->count)
             break;
         int rc = send_events_next(&r->events, r->batch);
@@ -386,7 +420,8 @@ static int batch_fill(struct run *r)
             r->made++;
             continue;
         }
-        fprintf(stderr, "sluice send: %s%s%s\n", o->file && o->from != SEND_FROM_GENERATOR ? o->file : "",
+        fprintf(stderr, "sluice send: %s%s%s\n",
+                o->file && o->from != SEND_FROM_GENERATOR ? o->file : "",
                 o->from != SEND_FROM_GENERATOR ? ": " : "", r->events.error);
         r->lines_bad++;
         if (rc == -EINVAL && o->skip_bad)
@@ -475,7 +510,8 @@ static void summary_text(const struct run *r, const struct send_totals *t, doubl
 {
     bool receipts = r->tcp || r->options->udp_receipts;
 
-    printf("sent        %" PRIu64 " events in %" PRIu64 " %s, %" PRIu64 " bytes, in %.3f s: %.0f/s\n",
+    printf("sent        %" PRIu64 " events in %" PRIu64 " %s, %" PRIu64
+           " bytes, in %.3f s: %.0f/s\n",
            t->events, t->batches, r->tcp ? "batches" : "datagrams", t->bytes, s,
            s > 0 ? (double)t->events / s : 0);
     if (receipts)
@@ -516,6 +552,8 @@ static int summary(struct run *r, int rc)
         fprintf(stderr, "sluice send: the summary cannot be written: %s\n", strerror(errno));
     if (rc)
         return rc;
+    if (t.lines_bad)
+        return SEND_BAD_INPUT;
     return t.refused || t.unanswered || t.unsent ? SEND_SOME_REFUSED : SEND_OK;
 }
 
@@ -533,6 +571,7 @@ static void defaults(struct send_options *o)
     generate_options_init(&o->generate);
     if (getrandom(&o->generate.run, sizeof(o->generate.run), 0) != sizeof(o->generate.run))
         o->generate.run = clock_unix_ns();
+    o->generate.run >>= 24; /* 40 bits: short ids, and still no two runs alike */
 }
 
 static void signals_take(void)
@@ -551,7 +590,8 @@ static int run_open(struct run *r)
 
     if (rc)
         return rc;
-    return r->options->udp ? send_udp_open(&r->udp, r->options) : send_tcp_open(&r->tcp, r->options);
+    return r->options->udp ? send_udp_open(&r->udp, r->options)
+                           : send_tcp_open(&r->tcp, r->options);
 }
 
 int send_main(int argc, char **argv)

@@ -21,10 +21,11 @@
 #include "cli/read_json.h"
 
 #define SEND_BATCH_EVENTS_MAX 1000u
-#define SEND_BATCH_BYTES_MAX  61440u /* of events; the frame that servers take by default is 64 KiB */
-#define SEND_EVENT_BYTES_MAX  24576u
-#define SEND_REASONS          128u
-#define SEND_ID_BYTES_MAX     64u
+#define SEND_BATCH_BYTES_MAX                                                                       \
+    61440u /* of events; the frame that servers take by default is 64 KiB */
+#define SEND_EVENT_BYTES_MAX 24576u
+#define SEND_REASONS         128u
+#define SEND_ID_BYTES_MAX    64u
 
 enum send_exit {
     SEND_OK = 0,

@@ -85,8 +85,7 @@ static int generated_next(struct send_events *e, struct send_batch *batch)
                  (unsigned long long)e->next, e->options->generate.event_bytes);
         return -EMSGSIZE;
     }
-    size_t id_bytes =
-        e->options->generate.without_ids ? 0 : generate_id(e->generate, e->next, id);
+    size_t id_bytes = e->options->generate.without_ids ? 0 : generate_id(e->generate, e->next, id);
 
     batch_took(batch, (size_t)bytes, id, id_bytes);
     e->next++;
@@ -130,7 +129,9 @@ int send_events_next(struct send_events *e, struct send_batch *batch)
         return 0;
     if (rc < 0) {
         snprintf(e->error, sizeof(e->error), "%s",
-                 rc == -EIO ? "cannot be read" : json ? e->json.error : e->csv.error);
+                 rc == -EIO ? "cannot be read"
+                 : json     ? e->json.error
+                            : e->csv.error);
         return rc;
     }
     snprintf(where, sizeof(where), "line %llu",

@@ -37,8 +37,8 @@ struct send_tcp {
     FILE *receipts;
     pthread_mutex_t mutex;
     bool connected, ever_connected;
-    uint64_t lost_ns;      /* since when it is not connected */
-    char sentence[512];    /* the client's last one */
+    uint64_t lost_ns;   /* since when it is not connected */
+    char sentence[512]; /* the client's last one */
     struct send_totals totals;
 };
 
@@ -85,7 +85,8 @@ static void on_receipt(void *arg, const struct sluice_receipt *r)
     pthread_mutex_lock(&t->mutex);
     if (r->status == 0) {
         t->totals.answered += r->outcomes;
-        /* From when it was due: a server that pushes back is not measured by what it did not take. */
+        /* From when it was due: a server that pushes back is not measured by what it did not take.
+         */
         histogram_add(&t->totals.latency_ns, now_ns - p->due_ns, 1);
     } else {
         t->totals.unanswered += p->n;

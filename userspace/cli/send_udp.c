@@ -20,14 +20,14 @@
 #include "base/clock.h"
 #include "base/frame.h"
 
-#define UDP_HELD         64u
-#define UDP_BYTES_MAX    65507u
-#define UDP_TAIL_MAX     96u    /* producer, number, receipt wanted */
-#define UDP_WAITING      65536u /* a power of two */
-#define SOCKET_BYTES     (8 << 20)
-#define TAG_PRODUCER     (2u << 3 | 2)
-#define TAG_SEQ          (3u << 3 | 0)
-#define TAG_RECEIPT      (4u << 3 | 0)
+#define UDP_HELD      64u
+#define UDP_BYTES_MAX 65507u
+#define UDP_TAIL_MAX  96u    /* producer, number, receipt wanted */
+#define UDP_WAITING   65536u /* a power of two */
+#define SOCKET_BYTES  (8 << 20)
+#define TAG_PRODUCER  (2u << 3 | 2)
+#define TAG_SEQ       (3u << 3 | 0)
+#define TAG_RECEIPT   (4u << 3 | 0)
 
 struct waiting {
     uint64_t seq, due_ns;
@@ -296,8 +296,7 @@ int send_udp_batch(struct send_udp *u, const struct send_batch *batch)
 int send_udp_finish(struct send_udp *u)
 {
     int rc = send_udp_flush(u);
-    uint64_t until_ns =
-        clock_monotonic_ns() + (uint64_t)(u->options->wait_s * (double)NS_PER_S);
+    uint64_t until_ns = clock_monotonic_ns() + (uint64_t)(u->options->wait_s * (double)NS_PER_S);
 
     while (u->waiting && u->waits && rc == 0 && !send_is_interrupted()) {
         struct pollfd p = { .fd = u->fd, .events = POLLIN };

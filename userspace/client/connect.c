@@ -142,7 +142,7 @@ static int connection_run(struct sluice_client *c)
     snprintf(conn->peer, sizeof(conn->peer), strchr(a->host, ':') ? "[%s]:%s" : "%s:%s", a->host,
              a->port);
     conn->number++;
-    conn->opened_ns = conn->read_ns = conn->written_ns = now_ns;
+    conn->read_ns = conn->written_ns = conn->answered_ns = now_ns;
     conn->ping_waits = conn->welcome = conn->useful = false;
     conn->offset = conn->input_bytes = conn->control_bytes = conn->control_offset = 0;
     rc = address_connect(c, a, deadline_ns);

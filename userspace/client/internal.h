@@ -20,16 +20,16 @@
 #include "base/frame.h"
 #include "client/sluice.h"
 
-#define CLIENT_ADDRESSES_MAX     16u
-#define CLIENT_HOST_BYTES_MAX    256u
-#define CLIENT_PRODUCER_MAX      64u
-#define CLIENT_TOKEN_BYTES_MAX   512u
-#define CLIENT_REQUESTS_MAX      65536u
-#define CLIENT_FRAME_BYTES_MAX   (1u << 30) /* until a server has said less */
-#define CLIENT_INPUT_BYTES_MIN   65536u
-#define CLIENT_INPUT_BYTES_MAX   (8u << 20)
-#define CLIENT_SENTENCE_MAX      512u
-#define CLIENT_PING_IDLE_MS      5000u
+#define CLIENT_ADDRESSES_MAX   16u
+#define CLIENT_HOST_BYTES_MAX  256u
+#define CLIENT_PRODUCER_MAX    64u
+#define CLIENT_TOKEN_BYTES_MAX 512u
+#define CLIENT_REQUESTS_MAX    65536u
+#define CLIENT_FRAME_BYTES_MAX (1u << 30) /* until a server has said less */
+#define CLIENT_INPUT_BYTES_MIN 65536u
+#define CLIENT_INPUT_BYTES_MAX (8u << 20)
+#define CLIENT_SENTENCE_MAX    512u
+#define CLIENT_PING_IDLE_MS    5000u
 
 struct address {
     char host[CLIENT_HOST_BYTES_MAX];
@@ -52,7 +52,7 @@ struct request {
 struct connection {
     int fd; /* -1: none */
     uint64_t number;
-    uint64_t opened_ns, read_ns, written_ns, ping_ns;
+    uint64_t read_ns, written_ns, answered_ns, ping_ns;
     bool ping_waits;
     bool welcome;
     bool useful; /* it has given an answer: the next back-off starts anew */
@@ -95,7 +95,7 @@ struct sluice_client {
     /* The thread's own. */
     struct connection connection;
     struct sluice_outcome *outcome; /* of the receipt being passed on */
-        size_t outcomes_max;
+    size_t outcomes_max;
     unsigned next_address;
     unsigned failures; /* in a row */
     uint64_t random;
@@ -112,8 +112,8 @@ bool client_is_closing(struct sluice_client *c);
 void client_say(struct sluice_client *c, int connected, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* client.c: pieces for the thread. Waits for events on fd (may be -1) or a wake-up until deadline_ns
- * (monotonic). Returns revents of fd, 0 after a wake-up or at the deadline. */
+/* client.c: pieces for the thread. Waits for events on fd (may be -1) or a wake-up until
+ * deadline_ns (monotonic). Returns revents of fd, 0 after a wake-up or at the deadline. */
 int client_poll(struct sluice_client *c, int fd, short events, uint64_t deadline_ns);
 
 /* connect.c */

@@ -2,10 +2,9 @@
  * reply.c - what a frame of the server says: welcome, receipt, error, pong.
  *
  * A receipt is believed only if it adds up: every position is one of the batch and named once, and
- * the counts are those of the events. One that does not ends the connection, and the request is sent
- * again: to report it would be to guess.
- * Thread:  the client's.
- * Memory:  the outcomes of the largest batch so far.
+ * the counts are those of the events. One that does not ends the connection, and the request is
+ * sent again: to report it would be to guess. Thread:  the client's. Memory:  the outcomes of the
+ * largest batch so far.
  */
 #include "client/internal.h"
 
@@ -13,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/frame.h"
 
 static int nonsense(struct sluice_client *c, const char *what)
@@ -118,13 +118,13 @@ static int receipt_take(struct sluice_client *c, const struct frame *f)
         !ids_place(c->outcome, r->events, &receipt))
         return nonsense(c, "a receipt");
     accepted_place(c->outcome, r->events, &receipt);
-    struct sluice_receipt out = { .epoch = receipt.epoch,
-                                  .term = receipt.term,
-                                  .outcomes = r->events,
-                                  .outcome = c->outcome };
+    struct sluice_receipt out = {
+        .epoch = receipt.epoch, .term = receipt.term, .outcomes = r->events, .outcome = c->outcome
+    };
 
     c->connection.useful = true;
     client_complete(c, r, &out);
+    c->connection.answered_ns = clock_monotonic_ns(); /* after the callback: its time is ours */
     return 0;
 }
 

@@ -1,13 +1,12 @@
 /*
  * serve.c - the traffic of one connection: requests out, frames in, time-outs.
  *
- * Requests go out back to back from `unsent`; answers are taken in whatever order they come. Silence
- * ends the connection: a request that was sent receipt_timeout_ms ago, output that the peer has not
- * taken for so long, or a ping without a pong. An idle connection is pinged, which keeps a server
- * from closing it and finds a peer that is gone.
- * Thread:  the client's.
- * Memory:  the input buffer, which grows to the longest frame, at most CLIENT_INPUT_BYTES_MAX.
- * Errors:  said in a sentence and returned.
+ * Requests go out back to back from `unsent`; answers are taken in whatever order they come.
+ * Silence ends the connection: receipt_timeout_ms without a receipt while one is due (or four times
+ * that for one request, whatever else is answered), output that the peer has not taken for so long,
+ * or a ping without a pong. An idle connection is pinged, which keeps a server from closing it and
+ * finds a peer that is gone. Thread:  the client's. Memory:  the input buffer, which grows to the
+ * longest frame, at most CLIENT_INPUT_BYTES_MAX. Errors:  said in a sentence and returned.
  */
 #include "client/internal.h"
 
@@ -23,6 +22,7 @@
 #include "proto/wire.pb.h"
 
 #define WRITE_REQUESTS_MAX 16
+#define PATIENCE_TIMES_MAX 4
 
 static int lost(struct sluice_client *c, int rc, const char *why)
 {
@@ -178,8 +178,8 @@ static int frames_take(struct sluice_client *c)
     }
     if (rc != -EAGAIN)
         return lost(c, -EBADMSG,
-                    conn->welcome ? "sent a frame that cannot be" :
-                                    "does not speak Sluice's protocol");
+                    conn->welcome ? "sent a frame that cannot be"
+                                  : "does not speak Sluice's protocol");
     memmove(conn->input, conn->input + at, conn->input_bytes - at);
     conn->input_bytes -= at;
     return input_grow(conn, f.frame_bytes);
@@ -215,6 +215,7 @@ static int serve_read(struct sluice_client *c)
 
 /* --- the loop ------------------------------------------------------------------------------- */
 
+static uint64_t earlier(uint64_t a_ns, uint64_t b_ns) { return a_ns < b_ns ? a_ns : b_ns; }
 static uint64_t later(uint64_t a_ns, uint64_t b_ns) { return a_ns > b_ns ? a_ns : b_ns; }
 
 /* When something has to be done if nothing happens. *ret_waits: something is awaited from the peer,
@@ -225,9 +226,11 @@ static uint64_t serve_deadline(struct sluice_client *c, bool blocked, bool *ret_
     uint64_t patience_ns = c->options.receipt_timeout_ms * NS_PER_MS, deadline_ns = UINT64_MAX;
 
     pthread_mutex_lock(&c->mutex);
-    /* Requests are sent in the list's order: the first one waits longest. */
+    /* Requests are sent in the list's order: the first one waits longest. While others are answered
+     * the server is only slow, and to send it everything again would not help; but not for ever. */
     if (c->head && c->head->connection == conn->number)
-        deadline_ns = c->head->sent_ns + patience_ns;
+        deadline_ns = earlier(later(c->head->sent_ns, conn->answered_ns) + patience_ns,
+                              c->head->sent_ns + PATIENCE_TIMES_MAX * patience_ns);
     pthread_mutex_unlock(&c->mutex);
     if (blocked && deadline_ns > conn->written_ns + patience_ns)
         deadline_ns = conn->written_ns + patience_ns;
@@ -235,8 +238,7 @@ static uint64_t serve_deadline(struct sluice_client *c, bool blocked, bool *ret_
         deadline_ns = conn->ping_ns + patience_ns;
     *ret_waits = deadline_ns != UINT64_MAX;
     if (!*ret_waits)
-        deadline_ns =
-            later(conn->read_ns, conn->written_ns) + CLIENT_PING_IDLE_MS * NS_PER_MS;
+        deadline_ns = later(conn->read_ns, conn->written_ns) + CLIENT_PING_IDLE_MS * NS_PER_MS;
     return deadline_ns;
 }
 

@@ -7,16 +7,16 @@
  * lost and nothing is there twice. Events without an id cannot be recognised that way; the client
  * refuses them unless options.allow_missing_ids is set.
  *
- * A receipt is passed on as the server gave it. Events refused as OVERLOADED, DISK_FULL, STOPPING or
- * STAGE_TIMEOUT (sluice_reason_is_transient()) are not sent again behind the caller's back: only the
- * caller knows whether an old quote is still worth sending. To try again, send the same bytes with
- * the same id in a new batch, after a pause; that never makes a second copy.
+ * A receipt is passed on as the server gave it. Events refused as OVERLOADED, DISK_FULL, STOPPING
+ * or STAGE_TIMEOUT (sluice_reason_is_transient()) are not sent again behind the caller's back: only
+ * the caller knows whether an old quote is still worth sending. To try again, send the same bytes
+ * with the same id in a new batch, after a pause; that never makes a second copy.
  *
  * What ends in a new connection, and nobody has to know of: a connection that is refused, breaks,
  * stays silent for receipt_timeout_ms or sends what is not protocol, and a server that has too many
- * connections or is stopping. What ends the client for good: an error frame that says that the token
- * or the protocol is wrong (-EACCES, -EPROTO); all that waits gets its callback with that status, and
- * so does every later sluice_send().
+ * connections or is stopping. What ends the client for good: an error frame that says that the
+ * token or the protocol is wrong (-EACCES, -EPROTO); all that waits gets its callback with that
+ * status, and so does every later sluice_send().
  *
  * Functions return 0 or a negative errno. They may be called from any number of threads at once,
  * sluice_send() and sluice_stats() also from the callbacks, where sluice_send() never waits.
@@ -48,10 +48,10 @@ struct sluice_outcome {
 struct sluice_receipt {
     uint64_t request; /* what sluice_send() returned */
     void *user;       /* what was given to sluice_send() */
-    int status;       /* 0: decided by the server, outcomes are valid. Else there are no outcomes, and
-                       * what was sent before (attempts > 0) may or may not have been accepted:
-                       * -ECANCELED: closed before an answer came; -EPROTO, -EACCES: the client was
-                       * refused for good; -EMSGSIZE: more than the server now connected takes */
+    int status; /* 0: decided by the server, outcomes are valid. Else there are no outcomes, and
+                 * what was sent before (attempts > 0) may or may not have been accepted:
+                 * -ECANCELED: closed before an answer came; -EPROTO, -EACCES: the client was
+                 * refused for good; -EMSGSIZE: more than the server now connected takes */
     uint64_t epoch, term;
     size_t outcomes;
     const struct sluice_outcome *outcome; /* by position in the batch; valid during the callback */
@@ -74,7 +74,8 @@ struct sluice_options {
     uint32_t requests_in_flight_max; /* default 64; sluice_send() then waits or says -EAGAIN */
     uint64_t bytes_in_flight_max;    /* default 16 MiB */
     uint32_t connect_timeout_ms;     /* default 3000 */
-    uint32_t receipt_timeout_ms;     /* no receipt for so long: connect again; default 10000 */
+    uint32_t receipt_timeout_ms;     /* no receipt for so long while one is due, or one request
+                                      * four times so long: connect again; default 10000 */
     uint32_t backoff_ms_max;         /* default 2000 */
     int allow_missing_ids;
     sluice_receipt_fn on_receipt;
@@ -90,10 +91,10 @@ void sluice_options_init(struct sluice_options *o);
 int sluice_open(struct sluice_client **ret, const struct sluice_options *options);
 
 /* Queues a batch: n (>= 1) serialized sluice.v1.Event messages. Copies them. Waits while the limits
- * in flight are reached, at most timeout_ms (-1: for ever; -EAGAIN when there is still no room, with
- * 0 at once). ret_request may be NULL. -EMSGSIZE: larger than a frame, a batch or bytes_in_flight_max
- * may be; -EINVAL: not an Event, or one without type, source or id; -ECANCELED: being closed;
- * -EACCES, -EPROTO: see above. The callback may run before this returns. */
+ * in flight are reached, at most timeout_ms (-1: for ever; -EAGAIN when there is still no room,
+ * with 0 at once). ret_request may be NULL. -EMSGSIZE: larger than a frame, a batch or
+ * bytes_in_flight_max may be; -EINVAL: not an Event, or one without type, source or id; -ECANCELED:
+ * being closed; -EACCES, -EPROTO: see above. The callback may run before this returns. */
 int sluice_send(struct sluice_client *c, const void *const *event, const size_t *event_bytes,
                 size_t n, void *user, int timeout_ms, uint64_t *ret_request);
 

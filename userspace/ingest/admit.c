@@ -122,6 +122,8 @@ static void hand_over(struct worker *w)
         return;
     }
     w->at_cluster++;
+    /* Nothing is decided yet; block_seal() would leave out what the last tenant's verdicts say. */
+    memset(b->verdict, VERDICT_COMMITTED, b->events);
     block_seal(b, (uint16_t)w->config->node.id, (uint8_t)w->config->node.region);
     if (!ring_push(&w->link->submit, b))
         assert(!"the ring holds all blocks");

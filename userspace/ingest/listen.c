@@ -73,7 +73,12 @@ static int memory_open(struct worker *w, char error[256])
     t->in_bytes =
         pages(w->config->ingest.tcp.frame_bytes_max + FRAME_LENGTH_BYTES_MAX + TCP_BUFFER_BYTES);
     t->out_bytes = pages(w->config->ingest.tcp.output_bytes_max);
+    t->free_head = NONE32;
     t->connection = calloc(t->connections_max, sizeof *t->connection);
+    for (uint32_t i = t->connection ? t->connections_max : 0; i > 0; i--) {
+        t->connection[i - 1] = (struct connection){ .fd = -1, .next = t->free_head };
+        t->free_head = i - 1;
+    }
     t->memory = map(TCP_BUFFERS * TCP_BUFFER_BYTES);
     t->ring = map(TCP_BUFFERS * sizeof(struct io_uring_buf));
     t->in = map(t->in_bytes * t->connections_max);
@@ -81,11 +86,6 @@ static int memory_open(struct worker *w, char error[256])
     if (!t->connection || !t->memory || !t->ring || !t->in || !t->out) {
         snprintf(error, 256, "no memory for ingest.tcp.connections_max = %u", t->connections_max);
         return -ENOMEM;
-    }
-    t->free_head = NONE32;
-    for (uint32_t i = t->connections_max; i > 0; i--) {
-        t->connection[i - 1] = (struct connection){ .fd = -1, .next = t->free_head };
-        t->free_head = i - 1;
     }
     return 0;
 }

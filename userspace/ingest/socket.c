@@ -10,7 +10,8 @@
  * Memory:  buffers are mapped in udp_open(). Only UDP_PUBLISHED_MAX are with the kernel at a time
  *          and the rest form a LIFO, so that in normal running few and warm ones are used.
  * Limits:  ingest.udp.*; UDP_SEGMENTS_MAX datagrams in a buffer.
- * Counts:  datagrams_seen, _delivered, datagram_drop[]: every datagram exactly once.
+ * Counts:  datagrams_seen, _delivered, datagram_drop[]: every datagram exactly once. DROP_KERNEL
+ *          is the kernel's own count, which takes datagrams that it had joined (UDP_GRO) for one.
  */
 #include <errno.h>
 #include <linux/sock_diag.h>

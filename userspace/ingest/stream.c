@@ -188,7 +188,7 @@ static int take_batch(struct worker *w, struct connection *c, const struct frame
     }
     request.bytes = ack_bytes_max(too_large ? 1 : walk.events);
     connection_reserve(c, request.bytes);
-    w->tcp.turn_events += walk.events + 1;
+    w->tcp.turn_events += walk.events;
     if (too_large) {
         count_too_large(w, walk.events);
         admit_refused(w, &request, sluice_v1_Reason_BATCH_TOO_LARGE);
@@ -253,6 +253,7 @@ static size_t take(struct worker *w, struct connection *c, const uint8_t *data, 
             break;
         }
         w->ledger.frames++;
+        w->tcp.turn_events++;
         c->active_ns = w->now_ns;
         c->frame_ns = 0;
         at += f.frame_bytes;

@@ -4,9 +4,10 @@
  * A thread that owns an io_uring (SINGLE_ISSUER, DEFER_TASKRUN) and runs to completion: receive an
  * array of datagrams and frames, highest class first, run the stages over them, seal a block when
  * it is full, old enough, or when the cluster thread has nothing of this worker's in flight; take
- * back answered blocks, write receipts, free the blocks. After worker_init() it allocates nothing.
+ * back answered blocks, write receipts, free the blocks. After worker_open() it allocates nothing.
  *
- * worker.c is the loop; socket.c UDP, stream.c TCP, ack.c the answers.
+ * worker.c is the loop; socket.c UDP; listen.c, connection.c and stream.c TCP; admit.c requests
+ * into blocks; ack.c the answers. They share worker_internal.h.
  */
 #ifndef SLUICE_INGEST_WORKER_H
 #define SLUICE_INGEST_WORKER_H
@@ -45,7 +46,8 @@ void worker_drain(struct worker *w);
 /* True when everything handed over has come back and been answered and written out (or the client
  * did not read it within ingest.tcp.output_s_max). */
 bool worker_drained(struct worker *w);
-/* Ends the thread and closes. Safe on NULL. */
+/* Ends the thread and closes. The cluster must have given back this worker's blocks, or have
+ * stopped. Safe on NULL. */
 void worker_close(struct worker *w);
 
 /* A consistent copy, made by the worker between two turns. Waits for it. Any one thread. */
