@@ -76,12 +76,12 @@ static int find_end(struct scan *s, struct log *l, const struct segment *segment
 }
 
 /* The log ends where s stands; s's file becomes the tail. */
-static void take_position(struct log *l, const struct scan *s)
+static void take_position(struct log *l, struct scan *s)
 {
     l->last_term = s->term;
     l->last_time_ns = s->time_ns;
     memcpy(l->digest, s->digest, SHA256_BYTES);
-    l->tail = (struct tail){ .file = s->file,
+    l->tail = (struct tail){ .file = scan_take_file(s),
                              .seed = s->seed,
                              .offset = s->offset,
                              .bytes = s->segment.bytes,

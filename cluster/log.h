@@ -172,8 +172,9 @@ int log_remove_below(struct log *l, uint64_t index);
 /* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
  * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the
  * disk's error. Any thread may own a reader, while the log's owner goes on. Ask up to
- * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. A
- * segment that is met for the first time is walked up to the record, the ways to the last few are
+ * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. Records
+ * that are asked for in order are read ahead: one that log_truncate() removed a moment ago may
+ * still be returned then, so ask for what is committed, which never is. A segment that is met for the first time is walked up to the record, the ways to the last few are
  * kept. */
 struct log_reader;
 int log_reader_open(struct log_reader **ret, const char *dir);
