@@ -1,37 +1,37 @@
 /*
  * pipeline.c - THE MAP: every stage, thread and ring of a node.
  *
- *   stage     file                      thread    gets                 gives
- *   -------   -----------------------   -------   ------------------
- * --------------------------------- receive   ingest/socket.c (UDP)     worker    datagrams
- * datagrams, by class, to decode ingest/stream.c (TCP)     worker    frames               batches
- * to decode decode    ingest/decode.c           worker    bytes                events: slices of
- * the buffer validate  ingest/validate.c         worker    events               events, refused
- * ones marked enrich    ingest/enrich.c           worker    events               + session, id,
- * hashes batch     ingest/batch.c            worker    events               the open block (the one
- * copy) propose   cluster/propose.c         cluster   blocks               entries; duplicates
- * taken out store/apply.c: admit      cluster   blocks               verdicts order
- * cluster/consensus.c       cluster   entries              commit index write     cluster/log.c
- * cluster   entries              durable records commit    cluster/commit.c          cluster   the
- * commit index     applied entries, answered blocks store/apply.c: apply      cluster   committed
- * entries    settings, the dedupe index answer    ingest/ack.c              worker    answered
- * blocks      receipts; free blocks index     store/dedupe.c: do_work   store     frozen tables
- * runs on disk read      serve/admin.c             admin     requests             status, ledger,
- * events, tail keep      this file                 keeper    ledgers              the ledger file
+ *   stage     file                       thread   gets                  gives
+ *   --------  -------------------------  -------  --------------------  -------------------------
+ *   receive   ingest/socket.c (UDP)      worker   datagrams             datagrams, by class
+ *             ingest/stream.c (TCP)      worker   frames                batches
+ *   decode    ingest/decode.c            worker   bytes                 events: slices of it
+ *   validate  ingest/validate.c          worker   events                events, refused ones marked
+ *   enrich    ingest/enrich.c            worker   events                + session, id, hashes
+ *   batch     ingest/batch.c             worker   events                the open block (one copy)
+ *   propose   cluster/propose.c          cluster  blocks                entries, no duplicates
+ *             store/apply.c: admit       cluster  blocks                verdicts
+ *   order     cluster/consensus.c        cluster  entries               commit index
+ *   write     cluster/log.c              cluster  entries               durable records
+ *   commit    cluster/commit.c           cluster  the commit index      applied, answered blocks
+ *             store/apply.c: apply       cluster  committed entries     settings, dedupe index
+ *   answer    ingest/ack.c               worker   answered blocks       receipts; free blocks
+ *   index     store/dedupe.c: do_work    store    frozen tables         runs on disk
+ *   read      serve/admin.c              admin    requests              status, ledger, events
+ *   keep      this file                  keeper   ledgers               the ledger file
  *
- *   thread          how many           sleeps on                       ends
- *   -------------   ----------------   -----------------------------
- * ---------------------------------- sluice-worker   ingest.workers     its io_uring
- * worker_close(), after the cluster sluice-cluster  1                  libuv loop cluster_stop(),
- * once drained sluice-store    1                  its wake                        store_fini(),
- * after the cluster sluice-admin    1                  poll() admin_close(), first sluice-keeper 1
- * a condition, ledger.save_ms     pipeline_stop()
+ *   thread          how many         sleeps on                    ends
+ *   --------------  ---------------  ---------------------------  -------------------------------
+ *   worker-N        ingest.workers   its io_uring                 worker_close(), after the cluster
+ *   sluice-cluster  1                libuv loop                   cluster_stop(), once drained
+ *   sluice-store    1                its wake                     store_fini(), after the cluster
+ *   admin           1                poll()                       admin_close(), first
+ *   sluice-keeper   1                a condition, ledger.save_ms  pipeline_stop()
  *
- *   ring            from -> to         holds               full
- *   -------------   ----------------   -----------------
- * ---------------------------------------------- link.submit     worker -> cluster  sealed blocks
- * never: a slot for every block of the worker link.answer     cluster -> worker  decided blocks
- * never: the same
+ *   ring         from -> to         holds           full
+ *   -----------  -----------------  --------------  ----------------------------------------------
+ *   link.submit  worker -> cluster  sealed blocks   never: a slot for every block of the worker
+ *   link.answer  cluster -> worker  decided blocks  never: the same
  *
  * Back-pressure comes from the blocks: a worker without a free block stops reading TCP, and drops
  * UDP datagrams of the lowest class first. The kernel's prefilter will stand before `receive`: in
