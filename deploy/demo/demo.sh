@@ -12,7 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(cd "${1:?usage: demo.sh BIN_DIR}" && pwd)
 python=/usr/bin/python3
-udp_events=1000000 udp_batch=10 udp_rate=80000 # events; datagrams of ten
+udp_events=1000000 udp_batch=10 udp_rate=60000 # events; in datagrams of up to ten
 tcp_events=100000 tcp_rate=10000
 hostile_each=200 hostile_rate=2000
 
@@ -68,6 +68,7 @@ ingest:
   port: $port
   udp:
     allow: [127.0.0.1/32]   # so 127.0.0.2 is a stranger
+    buffers: 16384          # seconds of these datagrams, for disks that pause
 YAML
 export SLUICE_SOCKET=$work/data/admin.sock
 

@@ -24,14 +24,14 @@ failed=0
 clean_up() {
   local rc=${1-$?}
   local p
-  [ $rc != 0 ] || rc=$failed
+  [ "$rc" != 0 ] || rc=$failed
   for p in $node "${background[@]}"; do kill -9 "$p" 2>/dev/null && wait "$p" 2>/dev/null; done
-  if [ $rc != 0 ] && [ $rc != 77 ] && [ -s "$work/log" ]; then
+  if [ "$rc" != 0 ] && [ "$rc" != 77 ] && [ -s "$work/log" ]; then
     echo "--- last words of sluiced:"
     tail -n 15 "$work/log"
   fi
   rm -rf "$work"
-  exit $rc
+  exit "$rc"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
