@@ -4,8 +4,8 @@
  * The end in this order, so that a crash at any point leaves a start the same cut to finish: the
  * mark says from where (both slots durable); later segments are removed, the last first; the rest
  * of the one that stays is overwritten with zeros; the mark says that the cut is over. If that one
- * had been cut behind its seal, its file has got its full length back before all this (zeros without
- * space, which the overwriting then takes): the last segment is never a short one.
+ * had been cut behind its seal, its file has got its full length back before all this (zeros
+ * without space, which the overwriting then takes): the last segment is never a short one.
  */
 #include "cluster/log_private.h"
 
