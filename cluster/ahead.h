@@ -28,7 +28,7 @@ struct ahead {
     uint64_t at, loaded;
     unsigned half;  /* that `base` is in the room or the piece of */
     uint32_t piece; /* doubles while it is read on, up to AHEAD_PIECE; reads ahead from then on */
-    bool patch;     /* blocks that cannot be read become something that is no record, and not zero */
+    bool patch; /* blocks that cannot be read become something that is no record, and not zero */
     bool reading;
     struct disk_read read;
 };

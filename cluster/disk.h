@@ -49,8 +49,9 @@ struct disk_ops {
     void (*close)(struct disk *d, int file);
     /* Returns bytes read (short only at the end of the file) or a negative errno. */
     int64_t (*read)(struct disk *d, int file, void *buf, size_t bytes, uint64_t offset);
-    /* Begins a read; read_wait() waits for it, runs no done(), and returns what read() would have at
-     * any time in between. A few may be under way. Every one that was begun has to be waited for. */
+    /* Begins a read; read_wait() waits for it, runs no done(), and returns what read() would have
+     * at any time in between. A few may be under way. Every one that was begun has to be waited
+     * for. */
     void (*read_begin)(struct disk *d, struct disk_read *r);
     int64_t (*read_wait)(struct disk *d, struct disk_read *r);
     int64_t (*size)(struct disk *d, int file);

@@ -174,8 +174,8 @@ int log_remove_below(struct log *l, uint64_t index);
  * disk's error. Any thread may own a reader, while the log's owner goes on. Ask up to
  * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. Records
  * that are asked for in order are read ahead: one that log_truncate() removed a moment ago may
- * still be returned then, so ask for what is committed, which never is. A segment that is met for the first time is walked up to the record, the ways to the last few are
- * kept. */
+ * still be returned then, so ask for what is committed, which never is. A segment that is met for
+ * the first time is walked up to the record, the ways to the last few are kept. */
 struct log_reader;
 int log_reader_open(struct log_reader **ret, const char *dir);
 /* On a disk that is open already; borrows it, and so belongs to its thread. */

@@ -196,7 +196,8 @@ static int get_way(struct log_reader *r, const struct segment *s, struct way **r
     return open_way(r, oldest, s);
 }
 
-/* A record of `bytes` bytes was met at (offset, index); the way goes on behind it if it ended there.
+/* A record of `bytes` bytes was met at (offset, index); the way goes on behind it if it ended
+ * there.
  */
 static int way_extend(struct way *w, uint64_t index, uint32_t bytes)
 {

@@ -3,6 +3,8 @@
  * crash.
  *
  *   byte 0: bit 0: repair all CRCs first, so that what lies behind them is reached
+ *           bit 1: the file is cut behind its content, as after a seal, and another one follows it,
+ *           whose first index is bits 2 and up
  *   byte 1: what the mark says is durable
  *   rest:   the file from its first byte on, cut off or filled with zeros to 1 MiB
  */
@@ -15,6 +17,7 @@
 #include "tests/lib/test_disk.h"
 
 #define FILE_BYTES (1u << 20)
+#define FIRST_NAME "0000000000000002-0000000000000001.seg"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -55,6 +58,26 @@ static void repair(uint8_t *file)
     }
 }
 
+/* Cuts the file, and puts an empty segment behind it. */
+static void follow(struct disk *d, const uint8_t *file, uint64_t first)
+{
+    static struct segment_header next;
+    struct segment s = { .epoch = 2, .first = first };
+    char name[SEGMENT_NAME_BYTES];
+    uint64_t end = FILE_BYTES;
+    uint8_t before[SHA256_BYTES];
+
+    while (end > LOG_ALIGN && record_is_zero(file + end - LOG_ALIGN, LOG_ALIGN))
+        end -= LOG_ALIGN;
+    test_disk_resize(d, FIRST_NAME, end);
+    sha256(before, file + end - LOG_ALIGN + offsetof(struct record_header, agreed),
+           sizeof(struct record_agreed), NULL, 0);
+    segment_encode(&next, &s, 0, FILE_BYTES, before);
+    segment_name(&s, name);
+    test_disk_put(d, name, &next, sizeof next);
+    test_disk_resize(d, name, FILE_BYTES);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     static uint8_t file[FILE_BYTES] __attribute__((aligned(4096)));
@@ -73,7 +96,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (data[0] & 1)
         repair(file);
     d = test_disk_make(1);
-    test_disk_put(d, "0000000000000002-0000000000000001.seg", file, sizeof file);
+    test_disk_put(d, FIRST_NAME, file, sizeof file);
+    if (data[0] & 2)
+        follow(d, file, 2 + (data[0] >> 2));
     if (log_mark_init(d, data[1]) != 0)
         abort();
     r = log_verify_disk(d, ignore_problem, &problems, &report);

@@ -114,6 +114,41 @@ static void a_file_gets_shorter_and_longer_with_zeros(void **state)
     disk->ops->close(disk, file);
 }
 
+static void reads_ahead_give_what_reads_give(void **state)
+{
+    static uint8_t ahead[12][8192] __attribute__((aligned(4096)));
+    struct disk_read r[12];
+    int file = disk->ops->open(disk, "a", true);
+
+    for (int i = 0; i < 8; i++)
+        memset(page[i], i + 1, sizeof page[i]);
+    assert_int_equal(disk->ops->write_now(disk, file, page, sizeof page, 0), 0);
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 12; i++) { /* more than the ring takes */
+            r[i] = (struct disk_read){
+                .file = file, .buf = ahead[i], .bytes = 8192, .offset = (uint64_t)i * 4096
+            };
+            disk->ops->read_begin(disk, &r[i]);
+        }
+        for (int k = 0; k < 12; k++) { /* waited for in another order */
+            int i = k * 5 % 12;
+
+            /* From page 7 on the file ends. */
+            assert_int_equal(disk->ops->read_wait(disk, &r[i]), i < 7 ? 8192 : i == 7 ? 4096 : 0);
+            if (i < 8)
+                assert_memory_equal(ahead[i], page[i], i < 7 ? 8192 : 4096);
+        }
+        disk->ops->fini(disk);
+        assert_int_equal(disk_uring_open_read(&disk, dir), 0); /* again on one for reading */
+        disk->ops->close(disk, file);
+        file = disk->ops->open(disk, "a", false);
+    }
+    r[0] = (struct disk_read){ .file = -1, .buf = ahead[0], .bytes = 4096 };
+    disk->ops->read_begin(disk, &r[0]);
+    assert_int_equal(disk->ops->read_wait(disk, &r[0]), -EBADF);
+    disk->ops->close(disk, file);
+}
+
 static void a_failing_write_tells_its_error(void **state)
 {
     bool done = false;
@@ -210,6 +245,7 @@ int main(void)
         UNIT(files_are_opened_for_direct_and_synchronous_writes),
         UNIT(more_writes_than_fit_the_ring_all_complete),
         UNIT(a_file_gets_shorter_and_longer_with_zeros),
+        UNIT(reads_ahead_give_what_reads_give),
         UNIT(a_failing_write_tells_its_error),
         UNIT(a_directory_has_one_owner),
         UNIT(a_reader_changes_nothing),

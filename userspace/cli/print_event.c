@@ -43,6 +43,27 @@ static void enum_print(FILE *out, const struct form_field *f, unsigned value)
         fprintf(out, "%u", value);
 }
 
+static uint64_t magnitude(int64_t v) { return v < 0 ? 0 - (uint64_t)v : (uint64_t)v; }
+
+/* What fprintf() would write; an event has a dozen of these. */
+static void number_print(FILE *out, uint64_t v, bool negative, bool quoted)
+{
+    char text[24];
+    size_t at = sizeof(text);
+
+    if (quoted)
+        text[--at] = '"';
+    do {
+        text[--at] = (char)('0' + v % 10);
+        v /= 10;
+    } while (v > 0);
+    if (negative)
+        text[--at] = '-';
+    if (quoted)
+        text[--at] = '"';
+    fwrite(text + at, 1, sizeof(text) - at, out);
+}
+
 /* The longest integer kinds are strings: JavaScript's numbers would round them. */
 static void value_print(FILE *out, const struct form_field *f, const void *at)
 {
@@ -51,14 +72,14 @@ static void value_print(FILE *out, const struct form_field *f, const void *at)
 
     switch (f->kind) {
     case FORM_SINT64:
-        fprintf(out, "\"%" PRId64 "\"", *(const int64_t *)at);
+        number_print(out, magnitude(*(const int64_t *)at), *(const int64_t *)at < 0, true);
         break;
     case FORM_UINT64:
     case FORM_FIXED64:
-        fprintf(out, "\"%" PRIu64 "\"", *(const uint64_t *)at);
+        number_print(out, *(const uint64_t *)at, false, true);
         break;
     case FORM_UINT32:
-        fprintf(out, "%" PRIu32, *(const uint32_t *)at);
+        number_print(out, *(const uint32_t *)at, false, false);
         break;
     case FORM_STRING:
         text_json_print(out, at);
@@ -93,10 +114,14 @@ static bool is_default(const struct form_field *f, const void *at)
 
 static void name_print(FILE *out, const char *snake, bool *first)
 {
-    char camel[FORM_NAME_BYTES_MAX];
+    char text[FORM_NAME_BYTES_MAX + 4] = ",\"";
+    size_t n;
 
-    form_camel(camel, snake);
-    fprintf(out, "%s\"%s\":", *first ? "" : ",", camel);
+    form_camel(text + 2, snake);
+    n = strlen(text);
+    text[n++] = '"';
+    text[n++] = ':';
+    fwrite(text + *first, 1, n - *first, out);
     *first = false;
 }
 

@@ -265,29 +265,41 @@ void text_hex_print(FILE *out, const uint8_t *data, size_t bytes)
 void text_base64_print(FILE *out, const uint8_t *data, size_t bytes)
 {
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char text[256];
+    size_t at = 0;
 
     for (size_t i = 0; i < bytes; i += 3) {
         size_t n = bytes - i < 3 ? bytes - i : 3;
         uint32_t bits = (uint32_t)data[i] << 16 | (n > 1 ? (uint32_t)data[i + 1] << 8 : 0) |
                         (n > 2 ? data[i + 2] : 0);
 
-        putc(digit[bits >> 18], out);
-        putc(digit[bits >> 12 & 63], out);
-        putc(n > 1 ? digit[bits >> 6 & 63] : '=', out);
-        putc(n > 2 ? digit[bits & 63] : '=', out);
+        text[at++] = digit[bits >> 18];
+        text[at++] = digit[bits >> 12 & 63];
+        text[at++] = n > 1 ? digit[bits >> 6 & 63] : '=';
+        text[at++] = n > 2 ? digit[bits & 63] : '=';
+        if (at == sizeof(text)) {
+            fwrite(text, 1, at, out);
+            at = 0;
+        }
     }
+    fwrite(text, 1, at, out);
 }
 
 void text_json_print(FILE *out, const char *text)
 {
+    const char *plain = text;
+
     putc('"', out);
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-        if (*at == '"' || *at == '\\')
-            fprintf(out, "\\%c", *at);
-        else if (*at < 0x20 || *at == 0x7f)
-            fprintf(out, "\\u%04x", *at);
-        else
-            putc(*at, out);
+    for (;; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if (c >= 0x20 && c != 0x7f && c != '"' && c != '\\')
+            continue;
+        fwrite(plain, 1, (size_t)(text - plain), out);
+        plain = text + 1;
+        if (c == '\0')
+            break;
+        fprintf(out, c == '"' || c == '\\' ? "\\%c" : "\\u%04x", c);
     }
     putc('"', out);
 }
