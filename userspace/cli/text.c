@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #define SCALE_MAX 18
 
@@ -280,16 +281,37 @@ void text_base64_print(FILE *out, const uint8_t *data, size_t bytes)
 
 void text_json_print(FILE *out, const char *text)
 {
+    size_t left = strlen(text), n;
+
     putc('"', out);
-    for (const unsigned char *at = (const unsigned char *)text; *at; at++) {
-        if (*at == '"' || *at == '\\')
-            fprintf(out, "\\%c", *at);
-        else if (*at < 0x20 || *at == 0x7f)
-            fprintf(out, "\\u%04x", *at);
-        else
-            putc(*at, out);
+    for (; left > 0; text += n, left -= n) {
+        n = utf8_bytes(text, left);
+        if (n == 0) {
+            fputs("\\ufffd", out);
+            n = 1;
+        } else if (utf8_is_control(text, n)) {
+            fprintf(out, "\\u%04x", (unsigned char)text[n - 1]);
+        } else {
+            fputs(*text == '"' || *text == '\\' ? "\\" : "", out);
+            fwrite(text, 1, n, out);
+        }
     }
     putc('"', out);
+}
+
+void text_plain_print(FILE *out, const char *text, size_t bytes)
+{
+    size_t n;
+
+    for (; bytes > 0; text += n, bytes -= n) {
+        n = utf8_bytes(text, bytes);
+        if (n == 0 || utf8_is_control(text, n)) {
+            putc('?', out);
+            n += n == 0;
+        } else {
+            fwrite(text, 1, n, out);
+        }
+    }
 }
 
 int text_traceparent(const char *text, size_t bytes, uint8_t ret[TEXT_TRACEPARENT_BYTES])

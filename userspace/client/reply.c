@@ -8,12 +8,14 @@
  */
 #include "client/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/frame.h"
+#include "base/utf8.h"
 
 static int nonsense(struct sluice_client *c, const char *what)
 {
@@ -167,6 +169,19 @@ static int error_status(sluice_v1_ErrorCode code)
     }
 }
 
+/* The sentence may end on a terminal, which control characters would command. */
+static void controls_replace(char *text)
+{
+    size_t left = strlen(text), n;
+
+    for (; left > 0; text += n, left -= n) {
+        n = utf8_bytes(text, left);
+        assert(n > 0); /* frame_get_error() checked it */
+        if (utf8_is_control(text, n))
+            memset(text, '?', n);
+    }
+}
+
 static int error_take(struct sluice_client *c, const struct frame *f)
 {
     sluice_v1_Error error;
@@ -175,6 +190,7 @@ static int error_take(struct sluice_client *c, const struct frame *f)
         return nonsense(c, "an error");
     int status = error_status(error.code);
 
+    controls_replace(error.message);
     client_say(c, 0, "%s: %s (error %d)", c->connection.peer,
                error.message[0] ? error.message : "an error without words", (int)error.code);
     return error.closing || status != -ECONNABORTED ? status : 0;
