@@ -10,6 +10,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pb_encode.h>
 #include <sodium.h>
@@ -18,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "cluster/internal.h"
@@ -208,17 +210,37 @@ static void cluster_loop_fini(struct cluster *c)
     uv_loop_close(&c->loop);
 }
 
+/* A directory that this user may not read cannot be synced: whoever made what is in it did. */
+static int cluster_sync_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), e = 0;
+
+    if (fd < 0)
+        return errno == EACCES ? 0 : -errno;
+    if (fsync(fd) < 0)
+        e = -errno;
+    close(fd);
+    return e;
+}
+
+/* Every start makes their names durable: the one that made them may have been cut short. */
 static int cluster_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
 {
-    int n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
+    char parent[PATH_MAX];
+    int n = snprintf(parent, sizeof parent, "%s/..", c->config.dir), e;
 
+    if (n > 0 && n < PATH_MAX)
+        n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
     if (n <= 0 || n >= PATH_MAX)
         return cluster_fail(c, -ENAMETOOLONG, "data directory: name too long");
     if (mkdir(c->config.dir, 0700) < 0 && errno != EEXIST)
         return cluster_fail(c, -errno, "%s: %s", c->config.dir, strerror(errno));
     if (mkdir(log_dir, 0700) < 0 && errno != EEXIST)
         return cluster_fail(c, -errno, "%s: %s", log_dir, strerror(errno));
-    return 0;
+    e = cluster_sync_dir(c->config.dir);
+    if (e == 0)
+        e = cluster_sync_dir(parent);
+    return e < 0 ? cluster_fail(c, e, "%s: %s", c->config.dir, strerror(-e)) : 0;
 }
 
 static int cluster_open_log(struct cluster *c, const char *log_dir)
@@ -247,12 +269,21 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
     e = log_reader_open_on(&c->reader, c->disk);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
-    if (log_last_index(c->log) > 0)
+    if (log_last_index(c->log) > 0) {
+        /* The node may have died between entry 1 and saying so; with the new term it is written. */
+        c->state.bootstrapped = 1;
         return 0;
+    }
     if (c->state.bootstrapped)
         return cluster_fail(
             c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
             log_dir);
+    if (snapshot_exists(c))
+        return cluster_fail(c, -EILSEQ,
+                            "%s: the log is empty, but there are checkpoints of one in "
+                            "%s/checkpoint; is a file system not mounted? To begin a new log, "
+                            "move that directory away",
+                            log_dir, c->config.dir);
     return consensus_bootstrap(c);
 }
 
@@ -263,7 +294,7 @@ static int cluster_commit_now(struct cluster *c, struct proposal *p)
     int e = p ? -EAGAIN : cluster_fail(c, -ENOMEM, "start: out of memory");
 
     while (p != NULL && (e = propose_entry(c, p)) == -EAGAIN) {
-        e = log_do_work(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, clock_monotonic_ns());
         if (e < 0)
             break;
     }
@@ -517,7 +548,8 @@ void cluster_status(struct cluster *c, struct cluster_status *ret)
 struct setting_call {
     struct cluster *c;
     struct proposal *p;
-    int64_t result;
+    int error;      /* of proposing */
+    int64_t result; /* under the lock from here on */
     bool done;
 };
 
@@ -539,7 +571,7 @@ static void setting_propose(void *arg)
 
     if (e == 0)
         return;
-    s->result = e;
+    s->error = e;
     if (e != -EAGAIN && e != -ENOSPC) {
         proposal_failed(s->c, s->p);
         s->p = NULL;
@@ -561,12 +593,12 @@ int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *sett
     s.p->committed = setting_committed;
     s.p->arg = &s;
     do {
-        s.result = 0;
+        s.error = 0;
         e = cluster_call(c, setting_propose, &s);
-    } while (e == 0 && s.result == -EAGAIN);
-    if (e < 0 || s.result < 0) {
+    } while (e == 0 && s.error == -EAGAIN);
+    if (e < 0 || s.error < 0) {
         proposal_free(s.p);
-        return e < 0 ? e : s.result;
+        return e < 0 ? e : s.error;
     }
     pthread_mutex_lock(&c->lock);
     while (!s.done && !c->ended)

@@ -86,6 +86,8 @@ int commit_replay(struct cluster *c, uint64_t from)
         if (e < 0)
             return e;
         c->replayed_entries++;
+        if (i >= log_segment_first(c->log))
+            propose_note_content(c, record.type);
     }
     c->applied_index = c->commit_index;
     atomic_store_explicit(&c->commit_public, c->applied_index, memory_order_release);

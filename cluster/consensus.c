@@ -126,7 +126,7 @@ int consensus_bootstrap(struct cluster *c)
         goto out;
     e = log_reserve(c->log, p->write.record.payload_bytes);
     while (e == -EAGAIN) {
-        e = log_do_work(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, clock_monotonic_ns());
         if (e >= 0)
             e = log_reserve(c->log, p->write.record.payload_bytes);
     }
@@ -137,7 +137,7 @@ int consensus_bootstrap(struct cluster *c)
     p->write.record.time_ns = clock_unix_ns();
     e = log_append(c->log, &p->write);
     while (e >= 0 && log_persisted_index(c->log) < 1)
-        e = log_do_work(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, clock_monotonic_ns());
     if (e >= 0)
         e = consensus_collect(c, &p->write.record, encoded.base);
     if (e < 0)
@@ -190,6 +190,13 @@ int consensus_start(struct cluster *c)
         return e;
     if (!sole)
         return cluster_fail(c, -ENOTSUP, "log: the configuration names more voters than this node");
+    /* No term enters the log before it is in the state file. */
+    if (log_last_term(c->log) > c->state.term)
+        return cluster_fail(c, -EILSEQ,
+                            "%s/log/state: says term %llu, but the log has entries of term %llu; "
+                            "it is an old copy, or another log's",
+                            c->config.dir, (unsigned long long)c->state.term,
+                            (unsigned long long)log_last_term(c->log));
     e = guard_start_term(c, sole);
     if (e < 0)
         return e;

@@ -3,7 +3,9 @@
  *
  * The end in this order, so that a crash at any point leaves a start the same cut to finish: the
  * mark says from where (both slots durable); later segments are removed, the last first; the rest
- * of the one that stays is overwritten with zeros; the mark says that the cut is over.
+ * of the one that stays is overwritten with zeros; the mark says that the cut is over. If that one
+ * had been cut behind its seal, its file has got its full length back before all this (zeros
+ * without space, which the overwriting then takes): the last segment is never a short one.
  */
 #include "cluster/log_private.h"
 
@@ -62,7 +64,8 @@ static int find_end(struct scan *s, struct log *l, const struct segment *segment
                     void *buf)
 {
     const struct record_header *h;
-    int r = scan_open(s, l->disk, segment, buf);
+    bool last = segment == &l->segments.at[l->segments.n - 1];
+    int r = scan_open(s, l->disk, segment, last, buf);
 
     while (r == 0 && s->index <= index)
         if (scan_next(s, &h) != SCAN_RECORD)
@@ -73,16 +76,17 @@ static int find_end(struct scan *s, struct log *l, const struct segment *segment
 }
 
 /* The log ends where s stands; s's file becomes the tail. */
-static void take_position(struct log *l, const struct scan *s)
+static void take_position(struct log *l, struct scan *s)
 {
     l->last_term = s->term;
     l->last_time_ns = s->time_ns;
     memcpy(l->digest, s->digest, SHA256_BYTES);
-    l->tail = (struct tail){ .file = s->file,
+    l->tail = (struct tail){ .file = scan_take_file(s),
                              .seed = s->seed,
                              .offset = s->offset,
                              .bytes = s->segment.bytes,
-                             .ended = s->ended };
+                             .ended = s->ended,
+                             .sealed = s->sealed };
 }
 
 static void take_origin(struct log *l)
@@ -91,6 +95,30 @@ static void take_origin(struct log *l)
     l->last_time_ns = l->origin.time_ns;
     memcpy(l->digest, l->origin.digest, SHA256_BYTES);
     l->tail = (struct tail){ .file = -1, .ended = true };
+}
+
+int cut_make_full(struct log *l, struct scan *s, struct segment *segment)
+{
+    uint64_t full = s->header.segment_bytes;
+    int r;
+
+    assert(s->file >= 0 && s->segment.bytes <= full && segment->first == s->segment.first);
+    if (s->segment.bytes == full)
+        return 0;
+    r = l->disk->ops->truncate(l->disk, s->file, full);
+    if (r == 0)
+        s->segment.bytes = segment->bytes = full;
+    return r < 0 ? log_fail(l, r) : 0;
+}
+
+/* Of the cut: the zeros behind what stays take the space that sealing gave back. */
+static int take_back(struct log *l, struct scan *s, struct segment *segment)
+{
+    uint64_t missing = s->header.segment_bytes - s->segment.bytes;
+
+    assert(missing < s->header.segment_bytes);
+    prepare_check_free(l);
+    return l->free_bytes < missing ? -ENOSPC : cut_make_full(l, s, segment);
 }
 
 static int truncate_to(struct log *l, uint64_t from, void *buf)
@@ -106,6 +134,11 @@ static int truncate_to(struct log *l, uint64_t from, void *buf)
         r = find_end(&s, l, &l->segments.at[c.keep - 1], from - 1, buf);
         if (r < 0)
             return log_fail(l, r);
+        r = take_back(l, &s, &l->segments.at[c.keep - 1]);
+        if (r < 0) {
+            scan_close(&s);
+            return r;
+        }
         c.file = s.file;
         c.offset = s.offset;
         c.dirty_end = c.keep == l->segments.n ? l->tail.offset : s.segment.bytes;

@@ -20,24 +20,12 @@
 #include <uv.h>
 
 #include "cluster/cluster.h"
+#include "cluster/state.h"
 #include "cluster/twoslot.h"
 
 #define CLUSTER_WATCHERS_MAX            16u
 #define CLUSTER_CONFIGURATION_BYTES_MAX 4096u
 #define CLUSTER_BLOCKS_PER_TURN         64u
-
-/* Stored in the two-slot file `state`. */
-struct node_state {
-    uint64_t term;
-    uint64_t voted_for; /* node id, 0: nobody */
-    uint8_t cluster_id[16];
-    uint8_t directory_id[16];
-    uint16_t node;
-    uint8_t region;
-    uint8_t bootstrapped; /* entry 1 is durable: an empty log is a lost one from then on */
-    uint8_t zero[4];
-};
-_Static_assert(sizeof(struct node_state) == 56, "stored");
 
 /* An entry that is not a block. Freed when it is committed. */
 struct proposal {
@@ -88,7 +76,8 @@ struct cluster {
     unsigned next_link;
     struct appended *appended; /* circular */
     uint32_t appended_head, appended_n, appended_max;
-    uint64_t segment_open_ns; /* monotonic; 0: nothing in the segment yet */
+    uint64_t segment_open_ns; /* monotonic: since when the segment holds what is worth a seal (an
+                                 event, a setting); 0: nothing yet */
     bool disk_full;
     struct proposal *failed_proposals; /* the log may still borrow them: freed after log_close() */
 
@@ -170,6 +159,8 @@ void proposal_free(struct proposal *p);
 void proposal_failed(struct cluster *c, struct proposal *p);
 int propose_turn(struct cluster *c,
                  uint64_t now_ns); /* returns the work done or a negative errno */
+/* An entry of this type is in the segment that is appended to: it will have to be sealed. */
+void propose_note_content(struct cluster *c, uint32_t type);
 bool propose_idle(const struct cluster *c);
 
 /* commit.c */
@@ -180,6 +171,7 @@ void commit_answer_later(struct cluster *c, struct block *b);
 
 /* snapshot.c */
 int snapshot_load(struct cluster *c); /* fills origin, genesis, configuration, events_by_type */
+bool snapshot_exists(const struct cluster *c); /* any, good or not */
 int snapshot_take(struct cluster *c, const struct appended *a);
 int snapshot_finish(struct cluster *c); /* waits for a checkpoint that is being written */
 

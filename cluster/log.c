@@ -161,6 +161,7 @@ int log_append(struct log *l, struct log_write *w)
                                  .done = on_written,
                                  .owner = l };
     l->tail.offset += bytes;
+    l->tail.sealed = r->type == LOG_SEAL;
     l->tail.ended = segment_ends(l->tail.bytes, l->tail.offset, r->type);
     l->last_index = r->index;
     l->last_term = r->term;
@@ -202,7 +203,7 @@ static int turn(struct log *l, bool wait)
     return l->error < 0 ? l->error : total;
 }
 
-int log_do_work(struct log *l, uint64_t now_ns)
+static int do_work(struct log *l, uint64_t now_ns, bool wait)
 {
     int n;
 
@@ -210,7 +211,7 @@ int log_do_work(struct log *l, uint64_t now_ns)
         return l->error;
     assert(now_ns >= l->now_ns);
     l->now_ns = now_ns;
-    n = turn(l, false);
+    n = turn(l, wait);
     if (n >= 0 && mark_is_due(l) && now_ns >= mark_due_ns(l)) {
         if (log_mark_write(l, l->persisted, 0) < 0)
             return l->error;
@@ -218,6 +219,9 @@ int log_do_work(struct log *l, uint64_t now_ns)
     }
     return n;
 }
+
+int log_do_work(struct log *l, uint64_t now_ns) { return do_work(l, now_ns, false); }
+int log_wait(struct log *l, uint64_t now_ns) { return do_work(l, now_ns, true); }
 
 uint64_t log_deadline_ns(const struct log *l)
 {
@@ -269,6 +273,14 @@ void log_digest(const struct log *l, uint8_t ret[SHA256_BYTES])
 }
 
 bool log_at_segment_end(const struct log *l) { return l->last_index > 0 && l->tail.ended; }
+
+uint64_t log_segment_first(const struct log *l)
+{
+    if (l->tail.ended)
+        return l->last_index + 1;
+    assert(l->segments.n > 0 && l->segments.at[l->segments.n - 1].first <= l->last_index);
+    return l->segments.at[l->segments.n - 1].first;
+}
 
 uint64_t log_disk_bytes(const struct log *l)
 {

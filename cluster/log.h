@@ -2,7 +2,8 @@
  * log.h - the durable log: segment files of hash-chained records on one disk.
  *
  * A segment file `<epoch>-<first index>.seg` (16 hex digits each) is preallocated with zeros and
- * only ever appended to. Its first 4 KiB are the segment header; every record starts on a 4 KiB
+ * only ever appended to; one that a LOG_SEAL has ended is cut to its content once the next one has
+ * begun. Its first 4 KiB are the segment header; every record starts on a 4 KiB
  * boundary:
  *
  *   | record header, 160 bytes | payload | zeros to the next 4 KiB boundary |
@@ -121,7 +122,8 @@ void log_write_seal(struct log_write *w);
  * Writes the record's header in front of the payload and zeros behind it. Borrows w and w->buf
  * until w->done; after an error done never runs, and log_close() ends the borrowing. Begins the
  * next segment when the last one has ended: that takes the latency of two synchronous writes of the
- * disk (header; name), once a segment. Returns 0 or the final error. */
+ * disk (header; name), once a segment, and that of cutting the file of one that was sealed. Returns
+ * 0 or the final error. */
 int log_append(struct log *l, struct log_write *w);
 
 /* Hands queued writes to the disk in one submission, collects completions, prepares segments,
@@ -129,6 +131,9 @@ int log_append(struct log *l, struct log_write *w);
  * error. The mark is written on this thread (two synchronous writes), but only when nothing has
  * been in flight for mark_idle_ms: the cost falls on an event that comes at that very moment. */
 int log_do_work(struct log *l, uint64_t now_ns);
+
+/* The same, but blocks until one thing in flight has completed, if anything is. */
+int log_wait(struct log *l, uint64_t now_ns);
 
 /* When log_do_work() wants to be called again if nothing completes (monotonic ns), UINT64_MAX:
  * never. */
@@ -147,12 +152,16 @@ void log_digest(const struct log *l, uint8_t ret[SHA256_BYTES]); /* of the last 
  * same content from a segment's first record on. False for a log without a record. */
 bool log_at_segment_end(const struct log *l);
 
+/* First index of the segment that the next append goes to; the next index if it begins one. */
+uint64_t log_segment_first(const struct log *l);
+
 /* Bytes of segment files on disk. */
 uint64_t log_disk_bytes(const struct log *l);
 
 /* Removes records from index `from` to the end, durably; nothing may be in flight. Blocks for
  * reading the segment of record from - 1 and for writing zeros. Returns 0, -EINVAL (from is at or
- * below the origin, or beyond the end), -ENOMEM, or the final error; -EILSEQ: rot below `from`,
+ * below the origin, or beyond the end), -ENOMEM, -ENOSPC (a segment would need the space back that
+ * it gave away when it was sealed; nothing was cut), or the final error; -EILSEQ: rot below `from`,
  * nothing was cut. */
 int log_truncate(struct log *l, uint64_t from);
 
@@ -163,8 +172,9 @@ int log_remove_below(struct log *l, uint64_t index);
 /* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
  * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the
  * disk's error. Any thread may own a reader, while the log's owner goes on. Ask up to
- * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. A
- * segment that is met for the first time is walked up to the record, the ways to the last few are
+ * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. Records
+ * that are asked for in order are read ahead: one that log_truncate() removed a moment ago may
+ * still be returned then, so ask for what is committed, which never is. A segment that is met for the first time is walked up to the record, the ways to the last few are
  * kept. */
 struct log_reader;
 int log_reader_open(struct log_reader **ret, const char *dir);
@@ -183,10 +193,10 @@ struct log_verify_report {
     bool torn_tail; /* ends in a write that was never acknowledged: a start would cut it */
 };
 
-/* Checks everything under dir offline: every segment, record, CRC, SHA-256, block, the chain and
- * the mark. Changes nothing. Calls problem() with one sentence (what, file, offset, index) for each
- * finding. Returns 0 if there was none, -EILSEQ if there was, -EBUSY while a process has dir open,
- * another negative errno if dir cannot be read. */
+/* Checks everything under dir offline: every segment, record, CRC, SHA-256, block, the chain,
+ * the mark and the node's state. Changes nothing. Calls problem() with one sentence (what, file,
+ * offset, index) for each finding. Returns 0 if there was none, -EILSEQ if there was, -EBUSY while
+ * a process has dir open, another negative errno if dir cannot be read. */
 int log_verify(const char *dir, void (*problem)(void *arg, const char *sentence), void *arg,
                struct log_verify_report *ret);
 

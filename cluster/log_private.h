@@ -33,7 +33,7 @@ struct tail {
     int file; /* -1: none; the next append begins a segment */
     uint32_t seed;
     uint64_t offset, bytes;
-    bool ended;
+    bool ended, sealed; /* sealed: by a LOG_SEAL */
 };
 
 struct log {
@@ -86,5 +86,9 @@ struct cut {
     uint64_t offset, dirty_end;
 };
 int cut_run(struct log *l, const struct cut *c);
+
+/* Durably gives the file of the open segment its full length again, without space: it is about to
+ * be the last one. */
+int cut_make_full(struct log *l, struct scan *s, struct segment *segment);
 
 #endif

@@ -114,6 +114,21 @@ int prepare_do_work(struct log *l)
     return r;
 }
 
+/* The tail has been left: gives back what a sealed segment does not use. Its successor is durable,
+ * so a start sees at any time either length of a segment that is not the last. */
+static int trim(struct log *l, struct segment *s)
+{
+    int r;
+
+    assert(l->tail.ended && l->tail.offset <= l->tail.bytes && s->bytes == l->tail.bytes);
+    if (!l->tail.sealed || l->tail.offset == l->tail.bytes)
+        return 0;
+    r = l->disk->ops->truncate(l->disk, l->tail.file, l->tail.offset);
+    if (r == 0)
+        s->bytes = l->tail.offset;
+    return r;
+}
+
 int prepare_take(struct log *l, uint64_t term)
 {
     struct disk *d = l->disk;
@@ -136,6 +151,8 @@ int prepare_take(struct log *l, uint64_t term)
         r = d->ops->sync_dir(d);
     if (r == 0)
         r = segment_list_add(&l->segments, s);
+    if (r == 0 && l->tail.file >= 0)
+        r = trim(l, &l->segments.at[l->segments.n - 2]);
     if (r < 0)
         return log_fail(l, r);
     if (l->tail.file >= 0)

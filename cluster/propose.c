@@ -84,6 +84,14 @@ void proposal_failed(struct cluster *c, struct proposal *p)
     c->failed_proposals = p;
 }
 
+/* What a start writes does not count: an idle node would end a segment with every start. */
+void propose_note_content(struct cluster *c, uint32_t type)
+{
+    assert(type != LOG_SEAL);
+    if (c->segment_open_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING))
+        c->segment_open_ns = clock_monotonic_ns();
+}
+
 /* The engine takes the entry, the log writes it, and it waits in c->appended to be applied. */
 static int propose_append(struct cluster *c, struct log_write *w, struct block *b,
                           struct proposal *p)
@@ -113,8 +121,8 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
     if (a->ends_segment) {
         log_digest(c->log, a->digest);
         c->segment_open_ns = 0;
-    } else if (c->segment_open_ns == 0) {
-        c->segment_open_ns = clock_monotonic_ns();
+    } else {
+        propose_note_content(c, w->record.type);
     }
     return 0;
 }
@@ -209,7 +217,7 @@ static int propose_collect(struct cluster *c)
     return taken;
 }
 
-/* A segment that holds something and is older than the limit ends, so that it can be sealed. */
+/* A segment that holds events or settings for longer than the limit ends. */
 static int propose_seal(struct cluster *c, uint64_t now_ns)
 {
     struct proposal *p;

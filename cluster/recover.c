@@ -102,7 +102,8 @@ static int open_mark(struct recover *r)
 static int open_segment(struct recover *r, struct segment *s)
 {
     char name[SEGMENT_NAME_BYTES];
-    int e = scan_open(&r->scan, r->l->disk, s, r->buf);
+    bool last = s == &r->l->segments.at[r->keep - 1];
+    int e = scan_open(&r->scan, r->l->disk, s, last, r->buf);
 
     segment_name(s, name);
     if (e == -EILSEQ)
@@ -272,6 +273,23 @@ static int read_segments(struct recover *r)
     return e;
 }
 
+/* The last segment is going to be removed. */
+static int make_last(struct recover *r, struct segment *s)
+{
+    struct scan scan;
+    int e;
+
+    ahead_drop(&r->scan.ahead); /* it shares the buffer, and is done */
+    e = scan_open(&scan, r->l->disk, s, false, r->buf);
+
+    if (e < 0)
+        return e;
+    assert(scan.header.epoch == s->epoch && scan.header.first == s->first);
+    e = cut_make_full(r->l, &scan, s);
+    scan_close(&scan);
+    return e;
+}
+
 /* What has to go: what a cut left over, a torn tail, a segment that has no record yet (its name
  * holds an epoch that may no longer be the next record's). */
 static int cut_rest(struct recover *r)
@@ -285,9 +303,12 @@ static int cut_rest(struct recover *r)
     if (r->keep > 0 && !empty) {
         c.file = r->scan.file;
         c.offset = r->scan.offset;
-        c.dirty_end = r->rest.dirty_end;
+        /* A cut that was interrupted may have left a file with holes, see cut.c. */
+        c.dirty_end = l->mark.cut_from != 0 ? r->scan.segment.bytes : r->rest.dirty_end;
     }
-    if (l->mark.cut_from != 0 || c.keep < l->segments.n || c.offset < c.dirty_end)
+    if (empty && c.keep > 0)
+        e = make_last(r, &l->segments.at[c.keep - 1]);
+    if (e == 0 && (l->mark.cut_from != 0 || c.keep < l->segments.n || c.offset < c.dirty_end))
         e = cut_run(l, &c);
     if (e == 0 && l->segments.has_next)
         e = l->disk->ops->remove(l->disk, SEGMENT_NEXT);
@@ -298,12 +319,12 @@ static int cut_rest(struct recover *r)
         return refuse(r, e, "cannot cut the end of the log at index %" PRIu64 ": %s", c.from,
                       strerror(-e));
     if (c.file >= 0) {
-        l->tail = (struct tail){ .file = c.file,
+        l->tail = (struct tail){ .file = scan_take_file(&r->scan),
                                  .seed = r->scan.seed,
                                  .offset = r->scan.offset,
                                  .bytes = r->scan.segment.bytes,
-                                 .ended = r->scan.ended };
-        r->scan.file = -1;
+                                 .ended = r->scan.ended,
+                                 .sealed = r->scan.sealed };
     }
     return 0;
 }

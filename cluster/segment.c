@@ -82,6 +82,45 @@ const char *segment_check(const struct segment_header *h, const struct segment *
     return NULL;
 }
 
+/* Does the file end with the record that sealed the segment? */
+static int ends_sealed(struct disk *d, int file, const struct segment *s, uint32_t seed, void *page)
+{
+    const struct record_header *h = page;
+    uint64_t offset = s->bytes - LOG_ALIGN;
+    int64_t n;
+
+    assert(s->bytes >= 2 * LOG_ALIGN && offset % LOG_ALIGN == 0);
+    n = d->ops->read(d, file, page, LOG_ALIGN, offset);
+    if (n != LOG_ALIGN)
+        return n < 0 ? (int)n : -EIO;
+    return record_check_header(h, seed, offset) == NULL && h->agreed.type == LOG_SEAL &&
+           record_bytes(h->agreed.payload_bytes) == LOG_ALIGN && record_check_payload(h) == NULL;
+}
+
+int segment_read(struct disk *d, int file, const struct segment *s, bool last, void *page,
+                 struct segment_header *ret, const char **ret_why)
+{
+    int64_t n = d->ops->read(d, file, page, LOG_ALIGN, 0);
+    bool cut;
+    int r = 1;
+
+    assert(((uintptr_t)page & (LOG_ALIGN - 1)) == 0);
+    *ret_why = "the segment header cannot be read";
+    if (n != LOG_ALIGN)
+        return n < 0 ? (int)n : -EILSEQ;
+    memcpy(ret, page, sizeof *ret);
+    cut = !last && s->bytes < ret->segment_bytes && s->bytes % LOG_ALIGN == 0 &&
+          s->bytes >= 2 * LOG_ALIGN;
+    *ret_why = segment_check(ret, s, cut ? ret->segment_bytes : s->bytes);
+    if (*ret_why != NULL)
+        return -EILSEQ;
+    if (cut)
+        r = ends_sealed(d, file, s, record_seed(ret->before), page);
+    if (r <= 0)
+        *ret_why = "the file is not as long as its header says";
+    return r > 0 ? 0 : r < 0 ? r : -EILSEQ;
+}
+
 int segment_list_add(struct segment_list *list, struct segment s)
 {
     if (list->n == list->room) {

@@ -9,6 +9,10 @@
  * A segment gets its name only after everything before its first record is durable: that it exists
  * is proof that all records below its first index once were. Until then it is `next.tmp`.
  *
+ * When a segment that a LOG_SEAL record ends has been left for the next one, its file is cut behind
+ * that record: the rest would only hold space. So a file is as long as its header says, or, unless
+ * it is the last segment's, ends with its LOG_SEAL record; no other length is right.
+ *
  * It ends after a LOG_SEAL record, or when less than LOG_RECORD_BYTES_MAX is left behind a record.
  * Both are facts of the content, known when the record is appended.
  */
@@ -65,6 +69,13 @@ void segment_encode(struct segment_header *h, const struct segment *s, uint64_t 
 /* Returns NULL or what is wrong. file_bytes is the file's size. */
 const char *segment_check(const struct segment_header *h, const struct segment *s,
                           uint64_t file_bytes);
+
+/* Reads the header of an open segment file of s->bytes bytes into ret and checks it, and the file's
+ * length: whole, or (unless s is the last segment) cut behind the record that sealed it. page is
+ * LOG_ALIGN bytes, aligned to that. Returns 0, -EILSEQ or the disk's error; ret_why then says what
+ * is wrong. */
+int segment_read(struct disk *d, int file, const struct segment *s, bool last, void *page,
+                 struct segment_header *ret, const char **ret_why);
 
 /* The segments of a directory, in order of first index. */
 struct segment_list {

@@ -120,15 +120,30 @@ static int snapshot_encode(const sluice_v1_Checkpoint *m, uint8_t *buf, size_t *
     return 0;
 }
 
+/* Keeps the newest up to index, which has just been written. Those above it are of another log. */
+static void snapshot_remove_others(const struct cluster *c, uint64_t index)
+{
+    uint64_t found[16];
+    char name[64], path[PATH_MAX];
+    int n = snapshot_list(c, found, 16), kept = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (found[i] <= index && kept++ < CHECKPOINT_KEEP)
+            continue;
+        snprintf(name, sizeof name, "checkpoint-%016" PRIx64, found[i]);
+        if (snapshot_path(c, path, name) == 0)
+            unlink(path);
+    }
+}
+
 /* In the pool: touches nothing of the cluster but what it was given. */
 static void snapshot_work(uv_work_t *work)
 {
     struct cluster *c = work->data;
-    uint64_t old[16];
     char name[64], path[PATH_MAX], tmp[PATH_MAX], dir[PATH_MAX];
     uint8_t *buf = malloc(CHECKPOINT_BYTES_MAX);
     size_t bytes;
-    int e = buf ? 0 : -ENOMEM, n;
+    int e = buf ? 0 : -ENOMEM;
 
     snprintf(name, sizeof name, "checkpoint-%016" PRIx64, c->checkpoint->index);
     if (e == 0)
@@ -149,14 +164,8 @@ static void snapshot_work(uv_work_t *work)
         e = snapshot_sync_dir(dir);
     free(buf);
     c->checkpoint_result = e;
-    if (e < 0)
-        return;
-    n = snapshot_list(c, old, 16);
-    for (int i = CHECKPOINT_KEEP; i < n; i++) {
-        snprintf(name, sizeof name, "checkpoint-%016" PRIx64, old[i]);
-        if (snapshot_path(c, path, name) == 0)
-            unlink(path);
-    }
+    if (e == 0)
+        snapshot_remove_others(c, c->checkpoint->index);
 }
 
 static void snapshot_done(uv_work_t *work, int status)
@@ -243,6 +252,13 @@ static int snapshot_read(const struct cluster *c, uint64_t index, sluice_v1_Chec
 out:
     free(buf);
     return e;
+}
+
+bool snapshot_exists(const struct cluster *c)
+{
+    uint64_t index;
+
+    return snapshot_list(c, &index, 1) > 0;
 }
 
 /* The newest checkpoint that is whole and of this cluster; none is as good, only slower. */

@@ -9,8 +9,6 @@
 
 #include "cluster/internal.h"
 
-#define STATE_MAGIC 0x54534c53u /* "SLST" */
-
 /* What a new directory starts with: the first term of this region's first epoch. */
 static void state_fresh(struct cluster *c, struct node_state *s)
 {
@@ -28,7 +26,7 @@ int state_open(struct cluster *c)
     int e;
 
     state_fresh(c, &c->state);
-    e = twoslot_open(&c->state_file, c->disk, "state", STATE_MAGIC, &c->state, sizeof c->state);
+    e = twoslot_open(&c->state_file, c->disk, STATE_NAME, STATE_MAGIC, &c->state, sizeof c->state);
     if (e == -EILSEQ)
         return cluster_fail(
             c, e,

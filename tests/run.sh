@@ -55,7 +55,7 @@ unit() { # unit BUILD FILE...
   build "$b" '' "${targets[@]}" all || return
   for f in "$@"; do
     n=$(basename "$f" .c)
-    SLUICE_BUILD="build/$b" SLUICE_BIN="build/$b" check "$b/$n" 300 "build/$b/unit/$n"
+    SLUICE_BIN="build/$b/sluice" check "$b/$n" 300 "build/$b/unit/$n"
   done
 }
 

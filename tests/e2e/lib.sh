@@ -3,6 +3,7 @@
 # SLUICE_BIN names the build directory (default build/release), SLUICE_MODE is quick or full. A test says
 # what it did, a line each; it ends at the first thing that is not as it should be (exit 1), or with 77
 # and a reason when the machine does not let it run. Nothing waits for a time, only for a condition.
+# With SLUICE_KEEP_GOING set a test goes on behind what is wrong, to find out what else is.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -19,9 +20,11 @@ node='' background=()
 data=$work/data
 export SLUICE_SOCKET=$work/admin.sock
 
+failed=0
 clean_up() {
-  local rc=$?
+  local rc=${1-$?}
   local p
+  [ $rc != 0 ] || rc=$failed
   for p in $node "${background[@]}"; do kill -9 "$p" 2>/dev/null && wait "$p" 2>/dev/null; done
   if [ $rc != 0 ] && [ $rc != 77 ] && [ -s "$work/log" ]; then
     echo "--- last words of sluiced:"
@@ -33,35 +36,33 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-fail() { printf 'FAIL %s: %s\n' "${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}" "$*"; exit 1; }
+# not_so DEPTH SENTENCE: what is wrong, and where in the test (DEPTH callers up).
+not_so() {
+  printf 'FAIL %s:%s: %s\n' "${BASH_SOURCE[$1 + 1]##*/}" "${BASH_LINENO[$1]}" "$2"
+  failed=1
+  [ -n "${SLUICE_KEEP_GOING-}" ] || exit 1
+}
+fail() { not_so 1 "$*"; }
 skip() { printf '%s\n' "$*"; exit 77; }
 done_with() { printf 'ok   %s\n' "$*"; }
 sluice() { "$bin/sluice" "$@"; }
 
 # expect GOT WANTED WHAT
-expect() {
-  [ "$1" = "$2" ] || { printf 'FAIL %s: %s: got %q, wanted %q\n' "${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}" "$3" "$1" "$2"; exit 1; }
-}
+expect() { [ "$1" = "$2" ] || not_so 1 "$3: got '$1', wanted '$2'"; }
 
 # exits CODE COMMAND...: runs it, its output goes to $work/out and $work/err; fails unless it ends so.
 exits() {
   local wanted=$1 rc=0
   shift
   "$@" >"$work/out" 2>"$work/err" </dev/null || rc=$?
-  [ "$rc" = "$wanted" ] && return
-  printf 'FAIL %s: exit %s instead of %s: %s\n' "${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}" "$rc" "$wanted" "$*"
-  head -c 2000 "$work/out"
-  head -c 2000 "$work/err"
-  exit 1
+  [ "$rc" = "$wanted" ] ||
+    not_so 1 "exit $rc instead of $wanted: $*"$'\n'"$(head -c 2000 "$work/out" "$work/err")"
 }
 
 # says PATTERN: the output or the errors of the last `exits` match it.
 says() {
-  grep -qE -- "$1" "$work/out" "$work/err" && return
-  printf 'FAIL %s: nothing like "%s" in:\n' "${BASH_SOURCE[1]##*/}:${BASH_LINENO[0]}" "$1"
-  head -c 2000 "$work/out"
-  head -c 2000 "$work/err"
-  exit 1
+  grep -qE -- "$1" "$work/out" "$work/err" ||
+    not_so 1 "nothing like '$1' in:"$'\n'"$(head -c 2000 "$work/out" "$work/err")"
 }
 
 # until_true WHAT COMMAND...: waits for the command to succeed.
@@ -69,7 +70,7 @@ until_true() {
   local what=$1 end=$((SECONDS + wait_s))
   shift
   until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || fail "not within $wait_s s: $what"
+    [ $SECONDS -lt $end ] || { not_so 1 "not within $wait_s s: $what"; exit 1; }
     sleep 0.02
   done
 }
@@ -86,7 +87,7 @@ print(v if isinstance(v, str) else json.dumps(v))' "$@"
 free_port() {
   "$python" -c 'import random, socket
 while True:
-    port, taken = random.randrange(20000, 60000), []
+    port, taken = random.randrange(10000, 32000), []
     try:
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -123,8 +124,8 @@ start_node() {
   local end=$((SECONDS + wait_s))
   launch_node
   until sluice status >/dev/null 2>&1; do
-    kill -0 "$node" 2>/dev/null || fail "sluiced ended when it should start"
-    [ $SECONDS -lt $end ] || fail "sluiced does not answer within $wait_s s"
+    kill -0 "$node" 2>/dev/null || { not_so 1 "sluiced ended when it should start"; exit 1; }
+    [ $SECONDS -lt $end ] || { not_so 1 "sluiced does not answer within $wait_s s"; exit 1; }
     sleep 0.02
   done
 }
@@ -133,12 +134,12 @@ start_node() {
 ended() {
   local rc=0 end=$((SECONDS + wait_s))
   while kill -0 "$node" 2>/dev/null; do
-    [ $SECONDS -lt $end ] || fail "sluiced goes on: $2"
+    [ $SECONDS -lt $end ] || { not_so 1 "sluiced goes on: $2"; exit 1; }
     sleep 0.02
   done
   wait "$node" || rc=$?
   node=
-  expect "$rc" "$1" "exit code of sluiced: $2"
+  [ "$rc" = "$1" ] || not_so 1 "exit $rc of sluiced instead of $1: $2"
 }
 
 stop_node() { kill -TERM "$node"; ended 0 "after SIGTERM"; }

@@ -161,7 +161,6 @@ def test_odd_but_good():
         ("64 bytes of source", lambda i: trade("s" * 64, i)),
         ("an id of 64 odd bytes", lambda i: trade("odd", (i + b"\0\xff\n\"" * 20)[:64])),
         ("umlauts and emoji", lambda i: trade("Zürich \U0001F600", i)),
-        ("a source with a NUL", lambda i: trade("a\0b", i)),
         ("a symbol with control characters", lambda i: hostile.event(0, ident=field(3, i),
                                                                       symbol=field(5, b"\"\\\n\x1b[31m"))),
         ("a negative price and a zero size", lambda i: hostile.event(

@@ -18,7 +18,7 @@
 
 #define RIG_CALL_MAX 1024u
 
-void rig_make(struct rig *g)
+void dedupe_rig_make(struct rig *g)
 {
     const char *tmp = getenv("TMPDIR");
 
@@ -29,16 +29,16 @@ void rig_make(struct rig *g)
     g->config.memory_bytes_max = DEDUPE_MEMORY_BYTES_MIN;
 }
 
-void rig_open_only(struct rig *g)
+void dedupe_rig_open_only(struct rig *g)
 {
     g->config.log_last_index = g->index;
     assert_int_equal(dedupe_open(&g->d, &g->config, &g->covered), 0);
 }
 
-void rig_replay(struct rig *g, uint64_t above)
+void dedupe_rig_replay(struct rig *g, uint64_t above)
 {
     for (uint64_t i = 0; i < g->count; i++) {
-        struct rig_event *e = &g->log[i];
+        struct dedupe_rig_event *e = &g->log[i];
 
         if (e->place.index > above)
             assert_int_equal(dedupe_replay(g->d, e->event.key, e->event.content, e->place), 0);
@@ -49,8 +49,8 @@ void rig_replay(struct rig *g, uint64_t above)
 
 void dedupe_rig_open(struct rig *g)
 {
-    rig_open_only(g);
-    rig_replay(g, g->covered);
+    dedupe_rig_open_only(g);
+    dedupe_rig_replay(g, g->covered);
 }
 
 void dedupe_rig_close(struct rig *g)
@@ -59,13 +59,13 @@ void dedupe_rig_close(struct rig *g)
     g->d = NULL;
 }
 
-void rig_restart(struct rig *g)
+void dedupe_rig_restart(struct rig *g)
 {
     dedupe_rig_close(g);
     dedupe_rig_open(g);
 }
 
-void rig_fini(struct rig *g)
+void dedupe_rig_fini(struct rig *g)
 {
     char name[2 * RIG_DIR_BYTES + 256];
     DIR *dir = opendir(g->dir);
@@ -91,21 +91,21 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-uint64_t rig_random(struct rig *g) { return mix(g->seed++); }
+uint64_t dedupe_rig_random(struct rig *g) { return mix(g->seed++); }
 
-struct key128 rig_key(uint64_t number)
+struct key128 dedupe_rig_key(uint64_t number)
 {
     return (struct key128){ mix(number), mix(number ^ 0x5555555555555555ull) };
 }
 
-void rig_remember(struct rig *g, struct dedupe_event e, struct dedupe_place p)
+void dedupe_rig_remember(struct rig *g, struct dedupe_event e, struct dedupe_place p)
 {
     if (g->count == g->room) {
         g->room = g->room * 2 + 1024;
         g->log = realloc(g->log, g->room * sizeof *g->log);
         assert_non_null(g->log);
     }
-    g->log[g->count++] = (struct rig_event){ e, p };
+    g->log[g->count++] = (struct dedupe_rig_event){ e, p };
     if (g->config.table_keys_max > 0)
         g->runs_written = g->count / g->config.table_keys_max;
 }
@@ -121,7 +121,7 @@ static void wait_ready(struct rig *g, size_t n)
     assert_int_equal(r, 0);
 }
 
-int rig_admit(struct rig *g, struct key128 key, uint64_t content)
+int dedupe_rig_admit(struct rig *g, struct key128 key, uint64_t content)
 {
     uint8_t verdict;
     int r;
@@ -130,32 +130,32 @@ int rig_admit(struct rig *g, struct key128 key, uint64_t content)
     r = dedupe_admit(g->d, &key, sizeof key, &content, 1, g->index + 1, &verdict, &g->first);
     assert_int_equal(r, verdict == DEDUPE_NEW);
     if (r == 1)
-        rig_remember(g, (struct dedupe_event){ key, content },
-                     (struct dedupe_place){ ++g->index, 0 });
+        dedupe_rig_remember(g, (struct dedupe_event){ key, content },
+                            (struct dedupe_place){ ++g->index, 0 });
     return verdict;
 }
 
-static struct dedupe_event random_event(struct rig *g, struct rig_event **ret_old)
+static struct dedupe_event random_event(struct rig *g, struct dedupe_rig_event **ret_old)
 {
-    uint64_t kind = rig_random(g) % 8;
+    uint64_t kind = dedupe_rig_random(g) % 8;
     struct dedupe_event e;
 
     *ret_old = NULL;
     if (kind > 2 || g->count == 0) {
-        e.key = rig_key(rig_random(g) >> 20);
+        e.key = dedupe_rig_key(dedupe_rig_random(g) >> 20);
         e.content = e.key.lo ^ 1;
         return e;
     }
-    *ret_old = &g->log[rig_random(g) % g->count];
+    *ret_old = &g->log[dedupe_rig_random(g) % g->count];
     e = (*ret_old)->event;
     e.content ^= kind == 2;
     return e;
 }
 
-void rig_admit_random(struct rig *g, size_t n)
+void dedupe_rig_admit_random(struct rig *g, size_t n)
 {
     struct dedupe_event e[RIG_CALL_MAX];
-    struct rig_event *old[RIG_CALL_MAX];
+    struct dedupe_rig_event *old[RIG_CALL_MAX];
     uint64_t content[RIG_CALL_MAX];
     uint8_t verdict[RIG_CALL_MAX];
     struct dedupe_place first[RIG_CALL_MAX];
@@ -187,19 +187,19 @@ void rig_admit_random(struct rig *g, size_t n)
     slot = 0;
     for (size_t i = 0; i < n; i++)
         if (verdict[i] == DEDUPE_NEW)
-            rig_remember(g, e[i], (struct dedupe_place){ g->index + 1, slot++ });
+            dedupe_rig_remember(g, e[i], (struct dedupe_place){ g->index + 1, slot++ });
     g->index += slot > 0;
 }
 
-void rig_commit(struct rig *g, uint64_t index)
+void dedupe_rig_commit(struct rig *g, uint64_t index)
 {
     if (index > 0 && index <= g->index)
         dedupe_commit(g->d, index);
 }
 
-void rig_work(struct rig *g) { assert_true(dedupe_do_work(g->d) >= 0); }
+void dedupe_rig_work(struct rig *g) { assert_true(dedupe_do_work(g->d) >= 0); }
 
-void rig_settle(struct rig *g)
+void dedupe_rig_settle(struct rig *g)
 {
     int r;
 
@@ -209,12 +209,12 @@ void rig_settle(struct rig *g)
 
         r = dedupe_do_work(g->d);
         assert_true(r >= 0);
-        assert_true(dedupe_lookup(g->d, rig_key(0), &p) >= 0); /* acknowledges */
+        assert_true(dedupe_lookup(g->d, dedupe_rig_key(0), &p) >= 0); /* acknowledges */
         r += dedupe_do_work(g->d);
     } while (r > 0);
 }
 
-void rig_check_all(struct rig *g)
+void dedupe_rig_check_all(struct rig *g)
 {
     struct dedupe_place p;
 
@@ -225,7 +225,7 @@ void rig_check_all(struct rig *g)
     }
 }
 
-struct dedupe_stats rig_stats(struct rig *g)
+struct dedupe_stats dedupe_rig_stats(struct rig *g)
 {
     struct dedupe_stats s;
 
@@ -233,7 +233,7 @@ struct dedupe_stats rig_stats(struct rig *g)
     return s;
 }
 
-unsigned rig_files(struct rig *g)
+unsigned dedupe_rig_files(struct rig *g)
 {
     DIR *dir = opendir(g->dir);
     struct dirent *e;

@@ -32,6 +32,8 @@ void rig_init(struct rig *r)
     r->config.ingest.udp.buffers = 512;
     r->config.ingest.tcp.connections_max = 64;
     r->config.pipeline.blocks = 8;
+    /* On a busy machine a run may take long without being at fault. */
+    r->config.pipeline.stage_ms_max = (struct config_stage_ms_max){ 60000, 60000, 60000, 60000 };
 }
 
 void rig_open(struct rig *r)
@@ -139,6 +141,16 @@ void rig_print(const struct ledger *l)
         if (l->reason[i] > 0)
             fprintf(stderr, "reason %s %ju\n", reason_name(i), (uintmax_t)l->reason[i]);
     }
+}
+
+/* splitmix64 */
+uint64_t rig_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
 }
 
 /* --- what clients send --------------------------------------------------------------------- */

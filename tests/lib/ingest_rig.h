@@ -49,6 +49,7 @@ bool rig_wait_more(uint64_t *deadline_ns);
         }                                                                                          \
     } while (0)
 
+uint64_t rig_random(uint64_t *state);
 void rig_print(const struct ledger *l);
 
 /* A valid trade with this source number and id number; id 0 leaves the id out. Returns its bytes.

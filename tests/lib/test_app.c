@@ -129,7 +129,7 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .dir = t->dir,
         .node = 1,
         .region = 1,
-        .segment_age_ns_max = 300000000000ull,
+        .segment_age_ns_max = t->segment_age_ns ? t->segment_age_ns : 300000000000ull,
         .log = { .segment_bytes = 1 << 20,
                  .disk_free_bytes_min = 0,
                  .writes_max = 8,

@@ -20,6 +20,7 @@
 struct inode {
     uint8_t *bytes;
     uint64_t size, room;
+    uint64_t uncut; /* what it was before it was shortened, until that is durable; 0: it is */
 };
 
 struct entry {
@@ -49,7 +50,7 @@ struct test_disk {
     struct change pending[PENDING_MAX];
     size_t pendings;
     struct disk_write *queued[FLIGHT_MAX], *flight[FLIGHT_MAX];
-    size_t queues, flights;
+    size_t queues, flights, reads;
     bool off, stalled;
     int64_t free_bytes;
     uint64_t fault_at;
@@ -172,6 +173,11 @@ static void power_off(struct test_disk *t)
     for (size_t i = 0; i < kept; i++)
         apply(&t->durable, &t->pending[i]);
     t->pendings = 0;
+    for (int i = 0; i < t->inodes; i++) {
+        if (t->inode[i].uncut > 0 && draw(t, 2) == 0)
+            t->inode[i].size = t->inode[i].uncut; /* the old bytes are still there */
+        t->inode[i].uncut = 0;
+    }
     t->off = true;
 }
 
@@ -247,6 +253,23 @@ static int64_t td_read(struct disk *d, int file, void *buf, size_t bytes, uint64
     return (int64_t)bytes;
 }
 
+/* Read at once: the oldest content that may be seen. */
+static void td_read_begin(struct disk *d, struct disk_read *r)
+{
+    assert(!r->pending);
+    r->result = td_read(d, r->file, r->buf, r->bytes, r->offset);
+    r->pending = true;
+    of(d)->reads++;
+}
+
+static int64_t td_read_wait(struct disk *d, struct disk_read *r)
+{
+    assert(r->pending && of(d)->reads > 0);
+    r->pending = false;
+    of(d)->reads--;
+    return r->result;
+}
+
 static int64_t td_size(struct disk *d, int file)
 {
     return of(d)->off ? -EIO : (int64_t)of(d)->inode[file].size;
@@ -291,6 +314,25 @@ static int td_poll(struct disk *d, bool wait)
     for (size_t i = 0; i < n && t->flights > 0; i++)
         complete_one(t);
     return (int)n;
+}
+
+static int td_truncate(struct disk *d, int file, uint64_t bytes)
+{
+    struct test_disk *t = of(d);
+    struct inode *f = &t->inode[file];
+    bool was_off = t->off;
+    int r = operation(t, name_of(t, file));
+    bool done = r > 0 || (t->off && !was_off && draw(t, 2) == 0);
+
+    assert(bytes % 4096 == 0);
+    if (done && bytes < f->size) {
+        f->uncut = r > 0 ? f->size : 0;
+        f->size = bytes;
+    } else if (done) {
+        f->uncut = 0;
+        grow(f, bytes);
+    }
+    return r < 0 ? r : 0;
 }
 
 static int td_write_now(struct disk *d, int file, const void *buf, size_t bytes, uint64_t offset)
@@ -364,9 +406,12 @@ static const struct disk_ops td_ops = {
     .open = td_open,
     .close = td_close,
     .read = td_read,
+    .read_begin = td_read_begin,
+    .read_wait = td_read_wait,
     .size = td_size,
     .write = td_write,
     .poll = td_poll,
+    .truncate = td_truncate,
     .write_now = td_write_now,
     .rename = td_rename,
     .remove = td_remove,
@@ -395,6 +440,7 @@ void test_disk_free(struct disk *d)
 {
     struct test_disk *t = of(d);
 
+    assert(t->reads == 0); /* each was waited for */
     for (int i = 0; i < t->inodes; i++)
         free(t->inode[i].bytes);
     free(t);

@@ -14,11 +14,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/lib/test_app.h"
 
 static struct test_app t;
+static bool synced_parent, synced_dir;
+
+/* In place of libc's: notes which directories are made durable. */
+int fsync(int fd)
+{
+    char name[64], path[256] = "";
+
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    if (readlink(name, path, sizeof path - 1) > 0 && strncmp(path, t.dir, strlen(path)) == 0) {
+        synced_dir = synced_dir || strcmp(path, t.dir) == 0;
+        synced_parent = synced_parent || strcmp(path, t.dir) != 0;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
 
 static int setup(void **state)
 {
@@ -56,6 +71,16 @@ static void a_new_node_leads_with_configuration_barrier_and_genesis(void **state
     assert_int_equal(s.applied_index, 3);
     assert_int_equal(t.applied_entries, 3);
     assert_int_equal(cluster_commit_index(t.cluster), 3);
+}
+
+static void a_new_data_directory_is_durable_in_the_one_above_it(void **state)
+{
+    (void)state;
+    assert_int_equal(rmdir(t.dir), 0);
+    synced_parent = synced_dir = false;
+    test_app_start(&t);
+    assert_true(synced_dir);
+    assert_true(synced_parent);
 }
 
 static void a_block_is_answered_with_its_place_and_only_after_it_is_durable(void **state)
@@ -114,6 +139,46 @@ static void a_restart_applies_everything_again_in_order_and_raises_the_term(void
     }
     assert_true(status().checkpoint_index > 3);
     assert_memory_not_equal(status().digest, digest, sizeof digest);
+}
+
+static void wait_for_last_index(uint64_t index)
+{
+    while (status().last_index < index && status().state == CLUSTER_LEADER) {
+    }
+    for (int i = 0; i < 5; i++) /* each is at least one turn */
+        assert_int_equal(status().last_index, index);
+}
+
+static void age_seals_a_segment_with_events_and_no_other(void **state)
+{
+    (void)state;
+    t.segment_age_ns = 1;
+    test_app_start(&t);
+    wait_for_last_index(3);
+    test_app_fill(&t, 0, 10, 100, 0);
+    test_app_submit(&t, 0);
+    test_app_answer(&t);
+    wait_for_last_index(5);
+    for (uint64_t i = 0; i < 3; i++) {
+        test_app_stop(&t);
+        test_app_start(&t);
+        wait_for_last_index(6 + i); /* barriers only: they stay in one segment */
+    }
+    /* What a start finds unsealed is sealed by its age too. */
+    t.segment_age_ns = 0;
+    test_app_stop(&t);
+    test_app_start(&t);
+    test_app_fill(&t, 0, 10, 100, 10);
+    test_app_submit(&t, 0);
+    test_app_answer(&t);
+    wait_for_last_index(10);
+    t.segment_age_ns = 1;
+    test_app_stop(&t);
+    test_app_start(&t);
+    wait_for_last_index(12); /* barrier, seal */
+    while (status().checkpoint_index < 12 && status().state == CLUSTER_LEADER) {
+    }
+    assert_true(status().log_bytes < (1u << 20) + 65536); /* sealed ones are cut */
 }
 
 static void damaged_checkpoints_cost_time_and_nothing_else(void **state)
@@ -247,6 +312,73 @@ static void a_log_that_vanished_is_refused(void **state)
     assert_true(strlen(error) > 20);
 }
 
+/* In the data directory. */
+static void run(const char *what)
+{
+    char command[512];
+
+    snprintf(command, sizeof command, "cd %s && %s", t.dir, what);
+    assert_int_equal(system(command), 0);
+}
+
+static void an_old_copy_of_the_state_file_is_refused(void **state)
+{
+    char error[LOG_ERROR_BYTES] = "";
+
+    (void)state;
+    test_app_start(&t);
+    test_app_stop(&t);
+    run("cp log/state state.old");
+    for (int restart = 0; restart < 3; restart++) {
+        test_app_start(&t);
+        test_app_stop(&t);
+    }
+    run("cp log/state state.new && cp state.old log/state");
+    assert_true(test_app_try_start(&t, error) < 0);
+    assert_non_null(strstr(error, "old copy"));
+    run("cp state.new log/state");
+    test_app_start(&t);
+}
+
+static void fill_segments(void)
+{
+    for (int round = 0; round < 20; round++) {
+        test_app_fill(&t, 0, 1000, 200, (uint64_t)round * 1000);
+        test_app_submit(&t, 0);
+        test_app_answer(&t);
+    }
+}
+
+static void checkpoints_beyond_the_log_do_not_push_out_its_own(void **state)
+{
+    (void)state;
+    test_app_start(&t);
+    test_app_stop(&t);
+    run("mkdir checkpoint && cd checkpoint && "
+        "touch checkpoint-00000000ffffffff checkpoint-00000000fffffffe");
+    test_app_start(&t);
+    fill_segments();
+    test_app_stop(&t);
+    test_app_start(&t);
+    assert_true(status().checkpoint_index > 3);
+}
+
+static void an_empty_log_beside_checkpoints_is_refused(void **state)
+{
+    char error[LOG_ERROR_BYTES] = "";
+
+    (void)state;
+    test_app_start(&t);
+    fill_segments();
+    test_app_stop(&t);
+    run("mv log elsewhere"); /* or the file system that it is on is not mounted */
+    assert_true(test_app_try_start(&t, error) < 0);
+    assert_non_null(strstr(error, "checkpoint"));
+    run("rm -r log && mv elsewhere log");
+    test_app_start(&t);
+    assert_int_equal(status().events, 20000);
+}
+
 static void a_setting_is_an_entry_and_is_applied(void **state)
 {
     sluice_v1_Setting s = sluice_v1_Setting_init_zero;
@@ -318,14 +450,19 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_new_node_leads_with_configuration_barrier_and_genesis),
+        T(a_new_data_directory_is_durable_in_the_one_above_it),
         T(a_block_is_answered_with_its_place_and_only_after_it_is_durable),
         T(a_restart_applies_everything_again_in_order_and_raises_the_term),
+        T(age_seals_a_segment_with_events_and_no_other),
         T(damaged_checkpoints_cost_time_and_nothing_else),
         T(a_block_with_duplicates_enters_the_log_without_them),
         T(a_full_disk_refuses_the_block_before_the_log_sees_it_and_goes_on_when_there_is_room),
         T(a_final_error_of_the_app_ends_the_node_without_an_answer),
         T(a_directory_is_opened_by_one_process_at_a_time),
         T(a_log_that_vanished_is_refused),
+        T(an_old_copy_of_the_state_file_is_refused),
+        T(checkpoints_beyond_the_log_do_not_push_out_its_own),
+        T(an_empty_log_beside_checkpoints_is_refused),
         T(a_setting_is_an_entry_and_is_applied),
         T(a_watcher_is_woken_when_the_commit_index_moves),
         T(stopping_commits_and_answers_what_was_handed_over),

@@ -178,6 +178,50 @@ static void after_a_write_error_at_any_operation_nothing_is_answered(void **stat
     }
 }
 
+static bool drop_log_files(void)
+{
+    bool dropped = false;
+
+    for (size_t i = 0; test_disk_name(t.disk, i) != NULL;) {
+        const char *name = test_disk_name(t.disk, i);
+
+        if (strstr(name, ".seg") == NULL && strcmp(name, "mark") != 0) {
+            i++;
+            continue;
+        }
+        dropped = dropped || strstr(name, ".seg") != NULL;
+        test_disk_drop(t.disk, name);
+    }
+    return dropped;
+}
+
+/* Whenever the first start was cut short: once the node has run, an empty log is a lost one. */
+static void a_log_that_vanished_is_refused_whatever_became_of_the_first_start(void **state)
+{
+    uint64_t operations;
+
+    (void)state;
+    test_app_start(&t);
+    test_app_stop(&t);
+    operations = test_disk_operations(t.disk);
+    for (uint64_t i = 0; i < operations * SEEDS; i++) {
+        char error[LOG_ERROR_BYTES] = "";
+        uint64_t at = i / SEEDS;
+
+        test_disk_free(t.disk);
+        t.disk = test_disk_make(i + 1);
+        test_disk_fault_at(t.disk, at, TEST_DISK_POWER_CUT, 0, 0);
+        (void)test_app_try_start(&t, error);
+        test_app_stop(&t);
+        test_disk_power_on(t.disk, i);
+        test_app_start(&t);
+        test_app_stop(&t);
+        assert_true(drop_log_files());
+        if (test_app_try_start(&t, error) == 0)
+            fail_msg("cut at operation %llu: starts without its log", (unsigned long long)at);
+    }
+}
+
 static void no_block_is_answered_while_its_write_has_not_completed(void **state)
 {
     struct cluster_status s;
@@ -242,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(no_block_is_answered_while_its_write_has_not_completed),
         T(what_was_answered_is_there_after_a_power_cut_at_any_operation),
+        T(a_log_that_vanished_is_refused_whatever_became_of_the_first_start),
         T(after_a_write_error_at_any_operation_nothing_is_answered),
         T(a_full_disk_refuses_and_goes_on_when_there_is_room),
     };

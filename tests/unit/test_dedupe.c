@@ -19,7 +19,7 @@
 
 static void open_with(struct rig *g, uint64_t table_keys, uint64_t filter_bytes)
 {
-    rig_make(g);
+    dedupe_rig_make(g);
     g->config.table_keys_max = table_keys;
     g->config.filter_bytes_max = filter_bytes;
     g->config.summary_bytes_max = 64 << 10; /* soon full, so that what is behind it is asked too */
@@ -32,26 +32,26 @@ static void a_new_key_is_new_and_then_a_duplicate_or_a_conflict(void **state)
     struct dedupe_place p;
 
     open_with(&g, 0, 0);
-    assert_int_equal(rig_admit(&g, rig_key(1), 7), DEDUPE_NEW);
-    assert_int_equal(rig_admit(&g, rig_key(2), 7), DEDUPE_NEW);
-    assert_int_equal(rig_admit(&g, rig_key(1), 7), DEDUPE_DUPLICATE);
+    assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(1), 7), DEDUPE_NEW);
+    assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(2), 7), DEDUPE_NEW);
+    assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(1), 7), DEDUPE_DUPLICATE);
     assert_int_equal(g.first.index, 1);
-    assert_int_equal(rig_admit(&g, rig_key(2), 8), DEDUPE_CONFLICT);
+    assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(2), 8), DEDUPE_CONFLICT);
     assert_int_equal(g.first.index, 2);
-    assert_int_equal(dedupe_lookup(g.d, rig_key(2), &p), 1);
+    assert_int_equal(dedupe_lookup(g.d, dedupe_rig_key(2), &p), 1);
     assert_int_equal(p.index, 2);
     assert_int_equal(p.slot, 0);
-    assert_int_equal(dedupe_lookup(g.d, rig_key(3), &p), 0);
-    rig_fini(&g);
+    assert_int_equal(dedupe_lookup(g.d, dedupe_rig_key(3), &p), 0);
+    dedupe_rig_fini(&g);
 }
 
 static void within_one_call_the_second_event_of_a_key_is_the_duplicate(void **state)
 {
-    struct dedupe_event e[5] = { { rig_key(1), 1 },
-                                 { rig_key(2), 2 },
-                                 { rig_key(1), 1 },
-                                 { rig_key(3), 3 },
-                                 { rig_key(2), 9 } };
+    struct dedupe_event e[5] = { { dedupe_rig_key(1), 1 },
+                                 { dedupe_rig_key(2), 2 },
+                                 { dedupe_rig_key(1), 1 },
+                                 { dedupe_rig_key(3), 3 },
+                                 { dedupe_rig_key(2), 9 } };
     uint64_t content[5];
     uint8_t verdict[5];
     struct dedupe_place first[5];
@@ -67,7 +67,7 @@ static void within_one_call_the_second_event_of_a_key_is_the_duplicate(void **st
     assert_int_equal(first[2].slot, 0);
     assert_int_equal(first[3].slot, 2); /* slots count the new ones alone */
     assert_int_equal(first[4].slot, 1);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void keys_with_one_equal_half_are_different_keys(void **state)
@@ -77,38 +77,38 @@ static void keys_with_one_equal_half_are_different_keys(void **state)
 
     open_with(&g, 64, 0);
     for (uint64_t i = 0; i < 200; i++) {
-        struct key128 low = { 77, rig_key(i).hi }, high = { rig_key(i).lo, 77 };
+        struct key128 low = { 77, dedupe_rig_key(i).hi }, high = { dedupe_rig_key(i).lo, 77 };
 
-        assert_int_equal(rig_admit(&g, low, i), DEDUPE_NEW);
-        assert_int_equal(rig_admit(&g, high, i), DEDUPE_NEW);
+        assert_int_equal(dedupe_rig_admit(&g, low, i), DEDUPE_NEW);
+        assert_int_equal(dedupe_rig_admit(&g, high, i), DEDUPE_NEW);
     }
-    rig_settle(&g);
-    assert_true(rig_stats(&g).runs > 0);
+    dedupe_rig_settle(&g);
+    assert_true(dedupe_rig_stats(&g).runs > 0);
     for (uint64_t i = 0; i < 200; i++) {
-        struct key128 low = { 77, rig_key(i).hi };
+        struct key128 low = { 77, dedupe_rig_key(i).hi };
 
-        assert_int_equal(rig_admit(&g, low, i), DEDUPE_DUPLICATE);
+        assert_int_equal(dedupe_rig_admit(&g, low, i), DEDUPE_DUPLICATE);
         assert_int_equal(g.first.index, 2 * i + 1);
         low.hi ^= 1;
         assert_int_equal(dedupe_lookup(g.d, low, &p), 0);
     }
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 /* Random new keys, duplicates and conflicts in calls of random size, against the reference. */
 static void model(struct rig *g, uint64_t calls, unsigned restart_every)
 {
     for (uint64_t i = 0; i < calls; i++) {
-        rig_admit_random(g, 1 + rig_random(g) % 700);
-        if (rig_random(g) % 4 == 0)
-            rig_commit(g, g->index - rig_random(g) % 3);
-        if (rig_random(g) % 3 == 0)
-            rig_work(g);
+        dedupe_rig_admit_random(g, 1 + dedupe_rig_random(g) % 700);
+        if (dedupe_rig_random(g) % 4 == 0)
+            dedupe_rig_commit(g, g->index - dedupe_rig_random(g) % 3);
+        if (dedupe_rig_random(g) % 3 == 0)
+            dedupe_rig_work(g);
         if (restart_every > 0 && i % restart_every == restart_every - 1)
-            rig_restart(g);
+            dedupe_rig_restart(g);
     }
-    rig_commit(g, g->index);
-    rig_check_all(g);
+    dedupe_rig_commit(g, g->index);
+    dedupe_rig_check_all(g);
 }
 
 static void verdicts_agree_with_an_exact_reference_through_runs_and_merges(void **state)
@@ -118,13 +118,13 @@ static void verdicts_agree_with_an_exact_reference_through_runs_and_merges(void 
 
     open_with(&g, 3000, 0);
     model(&g, 1000, 0);
-    rig_settle(&g);
-    rig_check_all(&g);
-    s = rig_stats(&g);
+    dedupe_rig_settle(&g);
+    dedupe_rig_check_all(&g);
+    s = dedupe_rig_stats(&g);
     assert_true(g.count > 150000 && s.keys == g.count);
     assert_true(s.runs <= 12 && g.runs_written > 50); /* so there were merges */
     assert_int_equal(s.runs_unfiltered, 0);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void verdicts_agree_when_hardly_a_run_has_its_filter(void **state)
@@ -133,11 +133,11 @@ static void verdicts_agree_when_hardly_a_run_has_its_filter(void **state)
 
     open_with(&g, 3000, 32 << 10);
     model(&g, 250, 0);
-    rig_settle(&g);
-    assert_true(rig_stats(&g).runs_unfiltered > 0);
-    assert_true(rig_stats(&g).disk_lookups > 10000);
-    rig_check_all(&g);
-    rig_fini(&g);
+    dedupe_rig_settle(&g);
+    assert_true(dedupe_rig_stats(&g).runs_unfiltered > 0);
+    assert_true(dedupe_rig_stats(&g).disk_lookups > 10000);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void a_restart_with_replay_from_the_covered_index_forgets_nothing(void **state)
@@ -146,7 +146,7 @@ static void a_restart_with_replay_from_the_covered_index_forgets_nothing(void **
 
     open_with(&g, 3000, 0);
     model(&g, 400, 37);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void replay_of_what_is_covered_changes_nothing(void **state)
@@ -155,13 +155,13 @@ static void replay_of_what_is_covered_changes_nothing(void **state)
 
     open_with(&g, 2000, 0);
     model(&g, 60, 0);
-    rig_settle(&g);
+    dedupe_rig_settle(&g);
     dedupe_rig_close(&g);
-    rig_open_only(&g);
-    rig_replay(&g, 0); /* from the first index, whatever is covered */
-    assert_int_equal(rig_stats(&g).keys, g.count);
-    rig_check_all(&g);
-    rig_fini(&g);
+    dedupe_rig_open_only(&g);
+    dedupe_rig_replay(&g, 0); /* from the first index, whatever is covered */
+    assert_int_equal(dedupe_rig_stats(&g).keys, g.count);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void a_table_frozen_within_an_entry_does_not_cover_that_entry(void **state)
@@ -172,18 +172,18 @@ static void a_table_frozen_within_an_entry_does_not_cover_that_entry(void **stat
     dedupe_rig_close(&g);
     /* One entry of the log with more keys than a table. */
     for (unsigned slot = 0; slot < 1700; slot++)
-        rig_remember(&g, (struct dedupe_event){ rig_key(slot), slot },
-                     (struct dedupe_place){ 1, (uint16_t)slot });
+        dedupe_rig_remember(&g, (struct dedupe_event){ dedupe_rig_key(slot), slot },
+                            (struct dedupe_place){ 1, (uint16_t)slot });
     g.index = 1;
-    rig_open_only(&g);
-    rig_replay(&g, 0);
-    rig_settle(&g);
-    assert_true(rig_stats(&g).runs > 0);
-    assert_int_equal(rig_stats(&g).covered_index, 0);
-    rig_restart(&g);
-    assert_int_equal(rig_stats(&g).keys, 1700);
-    rig_check_all(&g);
-    rig_fini(&g);
+    dedupe_rig_open_only(&g);
+    dedupe_rig_replay(&g, 0);
+    dedupe_rig_settle(&g);
+    assert_true(dedupe_rig_stats(&g).runs > 0);
+    assert_int_equal(dedupe_rig_stats(&g).covered_index, 0);
+    dedupe_rig_restart(&g);
+    assert_int_equal(dedupe_rig_stats(&g).keys, 1700);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void what_is_not_committed_is_not_written(void **state)
@@ -193,24 +193,24 @@ static void what_is_not_committed_is_not_written(void **state)
 
     open_with(&g, 100, 0);
     for (uint64_t i = 0; i < 150; i++)
-        assert_int_equal(rig_admit(&g, rig_key(i), i), DEDUPE_NEW);
+        assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(i), i), DEDUPE_NEW);
     while (dedupe_do_work(g.d) > 0)
         ;
-    assert_int_equal(rig_stats(&g).runs, 0);
-    rig_commit(&g, 99);
+    assert_int_equal(dedupe_rig_stats(&g).runs, 0);
+    dedupe_rig_commit(&g, 99);
     while (dedupe_do_work(g.d) > 0)
         ;
-    assert_int_equal(rig_stats(&g).runs, 0);
+    assert_int_equal(dedupe_rig_stats(&g).runs, 0);
     /* The log ends at 99: the events above it may be sent again and must be new. */
     dedupe_rig_close(&g);
     g.count = 99;
     g.index = 99;
     dedupe_rig_open(&g);
-    assert_int_equal(dedupe_lookup(g.d, rig_key(99), &p), 0);
-    assert_int_equal(rig_admit(&g, rig_key(99), 99), DEDUPE_NEW);
-    rig_commit(&g, 100);
-    rig_check_all(&g);
-    rig_fini(&g);
+    assert_int_equal(dedupe_lookup(g.d, dedupe_rig_key(99), &p), 0);
+    assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(99), 99), DEDUPE_NEW);
+    dedupe_rig_commit(&g, 100);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void runs_of_a_longer_or_of_another_log_are_not_used(void **state)
@@ -221,18 +221,18 @@ static void runs_of_a_longer_or_of_another_log_are_not_used(void **state)
     for (int other = 0; other < 2; other++) {
         open_with(&g, 500, 0);
         model(&g, 20, 0);
-        rig_settle(&g);
-        covered = rig_stats(&g).covered_index;
+        dedupe_rig_settle(&g);
+        covered = dedupe_rig_stats(&g).covered_index;
         assert_true(covered > 0);
         dedupe_rig_close(&g);
         g.config.log_last_index = other ? g.index : covered - 1;
         g.config.log_id = (uint64_t)other;
         assert_int_equal(dedupe_open(&g.d, &g.config, &g.covered), 0);
         assert_true(g.covered < covered);
-        assert_int_equal(rig_stats(&g).runs > 0, !other);
-        rig_replay(&g, g.covered);
-        rig_check_all(&g);
-        rig_fini(&g);
+        assert_int_equal(dedupe_rig_stats(&g).runs > 0, !other);
+        dedupe_rig_replay(&g, g.covered);
+        dedupe_rig_check_all(&g);
+        dedupe_rig_fini(&g);
     }
 }
 
@@ -243,23 +243,23 @@ static void the_memory_cap_holds_with_every_table_and_filter(void **state)
     uint64_t most = 0, least;
 
     open_with(&g, 20000, 256 << 10);
-    least = rig_stats(&g).memory_bytes;
+    least = dedupe_rig_stats(&g).memory_bytes;
     for (int i = 0; i < 400; i++) {
-        rig_admit_random(&g, 1000);
-        rig_commit(&g, g.index);
+        dedupe_rig_admit_random(&g, 1000);
+        dedupe_rig_commit(&g, g.index);
         while (dedupe_do_work(g.d) > 0) {
-            s = rig_stats(&g);
+            s = dedupe_rig_stats(&g);
             assert_true(s.memory_bytes <= g.config.memory_bytes_max);
             most = s.memory_bytes > most ? s.memory_bytes : most;
         }
     }
-    assert_true(rig_stats(&g).runs_unfiltered > 0); /* the cap was felt */
+    assert_true(dedupe_rig_stats(&g).runs_unfiltered > 0); /* the cap was felt */
     assert_true(most > least + (128 << 10) && most <= least + (256 << 10));
-    rig_check_all(&g);
+    dedupe_rig_check_all(&g);
     dedupe_rig_close(&g);
     g.config.memory_bytes_max = DEDUPE_MEMORY_BYTES_MIN - 1;
     assert_int_equal(dedupe_open(&g.d, &g.config, &g.covered), -EINVAL);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void a_key_that_a_filter_takes_for_present_is_still_new(void **state)
@@ -271,18 +271,18 @@ static void a_key_that_a_filter_takes_for_present_is_still_new(void **state)
 
     open_with(&g, 5000, 0);
     for (uint64_t i = 0; i < 60; i++)
-        rig_admit_random(&g, 500);
-    rig_commit(&g, g.index);
-    rig_settle(&g);
-    rig_restart(&g); /* now the summary knows none of the runs */
-    rig_settle(&g);
-    before = rig_stats(&g).disk_lookups;
+        dedupe_rig_admit_random(&g, 500);
+    dedupe_rig_commit(&g, g.index);
+    dedupe_rig_settle(&g);
+    dedupe_rig_restart(&g); /* now the summary knows none of the runs */
+    dedupe_rig_settle(&g);
+    before = dedupe_rig_stats(&g).disk_lookups;
     for (uint64_t i = 0; i < 300000; i++)
-        assert_int_equal(dedupe_lookup(g.d, rig_key(1ull << 40 | i), &p), 0);
-    s = rig_stats(&g);
+        assert_int_equal(dedupe_lookup(g.d, dedupe_rig_key(1ull << 40 | i), &p), 0);
+    s = dedupe_rig_stats(&g);
     assert_true(s.disk_lookups - before > 10); /* there were false positives, and they were few */
     assert_true(s.disk_lookups - before < 300000 * s.runs / 200);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void
@@ -302,24 +302,24 @@ when_the_disk_is_full_admission_goes_on_until_the_table_is_and_then_recovers(voi
     while (refused < 10) {
         r = dedupe_ready(g.d, 500);
         if (r == 0)
-            rig_admit_random(&g, 500);
+            dedupe_rig_admit_random(&g, 500);
         else
             refused++;
         assert_true(r == 0 || r == -ENOSPC);
-        rig_commit(&g, g.index);
+        dedupe_rig_commit(&g, g.index);
         r = dedupe_do_work(g.d);
         assert_true(r == 0 || r == -ENOSPC);
     }
-    assert_true(g.count >= 17000);      /* both tables */
-    assert_int_equal(rig_files(&g), 1); /* MANIFEST */
+    assert_true(g.count >= 17000);             /* both tables */
+    assert_int_equal(dedupe_rig_files(&g), 1); /* MANIFEST */
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-    rig_settle(&g);
+    dedupe_rig_settle(&g);
     assert_int_equal(dedupe_ready(g.d, 500), 0);
-    rig_settle(&g);
-    assert_int_equal(rig_stats(&g).runs, 2);
-    rig_restart(&g);
-    rig_check_all(&g);
-    rig_fini(&g);
+    dedupe_rig_settle(&g);
+    assert_int_equal(dedupe_rig_stats(&g).runs, 2);
+    dedupe_rig_restart(&g);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void there_are_never_more_runs_than_the_limit(void **state)
@@ -329,12 +329,12 @@ static void there_are_never_more_runs_than_the_limit(void **state)
     /* No do_work but when admission must wait, and then one step: merges are always behind. */
     open_with(&g, 2000, 0);
     for (int i = 0; i < 600; i++) {
-        rig_admit_random(&g, 500);
-        rig_commit(&g, g.index);
-        assert_true(rig_stats(&g).runs <= DEDUPE_RUNS_MAX);
+        dedupe_rig_admit_random(&g, 500);
+        dedupe_rig_commit(&g, g.index);
+        assert_true(dedupe_rig_stats(&g).runs <= DEDUPE_RUNS_MAX);
     }
-    rig_check_all(&g);
-    rig_fini(&g);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
 }
 
 int main(void)

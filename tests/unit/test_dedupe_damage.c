@@ -101,17 +101,17 @@ static int skip_syncs(enum file_op op, int fd) { return op == FILE_SYNC || op ==
 static void make_runs(struct rig *g, unsigned keys)
 {
     file_fault = skip_syncs;
-    rig_make(g);
+    dedupe_rig_make(g);
     g->config.table_keys_max = 300;
     dedupe_rig_open(g);
     for (unsigned i = 0; i < keys; i++) {
-        assert_int_equal(rig_admit(g, rig_key(i), i), DEDUPE_NEW);
+        assert_int_equal(dedupe_rig_admit(g, dedupe_rig_key(i), i), DEDUPE_NEW);
         if (i % 100 == 0)
-            rig_settle(g); /* so that merges do not fall behind and then make one of all */
+            dedupe_rig_settle(g); /* so that merges do not fall behind and then make one of all */
     }
-    rig_settle(g);
-    assert_true(rig_stats(g).runs >= 3);
-    g->covered = rig_stats(g).covered_index;
+    dedupe_rig_settle(g);
+    assert_true(dedupe_rig_stats(g).runs >= 3);
+    g->covered = dedupe_rig_stats(g).covered_index;
     dedupe_rig_close(g);
 }
 
@@ -143,7 +143,7 @@ static unsigned recover(struct rig *g, uint64_t covered_before)
         dedupe_rig_close(g);
     }
     assert_true(r > 0);
-    rig_check_all(g);
+    dedupe_rig_check_all(g);
     dedupe_rig_close(g);
     return lowered;
 }
@@ -161,7 +161,7 @@ static void flip_everywhere(bool verify, unsigned trials)
     g.config.verify = verify;
     for (unsigned t = 0; t < trials; t++) {
         unsigned f = t % m.count;
-        size_t at = rig_random(&g) % m.bytes[f];
+        size_t at = dedupe_rig_random(&g) % m.bytes[f];
         unsigned lowered;
 
         if (t / m.count < 64) /* every structure's first bytes, too */
@@ -176,7 +176,7 @@ static void flip_everywhere(bool verify, unsigned trials)
     }
     assert_true(met > trials / 2);
     image_free(&m);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void any_flipped_bit_is_found_at_open_when_asked_to_verify(void **state)
@@ -221,7 +221,7 @@ static void a_short_long_or_missing_file_lowers_the_covered_index(void **state)
         }
     }
     image_free(&m);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void an_older_copy_of_a_file_is_not_taken_for_the_newer(void **state)
@@ -234,9 +234,9 @@ static void an_older_copy_of_a_file_is_not_taken_for_the_newer(void **state)
     image_take(&g, &old);
     dedupe_rig_open(&g);
     for (unsigned i = 2000; i < 9000; i++)
-        assert_int_equal(rig_admit(&g, rig_key(i), i), DEDUPE_NEW);
-    rig_settle(&g);
-    covered = rig_stats(&g).covered_index;
+        assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(i), i), DEDUPE_NEW);
+    dedupe_rig_settle(&g);
+    covered = dedupe_rig_stats(&g).covered_index;
     dedupe_rig_close(&g);
     image_take(&g, &new);
     for (unsigned f = 0; f < old.count; f++) {
@@ -257,7 +257,7 @@ static void an_older_copy_of_a_file_is_not_taken_for_the_newer(void **state)
     assert_int_equal(recover(&g, covered), 1);
     image_free(&old);
     image_free(&new);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 /* Replays the log to the end with the index at work, as a node does. Returns the first error that
@@ -308,11 +308,11 @@ static int stop_here(enum file_op op, int fd)
 static void make_log(struct rig *g, unsigned keys)
 {
     file_fault = skip_syncs;
-    rig_make(g);
+    dedupe_rig_make(g);
     g->config.table_keys_max = 100;
     for (unsigned i = 0; i < keys; i++)
-        rig_remember(g, (struct dedupe_event){ rig_key(i), i },
-                     (struct dedupe_place){ ++g->index, 0 });
+        dedupe_rig_remember(g, (struct dedupe_event){ dedupe_rig_key(i), i },
+                            (struct dedupe_place){ ++g->index, 0 });
 }
 
 static void empty_dir(struct rig *g)
@@ -348,14 +348,15 @@ static void crash_everywhere(bool power_loss)
         assert_int_equal(WEXITSTATUS(status), 42);
         g.config.verify = true;
         dedupe_rig_open(&g);
-        assert_int_equal(rig_stats(&g).runs_damaged, 0); /* MANIFEST never named an unsynced file */
-        assert_true(rig_stats(&g).covered_index >= g.covered);
+        assert_int_equal(dedupe_rig_stats(&g).runs_damaged,
+                         0); /* MANIFEST never named an unsynced file */
+        assert_true(dedupe_rig_stats(&g).covered_index >= g.covered);
         g.config.verify = false;
-        rig_check_all(&g);
+        dedupe_rig_check_all(&g);
         dedupe_rig_close(&g);
     }
     assert_true(stops > 200);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void a_kill_between_any_two_operations_forgets_nothing(void **state)
@@ -390,13 +391,14 @@ static void no_space_at_any_operation_is_recovered_from(void **state)
         fault.error = -ENOSPC;
         file_fault = fail_here;
         assert_int_equal(run_log(&g), 0);
-        rig_settle(&g);
-        assert_int_equal(rig_files(&g), rig_stats(&g).runs + 1); /* nothing left over */
-        rig_check_all(&g);
+        dedupe_rig_settle(&g);
+        assert_int_equal(dedupe_rig_files(&g),
+                         dedupe_rig_stats(&g).runs + 1); /* nothing left over */
+        dedupe_rig_check_all(&g);
         dedupe_rig_close(&g);
     }
     file_fault = skip_syncs;
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void an_error_at_any_operation_is_final_and_a_new_start_forgets_nothing(void **state)
@@ -421,11 +423,11 @@ static void an_error_at_any_operation_is_final_and_a_new_start_forgets_nothing(v
         file_fault = skip_syncs;
         dedupe_rig_close(&g);
         dedupe_rig_open(&g);
-        rig_check_all(&g);
+        dedupe_rig_check_all(&g);
         dedupe_rig_close(&g);
     }
     assert_true(errors > 200);
-    rig_fini(&g);
+    dedupe_rig_fini(&g);
 }
 
 static void a_table_that_was_not_written_is_not_covered(void **state)
@@ -434,11 +436,11 @@ static void a_table_that_was_not_written_is_not_covered(void **state)
 
     make_log(&g, 150);
     assert_int_equal(run_log(&g), 0);
-    rig_settle(&g);
-    rig_restart(&g);
+    dedupe_rig_settle(&g);
+    dedupe_rig_restart(&g);
     assert_true(g.covered < 150); /* so the rest was replayed */
-    rig_check_all(&g);
-    rig_fini(&g);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
 }
 
 int main(void)

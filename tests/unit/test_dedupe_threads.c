@@ -48,7 +48,7 @@ static void admit_all(struct rig *g, uint64_t filter_bytes)
     struct worker w = { 0 };
     pthread_t thread;
 
-    rig_make(g);
+    dedupe_rig_make(g);
     g->config.table_keys_max = 2000;
     g->config.filter_bytes_max = filter_bytes;
     dedupe_rig_open(g);
@@ -60,17 +60,17 @@ static void admit_all(struct rig *g, uint64_t filter_bytes)
         while ((r = dedupe_ready(g->d, 500)) == -EAGAIN)
             sched_yield();
         assert_int_equal(r, 0);
-        rig_admit_random(g, 500);
+        dedupe_rig_admit_random(g, 500);
         dedupe_commit(g->d, g->index);
     }
     atomic_store(&w.stop, true);
     pthread_join(thread, NULL);
     assert_int_equal(w.error, 0);
     assert_true(atomic_load(&w.done) > 100);
-    rig_check_all(g);
-    rig_restart(g);
-    rig_check_all(g);
-    rig_fini(g);
+    dedupe_rig_check_all(g);
+    dedupe_rig_restart(g);
+    dedupe_rig_check_all(g);
+    dedupe_rig_fini(g);
 }
 
 static void admission_and_work_in_two_threads_agree_with_the_reference(void **state)

@@ -96,6 +96,24 @@ static void more_writes_than_fit_the_ring_all_complete(void **state)
     disk->ops->close(disk, file);
 }
 
+static void a_file_gets_shorter_and_longer_with_zeros(void **state)
+{
+    int file = disk->ops->open(disk, "a", true);
+
+    memset(page, 7, sizeof page);
+    assert_int_equal(disk->ops->write_now(disk, file, page, sizeof page, 0), 0);
+    assert_int_equal(disk->ops->truncate(disk, file, 8192), 0);
+    assert_int_equal(disk->ops->size(disk, file), 8192);
+    assert_int_equal(disk->ops->truncate(disk, file, 16384), 0);
+    assert_int_equal(disk->ops->size(disk, file), 16384);
+    assert_int_equal(disk->ops->read(disk, file, back, 4096, 4096), 4096);
+    assert_memory_equal(back, page[1], 4096);
+    assert_int_equal(disk->ops->read(disk, file, back, 4096, 8192), 4096);
+    memset(page[1], 0, 4096);
+    assert_memory_equal(back, page[1], 4096);
+    disk->ops->close(disk, file);
+}
+
 static void a_failing_write_tells_its_error(void **state)
 {
     bool done = false;
@@ -143,6 +161,7 @@ static void a_reader_changes_nothing(void **state)
     assert_int_equal(r->ops->rename(r, "LOCK", "b"), -EROFS);
     assert_int_equal(r->ops->remove(r, "LOCK"), -EROFS);
     assert_int_equal(r->ops->sync_dir(r), -EROFS);
+    assert_int_equal(r->ops->truncate(r, 0, 4096), -EROFS);
     assert_int_equal(r->ops->write_now(r, 0, page[0], 4096, 0), -EROFS);
     assert_int_equal(r->ops->poll(r, true), 0);
     r->ops->fini(r);
@@ -190,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         UNIT(files_are_opened_for_direct_and_synchronous_writes),
         UNIT(more_writes_than_fit_the_ring_all_complete),
+        UNIT(a_file_gets_shorter_and_longer_with_zeros),
         UNIT(a_failing_write_tells_its_error),
         UNIT(a_directory_has_one_owner),
         UNIT(a_reader_changes_nothing),

@@ -462,6 +462,76 @@ static void a_shortened_or_stretched_segment_is_refused(void **state)
         }
 }
 
+static void a_sealed_segment_may_have_its_full_length_or_end_with_the_seal(void **state)
+{
+    struct run run;
+    uint64_t bytes;
+    uint8_t *p;
+
+    make_closed(&run);
+    p = test_disk_bytes(run.disk, test_disk_name(run.disk, 0), &bytes);
+    assert_int_equal(bytes, content_end(p, bytes)); /* was cut */
+    assert_int_equal(bytes, 40960);
+    must_open(&run);
+    assert_int_equal(log_disk_bytes(run.log), bytes + (2u << 20));
+    run_close(&run);
+    test_disk_resize(run.disk, test_disk_name(run.disk, 0), 1u << 20);
+    must_open(&run);
+    assert_int_equal(run.appended, 16);
+    run_close(&run);
+    /* Cut behind another record. */
+    test_disk_resize(run.disk, test_disk_name(run.disk, 0), bytes - 4096);
+    must_refuse(&run, "offset 0, record 1: the file is not as long");
+    run_fini(&run);
+}
+
+static void the_last_segment_must_not_be_cut_behind_its_seal(void **state)
+{
+    struct run run;
+    uint64_t bytes;
+    const char *name;
+    uint8_t *p;
+
+    run_init(&run, 5);
+    assert_int_equal(run_open(&run), 0);
+    current = &run;
+    assert_true(burst(&run, FIXTURE_TERM, 5, 3000) && append(&run, FIXTURE_TERM, LOG_SEAL, 0) &&
+                drain(&run));
+    run_close(&run);
+    name = test_disk_name(run.disk, 0);
+    p = test_disk_bytes(run.disk, name, &bytes);
+    assert_int_equal(bytes, 1u << 20); /* nothing has begun behind it */
+    test_disk_resize(run.disk, name, content_end(p, bytes));
+    must_refuse(&run, "the file is not as long");
+    test_disk_resize(run.disk, name, 1u << 20);
+    must_open(&run);
+    /* An append behind it makes it one that is not the last, and it is cut. */
+    assert_true(append(&run, FIXTURE_TERM, LOG_BARRIER, 0) && drain(&run));
+    test_disk_bytes(run.disk, test_disk_name(run.disk, 0), &bytes);
+    assert_int_equal(bytes, 40960);
+    /* The last again by a truncation, it has its length back. */
+    assert_int_equal(log_truncate(run.log, 7), 0);
+    test_disk_bytes(run.disk, test_disk_name(run.disk, 0), &bytes);
+    assert_int_equal(bytes, 1u << 20);
+    run.appended = run.reported = 6;
+    run_close(&run);
+    must_open(&run);
+    assert_true(append(&run, FIXTURE_TERM, LOG_BARRIER, 0) && drain(&run));
+    assert_int_equal(log_disk_bytes(run.log), 40960 + (1u << 20));
+    /* Into it, when there is no space for what it gave away: nothing is changed. */
+    test_disk_set_free(run.disk, 900000);
+    assert_int_equal(log_truncate(run.log, 3), -ENOSPC);
+    assert_int_equal(log_last_index(run.log), 7);
+    test_disk_set_free(run.disk, 1 << 24);
+    assert_int_equal(log_truncate(run.log, 3), 0);
+    run.appended = run.reported = 2;
+    assert_true(burst(&run, FIXTURE_TERM, 3, 100) && drain(&run));
+    run_close(&run);
+    must_open(&run);
+    assert_int_equal(run.appended, 5);
+    run_fini(&run);
+}
+
 static void swapped_renamed_and_duplicated_segments_are_refused(void **state)
 {
     struct run run;
@@ -653,6 +723,8 @@ int main(void)
         cmocka_unit_test(a_missing_segment_is_refused),
         cmocka_unit_test(a_missing_mark_is_refused),
         cmocka_unit_test(a_shortened_or_stretched_segment_is_refused),
+        cmocka_unit_test(a_sealed_segment_may_have_its_full_length_or_end_with_the_seal),
+        cmocka_unit_test(the_last_segment_must_not_be_cut_behind_its_seal),
         cmocka_unit_test(swapped_renamed_and_duplicated_segments_are_refused),
         cmocka_unit_test(an_old_copy_of_the_last_segment_is_refused),
         cmocka_unit_test(what_an_interrupted_preparation_left_is_removed),

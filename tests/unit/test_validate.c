@@ -161,6 +161,24 @@ static void timestamps_keep_within_the_skew_of_the_settings(void **state)
     assert_int_equal(check_time(l, now - 31622400000 * NS_PER_MS - 1), REASON(TIMESTAMP_PAST));
 }
 
+static void a_nul_in_a_string_would_make_two_sources_look_like_one(void **state)
+{
+    struct line *l = *state;
+
+    e.bytes = 0;
+    edit_number(&e, 1, SAMPLE_CUSTOM);
+    edit_bytes(&e, 2, "a\0b", 3);
+    edit_fixed64(&e, 4, SAMPLE_TIME_NS);
+    assert_int_equal(check(l), REASON(UTF8_INVALID));
+    event_begin(SAMPLE_CUSTOM, 0);
+    edit_bytes(&e, 5, "\0", 1);
+    assert_int_equal(check(l), REASON(UTF8_INVALID));
+    /* An id is bytes. */
+    event_begin(SAMPLE_CUSTOM, 0);
+    edit_bytes(&e, 3, "a\0b", 3);
+    assert_int_equal(check(l), NONE);
+}
+
 static void every_string_must_be_utf8(void **state)
 {
     static const char *const bad[] = { "\xff", "aaaaaaaa\xc3", "\xc0\xaf", "\xed\xa0\x80" };
@@ -364,6 +382,7 @@ int main(void)
         TEST(source_and_timestamp_must_be_there),
         TEST(timestamps_keep_within_the_skew_of_the_settings),
         TEST(every_string_must_be_utf8),
+        TEST(a_nul_in_a_string_would_make_two_sources_look_like_one),
         TEST(enrichment_is_not_for_producers),
         TEST(a_traceparent_has_25_bytes_or_none),
         TEST(an_event_is_at_most_as_long_as_the_settings_say),

@@ -430,16 +430,6 @@ static void new_settings_are_seen_by_the_next_turn(void **state)
     rig_close(&r);
 }
 
-/* splitmix64 */
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
 static void damaged_datagrams_are_all_accounted_for(void **state)
 {
     enum { DATAGRAMS = 20000 };
@@ -454,14 +444,14 @@ static void damaged_datagrams_are_all_accounted_for(void **state)
     rig_start(&r);
     fd = rig_udp(&r, false);
     for (unsigned i = 0; i < DATAGRAMS; i++) {
-        if (next_random(&seed) % 2)
+        if (rig_random(&seed) % 2)
             bytes = rig_event(big, sizeof big, 1 + i % 2, 1, i);
         else
             bytes = rig_batch(big, sizeof big, 1, 1 + i % 10, i, i, i % 3 == 0);
-        for (uint64_t k = next_random(&seed) % 4; k > 0; k--)
-            big[next_random(&seed) % bytes] = (uint8_t)next_random(&seed);
-        if (next_random(&seed) % 8 == 0)
-            bytes = next_random(&seed) % bytes;
+        for (uint64_t k = rig_random(&seed) % 4; k > 0; k--)
+            big[rig_random(&seed) % bytes] = (uint8_t)rig_random(&seed);
+        if (rig_random(&seed) % 8 == 0)
+            bytes = rig_random(&seed) % bytes;
         /* Receipts that nobody reads fill this socket's buffer and are dropped there. */
         assert_int_equal(send(fd, big, bytes, 0), bytes);
         if (i % 1000 == 0)

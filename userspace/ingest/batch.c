@@ -43,7 +43,7 @@ static uint32_t receive_delta(const struct block *b, const struct event *ev)
     return delta < UINT32_MAX ? (uint32_t)delta : UINT32_MAX;
 }
 
-static void event_add(struct block *b, const struct event *ev)
+static void event_add(const struct stages *s, struct block *b, const struct event *ev)
 {
     uint32_t i = b->events;
     uint32_t bytes = ev->raw.bytes + (ev->id_assigned ? ID_FIELD_BYTES : 0);
@@ -67,8 +67,9 @@ static void event_add(struct block *b, const struct event *ev)
         .symbol_hash = hash_symbol(ev->symbol.bytes > 0 ? (const void *)ev->symbol.data : "",
                                    ev->symbol.bytes),
     };
-    b->content[i] = ev->content;
-    b->verdict[i] = VERDICT_COMMITTED; /* until the cluster thread says otherwise */
+    /* Of the bytes as they are stored, so that they can be sent again. */
+    b->content[i] = ev->id_assigned ? hash_content(s->hash_key, block_payload(b) + b->bytes, bytes)
+                                    : ev->content;
     b->position[i] = ev->position;
     b->request_of[i] = ev->request;
     b->type[i] = ev->type;
@@ -102,7 +103,7 @@ size_t batch_run(struct stages *s, struct event *ev, size_t n)
             !stage_in_time(s, STAGE_BATCH, start_ns))
             event_refuse(s, &ev[i], REASON(STAGE_TIMEOUT));
         if (ev[i].reason == REASON(REASON_NONE)) {
-            event_add(b, &ev[i]);
+            event_add(s, b, &ev[i]);
             added++;
         } else if (ev[i].request != REQUEST_NONE) {
             exception_add(b, &ev[i]);

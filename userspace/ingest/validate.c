@@ -5,7 +5,8 @@
  *   type         built in or named by the settings, and admitted by them.
  *   detail       TRADE, QUOTE and ORDERBOOK carry theirs; a user's type carries Custom or nothing.
  *   source       1..64 bytes: with the id it is the event's identity.
- *   strings      UTF-8, or libraries refuse the whole event when it is read back.
+ *   strings      UTF-8, or libraries refuse the whole event when it is read back; without NUL, or
+ *                two sources would look like one to programs in C.
  *   timestamp    there, and within skew.past_ms and skew.future_ms of its arrival: a clock that is
  *                wrong by a day must be noticed where it is, not when the index is asked.
  *   traceparent  25 bytes or absent.
@@ -25,6 +26,8 @@
  * Counts:  what it refuses, by event_refuse().
  */
 #include <assert.h>
+
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/utf8.h"
@@ -73,7 +76,11 @@ static bool orderbook_valid(const sluice_v1_OrderBook *b)
            levels_valid(b->asks, b->asks_count, b->is_snapshot, false);
 }
 
-static bool slice_utf8(const struct slice *s) { return utf8_valid(s->data, s->bytes); }
+/* UTF-8 without NUL: to C such a string ends at the NUL, and two sources would look like one. */
+static bool slice_utf8(const struct slice *s)
+{
+    return s->bytes == 0 || (memchr(s->data, 0, s->bytes) == NULL && utf8_valid(s->data, s->bytes));
+}
 
 /* The strings of trades, quotes and order books were checked by decode, on their way. */
 static bool strings_valid(const struct event *ev)

@@ -158,15 +158,10 @@ static int replay_block(struct store *s, const struct log_record *r, const void 
         return -EBADMSG;
     for (uint32_t i = 0; i < v.header->events; i++) {
         const struct block_desc *d = &v.desc[i];
-        uint32_t bytes = d->bytes;
-        int e;
+        int e = dedupe_replay(s->dedupe, d->key,
+                              hash_content(s->hash_key, v.payload + d->offset, d->bytes),
+                              (struct dedupe_place){ r->index, (uint16_t)i });
 
-        /* What the producer sent, without the id that was appended. */
-        if (d->session_flags & DESC_ID_ASSIGNED)
-            bytes -= ASSIGNED_ID_BYTES + 2;
-        e = dedupe_replay(s->dedupe, d->key,
-                          hash_content(s->hash_key, v.payload + d->offset, bytes),
-                          (struct dedupe_place){ r->index, (uint16_t)i });
         if (e < 0)
             return e;
     }

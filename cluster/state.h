@@ -1,0 +1,24 @@
+/*
+ * state.h - what the two-slot file `state` beside the segments holds: term, vote, identity.
+ */
+#ifndef SLUICE_CLUSTER_STATE_H
+#define SLUICE_CLUSTER_STATE_H
+
+#include <stdint.h>
+
+#define STATE_NAME  "state"
+#define STATE_MAGIC 0x54534c53u /* "SLST" */
+
+struct node_state {
+    uint64_t term;
+    uint64_t voted_for; /* node id, 0: nobody */
+    uint8_t cluster_id[16];
+    uint8_t directory_id[16];
+    uint16_t node;
+    uint8_t region;
+    uint8_t bootstrapped; /* entry 1 is durable: an empty log is a lost one from then on */
+    uint8_t zero[4];
+};
+_Static_assert(sizeof(struct node_state) == 56, "stored");
+
+#endif
