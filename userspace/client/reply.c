@@ -38,6 +38,22 @@ static int outcomes_grow(struct sluice_client *c, size_t events)
     return 0;
 }
 
+/* A batch that the server refused whole has one exception, which stands for every event. */
+static bool batch_too_large(struct sluice_outcome *outcome, uint32_t events,
+                            const struct receipt *receipt)
+{
+    struct receipt_exception e;
+    size_t at = 0;
+
+    if (receipt->exceptions != 1 || receipt->refused != events ||
+        !receipt_next_exception(receipt, &at, &e) || e.position != 0 ||
+        e.reason != sluice_v1_Reason_BATCH_TOO_LARGE || receipt->accepted + receipt->duplicates > 0)
+        return false;
+    for (uint32_t i = 0; i < events; i++)
+        outcome[i].reason = e.reason;
+    return true;
+}
+
 /* False if the exceptions are not those of a batch of that many events. */
 static bool exceptions_place(struct sluice_outcome *outcome, uint32_t events,
                              const struct receipt *receipt)
@@ -116,7 +132,8 @@ static int receipt_take(struct sluice_client *c, const struct frame *f)
         return -ENOMEM;
     }
     memset(c->outcome, 0, r->events * sizeof(*c->outcome));
-    if (!exceptions_place(c->outcome, r->events, &receipt) ||
+    if ((!batch_too_large(c->outcome, r->events, &receipt) &&
+         !exceptions_place(c->outcome, r->events, &receipt)) ||
         !ids_place(c->outcome, r->events, &receipt))
         return nonsense(c, "a receipt");
     accepted_place(c->outcome, r->events, &receipt);
