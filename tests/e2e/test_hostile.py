@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from sluice_node import Node, Stream, expect, main, trade  # noqa: E402
+from sluice_node import Node, Stream, expect, expect_equal, main, trade  # noqa: E402
 
 
 def events(prefix, n, padding=0):
@@ -42,4 +42,24 @@ def descriptors():
     node.verify()
 
 
-main([descriptors])
+def port():
+    """a second daemon does not share the port of the first, and the workers of one do"""
+    first = Node("first", ingest__workers=4)
+    first.start()
+    for udp, tcp in ((True, False), (False, True)):
+        second = Node("second", ingest__udp__enabled=str(udp).lower(), ingest__tcp__enabled=str(tcp).lower())
+        second.configure(dict(second.keys, **{"ingest.port": first.port}))
+        second.launch()
+        expect_equal(second.ended(), 1, "exit code of the second")
+        expect("Address already in use" in second.stderr(), "its last words:", second.stderr())
+    used = set()
+    for i in range(64):
+        with Stream(first.port, "::1" if i % 2 else "127.0.0.1") as s:
+            s.batch(events("p%d" % i, 1))
+            used |= {w.worker for w in first.status().workers if w.connections > 0}
+    expect_equal(used, {0, 1, 2, 3}, "workers that got connections")
+    first.ledger()
+    first.stop()
+
+
+main([descriptors, port])

@@ -655,6 +655,58 @@ static void a_wrong_protocol_version_ends_the_client(void **state)
     fails_for_good(sluice_v1_ErrorCode_ERROR_PROTOCOL_VERSION, -EPROTO);
 }
 
+/* Or the client would take the receipt for nonsense, and send the batch again for ever. */
+static void a_batch_that_is_refused_whole_is_told_event_by_event(void **state)
+{
+    struct receipt_exception e[] = { { .reason = sluice_v1_Reason_BATCH_TOO_LARGE } };
+    struct receipt r = { .refused = 3, .exceptions = 1, .exception = e };
+    struct sluice_client *c = client_open_default();
+    struct sluice_stats stats;
+    uint8_t buf[128];
+    struct frame f;
+
+    assert_int_equal(batch_send(c, 1, 3, -1, NULL), 0);
+    server_welcome(&server);
+    r.request = server_read_batch(&server, &f);
+    server_write(&server, buf, frame_put_receipt(buf, sizeof(buf), &r));
+    assert_int_equal(sluice_flush(c, -1), 0);
+    sluice_stats(c, &stats);
+    sluice_close(c);
+    assert_int_equal(reports.result[1].status, 0);
+    assert_int_equal(reports.result[1].outcomes, 3);
+    assert_int_equal(stats.events_refused, 3);
+    assert_int_equal(stats.resent, 0);
+}
+
+static char said[1024]; /* of the client's thread, until it has ended */
+
+static void on_state_keep(void *arg, int connected, const char *sentence)
+{
+    (void)arg;
+    (void)connected;
+    strncat(said, sentence, sizeof(said) - strlen(said) - 1);
+}
+
+static void what_a_server_says_commands_no_terminal(void **state)
+{
+    sluice_v1_Error error = { .code = sluice_v1_ErrorCode_ERROR_UNAUTHENTICATED,
+                              .message = "no\x1b[2J \xc2\x9bJ\xc3\xa9",
+                              .closing = true };
+    struct sluice_options o = options_make();
+    struct sluice_client *c;
+    uint8_t buf[128];
+
+    said[0] = '\0';
+    o.on_state = on_state_keep;
+    c = client_open(&o);
+    server_accept(&server);
+    server_hello(&server);
+    server_write(&server, buf, frame_put_error(buf, sizeof(buf), &error));
+    assert_false(server_read(&server, &(struct frame){ 0 }));
+    sluice_close(c);
+    assert_non_null(strstr(said, "no?[2J ??J\xc3\xa9"));
+}
+
 static void too_many_connections_is_tried_again(void **state)
 {
     struct sluice_client *c = client_open_default();
@@ -1008,6 +1060,8 @@ int main(void)
         TEST(a_server_that_never_welcomes_is_left_after_the_connect_timeout),
         TEST(a_wrong_token_ends_the_client),
         TEST(a_wrong_protocol_version_ends_the_client),
+        TEST(a_batch_that_is_refused_whole_is_told_event_by_event),
+        TEST(what_a_server_says_commands_no_terminal),
         TEST(too_many_connections_is_tried_again),
         TEST(transient_refusals_are_reported_and_not_sent_again),
         TEST(no_more_requests_than_allowed_are_in_flight),

@@ -160,6 +160,22 @@ static void a_line_to_read_tells_the_essentials(void **state)
     assert_string_equal(text, "- 2026-01-05T14:30:00.500000000Z 64 feed?[2J/hex:002d31 -\n");
 }
 
+/* U+009B begins a command as ESC [ does; other text of that range's first byte is text. */
+static void no_control_character_reaches_the_terminal(void **state)
+{
+    memset(&event, 0, sizeof(event));
+    event.type = sluice_v1_EventType_TRADE;
+    strcpy(event.source, "a\xc2\x9b"
+                         "2J\xc2\xa0\x7f");
+    strcpy(event.symbol, "\xc2\x85\xc3\x9b");
+    assert_int_equal(print(event_print_text, encoded, encode()), 0);
+    assert_non_null(strstr(text, " TRADE a?2J\xc2\xa0?/- ?\xc3\x9b"));
+    assert_int_equal(print(event_print_json, encoded, encode()), 0);
+    assert_non_null(strstr(text, "\"source\":\"a\\u009b2J\xc2\xa0\\u007f\""));
+    assert_non_null(strstr(text, "\"symbol\":\"\\u0085\xc3\x9b\""));
+    reads_back(encoded, encode());
+}
+
 static void what_is_no_event_prints_nothing(void **state)
 {
     assert_int_equal(print(event_print_json, (const uint8_t *)"\x08", 1), -EBADMSG);
@@ -185,6 +201,7 @@ int main(void)
         cmocka_unit_test(extreme_values_read_back),
         cmocka_unit_test(enrichment_is_printed_and_skipped_when_read),
         cmocka_unit_test(a_line_to_read_tells_the_essentials),
+        cmocka_unit_test(no_control_character_reaches_the_terminal),
         cmocka_unit_test(what_is_no_event_prints_nothing),
     };
 

@@ -161,6 +161,20 @@ static void headers_that_cannot_be_are_refused(void **state)
     end();
 }
 
+/* It ended the row, and what followed was taken for the next one. */
+static void a_nul_behind_a_quote_ends_no_row(void **state)
+{
+    static const char csv[] = "type,source\n\"1\"\0,s\n";
+
+    in = fmemopen((void *)(uintptr_t)csv, sizeof(csv) - 1, "r");
+    assert_non_null(in);
+    assert_int_equal(read_csv_init(&reader, in), 0);
+    next(-EINVAL);
+    error_says("text behind a closing quote");
+    next(0);
+    end();
+}
+
 static void levels_that_cannot_be_are_refused(void **state)
 {
     static const char *const wrong[] = { "1", "1:", ":1", "1:2:3:4", "1:2 x", "1:-2" };
@@ -200,6 +214,7 @@ int main(void)
         cmocka_unit_test(quotes_hold_commas_quotes_and_line_ends),
         cmocka_unit_test(errors_name_line_and_column_and_reading_goes_on),
         cmocka_unit_test(headers_that_cannot_be_are_refused),
+        cmocka_unit_test(a_nul_behind_a_quote_ends_no_row),
         cmocka_unit_test(levels_that_cannot_be_are_refused),
         cmocka_unit_test(rows_as_long_as_can_be_and_longer_stay_in_their_room),
     };

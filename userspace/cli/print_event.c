@@ -234,13 +234,6 @@ static void price_print(FILE *out, int64_t v, uint32_t scale)
     decimal_print(out, v < 0, v < 0 ? 0 - (uint64_t)v : (uint64_t)v, scale);
 }
 
-/* Text that came from anybody, on a terminal: no control characters. */
-static void plain_print(FILE *out, const char *text, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++)
-        putc((unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i], out);
-}
-
 static void id_print(FILE *out, const uint8_t *id, size_t bytes)
 {
     bool readable = bytes > 0;
@@ -284,9 +277,9 @@ static void detail_text(FILE *out, const sluice_v1_Event *e)
         putc(' ', out);
         pair_print(out, t->price, t->price_scale, t->size, t->size_scale);
         fputs(t->currency[0] ? " " : "", out);
-        plain_print(out, t->currency, strlen(t->currency));
+        text_plain_print(out, t->currency, strlen(t->currency));
         fputs(t->venue[0] ? " at " : "", out);
-        plain_print(out, t->venue, strlen(t->venue));
+        text_plain_print(out, t->venue, strlen(t->venue));
         break;
     case sluice_v1_Event_quote_tag:
         fputs(" bid ", out);
@@ -301,7 +294,7 @@ static void detail_text(FILE *out, const sluice_v1_Event *e)
         break;
     case sluice_v1_Event_custom_tag:
         putc(' ', out);
-        plain_print(out, e->detail.custom.schema, strlen(e->detail.custom.schema));
+        text_plain_print(out, e->detail.custom.schema, strlen(e->detail.custom.schema));
         fprintf(out, " %u bytes", (unsigned)e->detail.custom.body.size);
         break;
     }
@@ -318,19 +311,19 @@ int event_print_text(FILE *out, const uint8_t *event, size_t bytes)
     const char *name = form_enum_name(&form_event.field[0], (unsigned)e->type);
 
     text_time_put(time, e->timestamp_ns);
-    plain_print(out, e->has_enrichment ? e->enrichment.ingestion_id : "-",
-                e->has_enrichment ? strlen(e->enrichment.ingestion_id) : 1);
+    text_plain_print(out, e->has_enrichment ? e->enrichment.ingestion_id : "-",
+                     e->has_enrichment ? strlen(e->enrichment.ingestion_id) : 1);
     fprintf(out, " %s ", time);
     if (name)
         fputs(name, out);
     else
         fprintf(out, "%u", (unsigned)e->type);
     putc(' ', out);
-    plain_print(out, e->source, strlen(e->source));
+    text_plain_print(out, e->source, strlen(e->source));
     putc('/', out);
     id_print(out, e->id.bytes, e->id.size);
     putc(' ', out);
-    plain_print(out, e->symbol[0] ? e->symbol : "-", e->symbol[0] ? strlen(e->symbol) : 1);
+    text_plain_print(out, e->symbol[0] ? e->symbol : "-", e->symbol[0] ? strlen(e->symbol) : 1);
     detail_text(out, e);
     putc('\n', out);
     free(e);

@@ -77,7 +77,7 @@ static int cell_read(struct read_csv *r, size_t *n)
 
     if (c == '"') {
         c = quoted_read(r, n);
-        if (c > 0 && c != ',' && c != '\n') {
+        if (c >= 0 && c != ',' && c != '\n') {
             row_skip(r, c);
             return csv_fail(r, ", column %u: text behind a closing quote", r->cells + 1);
         }

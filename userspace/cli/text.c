@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #define SCALE_MAX 18
 
@@ -285,23 +286,54 @@ void text_base64_print(FILE *out, const uint8_t *data, size_t bytes)
     fwrite(text, 1, at, out);
 }
 
+/* Bytes at text that JSON takes as they are and that are no part of a longer character. */
+static size_t json_plain_bytes(const char *text)
+{
+    size_t n = 0;
+
+    while (text[n] >= 0x20 && text[n] < 0x7f && text[n] != '"' && text[n] != '\\')
+        n++;
+    return n;
+}
+
 void text_json_print(FILE *out, const char *text)
 {
-    const char *plain = text;
+    size_t left = strlen(text), n;
 
     putc('"', out);
-    for (;; text++) {
-        unsigned char c = (unsigned char)*text;
-
-        if (c >= 0x20 && c != 0x7f && c != '"' && c != '\\')
+    for (; left > 0; text += n, left -= n) {
+        n = json_plain_bytes(text);
+        if (n > 0) {
+            fwrite(text, 1, n, out);
             continue;
-        fwrite(plain, 1, (size_t)(text - plain), out);
-        plain = text + 1;
-        if (c == '\0')
-            break;
-        fprintf(out, c == '"' || c == '\\' ? "\\%c" : "\\u%04x", c);
+        }
+        n = utf8_bytes(text, left);
+        if (n == 0) {
+            fputs("\\ufffd", out);
+            n = 1;
+        } else if (utf8_is_control(text, n)) {
+            fprintf(out, "\\u%04x", (unsigned char)text[n - 1]);
+        } else {
+            fputs(*text == '"' || *text == '\\' ? "\\" : "", out);
+            fwrite(text, 1, n, out);
+        }
     }
     putc('"', out);
+}
+
+void text_plain_print(FILE *out, const char *text, size_t bytes)
+{
+    size_t n;
+
+    for (; bytes > 0; text += n, bytes -= n) {
+        n = utf8_bytes(text, bytes);
+        if (n == 0 || utf8_is_control(text, n)) {
+            putc('?', out);
+            n += n == 0;
+        } else {
+            fwrite(text, 1, n, out);
+        }
+    }
 }
 
 int text_traceparent(const char *text, size_t bytes, uint8_t ret[TEXT_TRACEPARENT_BYTES])

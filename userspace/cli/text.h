@@ -32,8 +32,11 @@ ssize_t text_hex(const char *text, size_t bytes, uint8_t *ret, size_t bytes_max)
 ssize_t text_base64(const char *text, size_t bytes, uint8_t *ret, size_t bytes_max);
 void text_hex_print(FILE *out, const uint8_t *data, size_t bytes);
 void text_base64_print(FILE *out, const uint8_t *data, size_t bytes);
-/* Quoted and escaped for JSON. text is UTF-8 and terminated. */
+/* Quoted and escaped for JSON, control characters too. text is terminated. */
 void text_json_print(FILE *out, const char *text);
+/* Text that came from anybody, for a terminal: control characters, U+0080 to U+009F among them, and
+ * what is not UTF-8 become question marks. */
+void text_plain_print(FILE *out, const char *text, size_t bytes);
 
 /* W3C: 00-<trace id>-<parent id>-<flags>. Nothing is written on failure. */
 int text_traceparent(const char *text, size_t bytes, uint8_t ret[TEXT_TRACEPARENT_BYTES]);

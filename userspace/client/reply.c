@@ -8,12 +8,14 @@
  */
 #include "client/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/frame.h"
+#include "base/utf8.h"
 
 static int nonsense(struct sluice_client *c, const char *what)
 {
@@ -34,6 +36,22 @@ static int outcomes_grow(struct sluice_client *c, size_t events)
     c->outcome = outcome;
     c->outcomes_max = events;
     return 0;
+}
+
+/* A batch that the server refused whole has one exception, which stands for every event. */
+static bool batch_too_large(struct sluice_outcome *outcome, uint32_t events,
+                            const struct receipt *receipt)
+{
+    struct receipt_exception e;
+    size_t at = 0;
+
+    if (receipt->exceptions != 1 || receipt->refused != events ||
+        !receipt_next_exception(receipt, &at, &e) || e.position != 0 ||
+        e.reason != sluice_v1_Reason_BATCH_TOO_LARGE || receipt->accepted + receipt->duplicates > 0)
+        return false;
+    for (uint32_t i = 0; i < events; i++)
+        outcome[i].reason = e.reason;
+    return true;
 }
 
 /* False if the exceptions are not those of a batch of that many events. */
@@ -114,7 +132,8 @@ static int receipt_take(struct sluice_client *c, const struct frame *f)
         return -ENOMEM;
     }
     memset(c->outcome, 0, r->events * sizeof(*c->outcome));
-    if (!exceptions_place(c->outcome, r->events, &receipt) ||
+    if ((!batch_too_large(c->outcome, r->events, &receipt) &&
+         !exceptions_place(c->outcome, r->events, &receipt)) ||
         !ids_place(c->outcome, r->events, &receipt))
         return nonsense(c, "a receipt");
     accepted_place(c->outcome, r->events, &receipt);
@@ -167,6 +186,19 @@ static int error_status(sluice_v1_ErrorCode code)
     }
 }
 
+/* The sentence may end on a terminal, which control characters would command. */
+static void controls_replace(char *text)
+{
+    size_t left = strlen(text), n;
+
+    for (; left > 0; text += n, left -= n) {
+        n = utf8_bytes(text, left);
+        assert(n > 0); /* frame_get_error() checked it */
+        if (utf8_is_control(text, n))
+            memset(text, '?', n);
+    }
+}
+
 static int error_take(struct sluice_client *c, const struct frame *f)
 {
     sluice_v1_Error error;
@@ -175,6 +207,7 @@ static int error_take(struct sluice_client *c, const struct frame *f)
         return nonsense(c, "an error");
     int status = error_status(error.code);
 
+    controls_replace(error.message);
     client_say(c, 0, "%s: %s (error %d)", c->connection.peer,
                error.message[0] ? error.message : "an error without words", (int)error.code);
     return error.closing || status != -ECONNABORTED ? status : 0;

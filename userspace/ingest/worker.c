@@ -71,14 +71,17 @@ int worker_bind(struct worker *w, unsigned i, int type, uint16_t port, char erro
     socklen_t len = address_of(ip, port, &address);
     char text[INET6_ADDRSTRLEN];
     int one = 1, rc, fd = socket(address.ss_family, type | SOCK_CLOEXEC, 0);
-    /* A port that the kernel picks must not be one that others share. */
-    int shared = w->config->ingest.port != 0;
+    /* Workers share a port, but not with another daemon, which would silently get half of what
+     * comes: so the first one binds alone and lets the others in afterwards. A port that the
+     * kernel picks is nobody else's either. */
+    int shared = w->config->ingest.port != 0, joins = shared && w->wc.id > 0;
 
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof shared) < 0 ||
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &joins, sizeof joins) < 0 ||
         (type == SOCK_STREAM && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0) ||
         (address.ss_family == AF_INET6 &&
          setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) < 0) ||
-        bind(fd, (struct sockaddr *)&address, len) < 0)
+        bind(fd, (struct sockaddr *)&address, len) < 0 ||
+        setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shared, sizeof shared) < 0)
         goto fail;
     return fd;
 
