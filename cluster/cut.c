@@ -4,8 +4,8 @@
  * The end in this order, so that a crash at any point leaves a start the same cut to finish: the
  * mark says from where (both slots durable); later segments are removed, the last first; the rest
  * of the one that stays is overwritten with zeros; the mark says that the cut is over. If that one
- * had been cut behind its seal, its file has got its full length back before all this (zeros without
- * space, which the overwriting then takes): the last segment is never a short one.
+ * had been cut behind its seal, its file has got its full length back before all this (zeros
+ * without space, which the overwriting then takes): the last segment is never a short one.
  */
 #include "cluster/log_private.h"
 
@@ -76,12 +76,12 @@ static int find_end(struct scan *s, struct log *l, const struct segment *segment
 }
 
 /* The log ends where s stands; s's file becomes the tail. */
-static void take_position(struct log *l, const struct scan *s)
+static void take_position(struct log *l, struct scan *s)
 {
     l->last_term = s->term;
     l->last_time_ns = s->time_ns;
     memcpy(l->digest, s->digest, SHA256_BYTES);
-    l->tail = (struct tail){ .file = s->file,
+    l->tail = (struct tail){ .file = scan_take_file(s),
                              .seed = s->seed,
                              .offset = s->offset,
                              .bytes = s->segment.bytes,

@@ -32,12 +32,27 @@ struct disk_write {
     struct disk_write *next;
 };
 
+/* One read ahead; the caller's memory, and buf the disk's, until read_wait(). */
+struct disk_read {
+    int file;
+    void *buf;
+    size_t bytes;
+    uint64_t offset;
+    /* the disk's own */
+    int64_t result;
+    bool pending;
+};
+
 struct disk_ops {
     /* Opens (create: makes, failing with -EEXIST) a file for direct I/O. Returns a handle >= 0. */
     int (*open)(struct disk *d, const char *name, bool create);
     void (*close)(struct disk *d, int file);
     /* Returns bytes read (short only at the end of the file) or a negative errno. */
     int64_t (*read)(struct disk *d, int file, void *buf, size_t bytes, uint64_t offset);
+    /* Begins a read; read_wait() waits for it, runs no done(), and returns what read() would have at
+     * any time in between. A few may be under way. Every one that was begun has to be waited for. */
+    void (*read_begin)(struct disk *d, struct disk_read *r);
+    int64_t (*read_wait)(struct disk *d, struct disk_read *r);
     int64_t (*size)(struct disk *d, int file);
     /* Queues; handed over by poll(). Never fails here: errors come to done(). */
     void (*write)(struct disk *d, struct disk_write *w);

@@ -2,12 +2,13 @@
  * disk_uring.c - the real disk: one directory, io_uring for the log's writes.
  *
  * Files are opened O_DIRECT|O_DSYNC, so a completed write is on the medium. Writes are handed over
- * in one submission by poll(); what does not fit into the ring waits in a list. Everything else is
- * a plain system call on the caller's thread. A file handle is its descriptor.
+ * in one submission by poll(); what does not fit into the ring waits in a list. Reads ahead have a
+ * ring of their own, made with the first one; without it they are done when they are waited for.
+ * Everything else is a plain system call on the caller's thread. A file handle is its descriptor.
  *
  * Thread:  one at a time (it may be opened by another than the one that goes on to use it).
- * Memory:  the ring; struct disk_write is the caller's until its done().
- * Limits:  writes_max in flight.
+ * Memory:  the rings; struct disk_write is the caller's until its done().
+ * Limits:  writes_max in flight; READS_MAX reads ahead.
  * Errors:  negative errno; EIO for a short write.
  */
 #include "cluster/disk.h"
@@ -30,6 +31,7 @@
 #include <unistd.h>
 
 #define LOCK_NAME "LOCK"
+#define READS_MAX 8u
 #ifdef PLANT_LOG_NO_DSYNC
 #define DSYNC_FLAG 0
 #else
@@ -43,6 +45,9 @@ struct disk_uring {
     unsigned writes_max, in_flight;
     struct disk_write *first, *last; /* not yet handed over */
     struct io_uring ring;
+    bool reads_tried, reads_made;
+    unsigned reads_in_flight;
+    struct io_uring reads;
 };
 
 static struct disk_uring *uring_of(struct disk *d) { return (struct disk_uring *)d; }
@@ -85,6 +90,54 @@ static int64_t uring_read(struct disk *d, int file, void *buf, size_t bytes, uin
             break;
     }
     return (int64_t)got;
+}
+
+static void uring_read_begin(struct disk *d, struct disk_read *r)
+{
+    struct disk_uring *u = uring_of(d);
+    struct io_uring_sqe *sqe;
+
+    assert(r->bytes % 4096 == 0 && r->offset % 4096 == 0 && ((uintptr_t)r->buf & 4095) == 0);
+    r->pending = false;
+    r->result = -EAGAIN;
+    if (!u->reads_tried)
+        u->reads_made = io_uring_queue_init(READS_MAX, &u->reads, 0) == 0;
+    u->reads_tried = true;
+    if (!u->reads_made || u->reads_in_flight == READS_MAX)
+        return;
+    sqe = io_uring_get_sqe(&u->reads);
+    if (sqe == NULL)
+        return;
+    io_uring_prep_read(sqe, r->file, r->buf, (unsigned)r->bytes, r->offset);
+    io_uring_sqe_set_data(sqe, r);
+    r->pending = true;
+    u->reads_in_flight++;
+    /* If the kernel does not take it now, read_wait() hands it over again. */
+    io_uring_submit(&u->reads);
+}
+
+static int64_t uring_read_wait(struct disk *d, struct disk_read *r)
+{
+    struct disk_uring *u = uring_of(d);
+    struct io_uring_cqe *cqe;
+
+    while (r->pending) {
+        struct disk_read *other;
+
+        io_uring_submit_and_wait(&u->reads, 1);
+        if (io_uring_peek_cqe(&u->reads, &cqe) != 0)
+            continue;
+        other = io_uring_cqe_get_data(cqe);
+        assert(other->pending && u->reads_in_flight > 0);
+        other->result = cqe->res;
+        other->pending = false;
+        u->reads_in_flight--;
+        io_uring_cqe_seen(&u->reads, cqe);
+    }
+    if (r->result == (int64_t)r->bytes)
+        return r->result;
+    /* Not begun, short, or failed: read() knows what that means. */
+    return uring_read(d, r->file, r->buf, r->bytes, r->offset);
 }
 
 static int64_t uring_size(struct disk *d, int file)
@@ -272,6 +325,9 @@ static void uring_fini(struct disk *d)
         io_uring_unregister_files(&u->ring);
         io_uring_queue_exit(&u->ring);
     }
+    assert(u->reads_in_flight == 0);
+    if (u->reads_made)
+        io_uring_queue_exit(&u->reads);
     if (u->event >= 0)
         close(u->event);
     if (u->lock >= 0)
@@ -285,6 +341,8 @@ static const struct disk_ops uring_ops = {
     .open = uring_open_file,
     .close = uring_close_file,
     .read = uring_read,
+    .read_begin = uring_read_begin,
+    .read_wait = uring_read_wait,
     .size = uring_size,
     .write = uring_write,
     .poll = uring_poll,

@@ -122,7 +122,8 @@ void log_write_seal(struct log_write *w);
  * Writes the record's header in front of the payload and zeros behind it. Borrows w and w->buf
  * until w->done; after an error done never runs, and log_close() ends the borrowing. Begins the
  * next segment when the last one has ended: that takes the latency of two synchronous writes of the
- * disk (header; name), once a segment, and that of cutting the file of one that was sealed. Returns 0 or the final error. */
+ * disk (header; name), once a segment, and that of cutting the file of one that was sealed. Returns
+ * 0 or the final error. */
 int log_append(struct log *l, struct log_write *w);
 
 /* Hands queued writes to the disk in one submission, collects completions, prepares segments,
@@ -171,8 +172,9 @@ int log_remove_below(struct log *l, uint64_t index);
 /* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
  * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the
  * disk's error. Any thread may own a reader, while the log's owner goes on. Ask up to
- * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. A
- * segment that is met for the first time is walked up to the record, the ways to the last few are
+ * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. Records
+ * that are asked for in order are read ahead: one that log_truncate() removed a moment ago may
+ * still be returned then, so ask for what is committed, which never is. A segment that is met for the first time is walked up to the record, the ways to the last few are
  * kept. */
 struct log_reader;
 int log_reader_open(struct log_reader **ret, const char *dir);
@@ -192,9 +194,9 @@ struct log_verify_report {
 };
 
 /* Checks everything under dir offline: every segment, record, CRC, SHA-256, block, the chain,
- * the mark and the node's state. Changes nothing. Calls problem() with one sentence (what, file, offset, index) for each
- * finding. Returns 0 if there was none, -EILSEQ if there was, -EBUSY while a process has dir open,
- * another negative errno if dir cannot be read. */
+ * the mark and the node's state. Changes nothing. Calls problem() with one sentence (what, file,
+ * offset, index) for each finding. Returns 0 if there was none, -EILSEQ if there was, -EBUSY while
+ * a process has dir open, another negative errno if dir cannot be read. */
 int log_verify(const char *dir, void (*problem)(void *arg, const char *sentence), void *arg,
                struct log_verify_report *ret);
 

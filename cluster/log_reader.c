@@ -6,20 +6,24 @@
  * header that does not fit makes the way be walked again, and a file that was removed since is let
  * go.
  *
+ * Who asks for one record after the other is served from pieces of the file that are read ahead. A
+ * record that is not there in memory, or not whole, is read again before that is believed: the
+ * piece may be older than the record.
+ *
  * Direct reads (tmpfs: buffered), so that what the owner wrote directly is never hidden by a stale
  * page cache.
  *
  * Thread:  one owner, any thread.  Memory:  allocated on opening, ways grow with the segments.
  */
+#include "cluster/ahead.h"
 #include "cluster/segment.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WAYS       8
-#define WAY_STEP   16
-#define WALK_BYTES (2 * LOG_RECORD_BYTES_MAX)
+#define WAYS     8
+#define WAY_STEP 16
 
 struct way {
     int file; /* -1: free */
@@ -37,13 +41,23 @@ struct log_reader {
     struct segment_list list;
     struct way way[WAYS];
     uint64_t gets;
-    uint8_t *buf; /* WALK_BYTES */
+    void *page; /* LOG_ALIGN */
+    struct ahead ahead;
+    /* Behind the record that was read last: next_index 0: nowhere. */
+    struct way *next_way;
+    uint64_t next_index, next_offset;
 };
 
 static void way_close(struct log_reader *r, struct way *w)
 {
-    if (w->file >= 0)
+    if (w->file >= 0) {
+        if (r->ahead.file == w->file) {
+            ahead_drop(&r->ahead);
+            r->ahead.file = -1;
+            r->next_index = 0;
+        }
         r->disk->ops->close(r->disk, w->file);
+    }
     free(w->offset);
     *w = (struct way){ .file = -1 };
 }
@@ -56,8 +70,11 @@ static struct log_reader *reader_new(void)
         return NULL;
     for (int i = 0; i < WAYS; i++)
         r->way[i].file = -1;
-    r->buf = aligned_alloc(LOG_ALIGN, WALK_BYTES);
-    if (r->buf == NULL) {
+    r->ahead = (struct ahead){ .file = -1, .buf = aligned_alloc(LOG_ALIGN, AHEAD_BYTES) };
+    r->page = aligned_alloc(LOG_ALIGN, LOG_ALIGN);
+    if (r->ahead.buf == NULL || r->page == NULL) {
+        free(r->ahead.buf);
+        free(r->page);
         free(r);
         return NULL;
     }
@@ -93,12 +110,15 @@ void log_reader_close(struct log_reader *r)
 {
     if (r == NULL)
         return;
+    if (r->disk != NULL)
+        ahead_drop(&r->ahead);
     for (int i = 0; i < WAYS; i++)
         way_close(r, &r->way[i]);
     segment_list_fini(&r->list);
     if (r->disk_is_ours)
         r->disk->ops->fini(r->disk);
-    free(r->buf);
+    free(r->ahead.buf);
+    free(r->page);
     free(r);
 }
 
@@ -142,7 +162,7 @@ static int open_way(struct log_reader *r, struct way *w, const struct segment *s
     /* A segment that was the last when the list was read may have been cut since: -EILSEQ then, and
      * log_reader_get() reads the list again. */
     if (n >= 0)
-        n = segment_read(r->disk, w->file, &w->segment, last, r->buf, &header, &why);
+        n = segment_read(r->disk, w->file, &w->segment, last, r->page, &header, &why);
     if (n < 0) {
         way_close(r, w);
         return (int)n;
@@ -176,58 +196,67 @@ static int get_way(struct log_reader *r, const struct segment *s, struct way **r
     return open_way(r, oldest, s);
 }
 
-static int way_step(struct way *w)
+/* A record of `bytes` bytes was met at (offset, index); the way goes on behind it if it ended there.
+ */
+static int way_extend(struct way *w, uint64_t index, uint32_t bytes)
 {
-    if ((w->end_index - w->segment.first) % WAY_STEP != 0)
+    if (index != w->end_index)
         return 0;
-    if (w->n == w->room) {
-        size_t room = w->room ? w->room * 2 : 256;
-        uint64_t *p = realloc(w->offset, room * sizeof *p);
+    if ((index - w->segment.first) % WAY_STEP == 0) {
+        if (w->n == w->room) {
+            size_t room = w->room ? w->room * 2 : 256;
+            uint64_t *p = realloc(w->offset, room * sizeof *p);
 
-        if (p == NULL)
-            return -ENOMEM;
-        w->offset = p;
-        w->room = room;
+            if (p == NULL)
+                return -ENOMEM;
+            w->offset = p;
+            w->room = room;
+        }
+        w->offset[w->n++] = w->end_offset;
     }
-    assert(w->end_offset % LOG_ALIGN == 0);
-    w->offset[w->n++] = w->end_offset;
+    assert(w->end_offset % LOG_ALIGN == 0 && bytes % LOG_ALIGN == 0);
+    w->end_index++;
+    w->end_offset += bytes;
     return 0;
 }
 
-/* Walks headers from (*offset, *at) to index; extends the way when it goes beyond its end. */
+/* The checked header of record index at offset, borrowed. */
+static int get_header(struct log_reader *r, const struct way *w, uint64_t offset, uint64_t index,
+                      const struct record_header **ret)
+{
+    const void *p;
+    int e;
+
+    assert(w->file >= 0 && w->file == r->ahead.file && offset >= LOG_ALIGN);
+    if (offset + LOG_ALIGN > w->segment.bytes)
+        return -ENOENT;
+    e = ahead_get(&r->ahead, offset, LOG_ALIGN, &p);
+    if (e < 0)
+        return e == -ENODATA ? -ENOENT : e; /* the file was cut behind its seal */
+    if (record_is_zero(p, LOG_ALIGN))
+        return -ENOENT;
+    *ret = p;
+    if (record_check_header(p, w->seed, offset) != NULL || (*ret)->agreed.index != index)
+        return -EILSEQ;
+    return 0;
+}
+
+/* Walks headers from (*offset, at) to index. */
 static int walk(struct log_reader *r, struct way *w, uint64_t index, uint64_t *offset, uint64_t at)
 {
-    uint64_t loaded_at = 0, loaded = 0;
     const struct record_header *h;
-    int64_t n;
+    uint32_t bytes;
+    int e = 0;
 
-    assert(w->file >= 0 && *offset >= LOG_ALIGN);
-    while (at < index) {
-        if (*offset + LOG_ALIGN > w->segment.bytes)
-            return -ENOENT;
-        if (*offset < loaded_at || *offset + LOG_ALIGN > loaded_at + loaded) {
-            loaded = w->segment.bytes - *offset;
-            loaded = loaded < WALK_BYTES ? loaded : WALK_BYTES;
-            loaded_at = *offset;
-            n = r->disk->ops->read(r->disk, w->file, r->buf, loaded, loaded_at);
-            if (n < 0 || (uint64_t)n != loaded)
-                return n < 0 ? (int)n : -EIO;
-        }
-        assert(*offset >= loaded_at && *offset + LOG_ALIGN <= loaded_at + loaded);
-        h = (const struct record_header *)(r->buf + (*offset - loaded_at));
-        if (record_is_zero(h, LOG_ALIGN))
-            return -ENOENT;
-        if (record_check_header(h, w->seed, *offset) != NULL || h->agreed.index != at)
-            return -EILSEQ;
-        if (at == w->end_index && (n = way_step(w)) < 0)
-            return (int)n;
-        *offset += record_bytes(h->agreed.payload_bytes);
-        if (at++ == w->end_index) {
-            w->end_index = at;
-            w->end_offset = *offset;
-        }
+    for (; e == 0 && at < index; at++) {
+        e = get_header(r, w, *offset, at, &h);
+        if (e < 0)
+            break;
+        bytes = record_bytes(h->agreed.payload_bytes);
+        e = way_extend(w, at, bytes);
+        *offset += bytes;
     }
-    return 0;
+    return e;
 }
 
 /* Finds the record's offset. */
@@ -252,37 +281,35 @@ static int find_offset(struct log_reader *r, struct way *w, uint64_t index, uint
 static int read_at(struct log_reader *r, struct way *w, uint64_t offset, uint64_t index, void *buf,
                    size_t cap)
 {
-    const struct record_header *h = buf;
+    const struct record_header *h;
+    const void *p;
     uint32_t bytes;
-    int64_t n;
+    int e = get_header(r, w, offset, index, &h);
 
-    if (offset + LOG_ALIGN > w->segment.bytes)
-        return -ENOENT;
-    n = r->disk->ops->read(r->disk, w->file, buf, LOG_ALIGN, offset);
-    if (n != LOG_ALIGN)
-        return n < 0 ? (int)n : -EIO;
-    if (record_is_zero(buf, LOG_ALIGN))
-        return -ENOENT;
-    if (record_check_header(h, w->seed, offset) != NULL || h->agreed.index != index)
-        return -EILSEQ;
+    if (e < 0)
+        return e;
     bytes = record_bytes(h->agreed.payload_bytes);
     if (bytes > cap)
         return -ENOBUFS;
     if (offset + bytes > w->segment.bytes)
         return -EILSEQ;
-    if (bytes > LOG_ALIGN) {
-        n = r->disk->ops->read(r->disk, w->file, (uint8_t *)buf + LOG_ALIGN, bytes - LOG_ALIGN,
-                               offset + LOG_ALIGN);
-        if (n != (int64_t)(bytes - LOG_ALIGN))
-            return n < 0 ? (int)n : -EIO;
-    }
-    return record_check_payload(h) != NULL ? -EILSEQ : 0;
+    e = ahead_get(&r->ahead, offset, bytes, &p);
+    if (e < 0)
+        return e == -ENODATA ? -ENOENT : e;
+    if (record_check_payload(p) != NULL)
+        return -EILSEQ;
+    memcpy(buf, p, bytes);
+    r->next_way = w;
+    r->next_index = index + 1;
+    r->next_offset = offset + bytes;
+    return way_extend(w, index, bytes);
 }
 
-/* One try, with the segments that are known. */
-static int try_get(struct log_reader *r, uint64_t index, void *buf, size_t cap)
+/* One try, with the segments that are known; next: the record behind the one read last. */
+static int try_get(struct log_reader *r, uint64_t index, bool next, void *buf, size_t cap)
 {
     const struct segment *s = find_segment(r, index);
+    uint32_t piece = AHEAD_PIECE_MIN;
     struct way *w;
     uint64_t offset;
     int e;
@@ -290,6 +317,12 @@ static int try_get(struct log_reader *r, uint64_t index, void *buf, size_t cap)
     if (s == NULL)
         return -ENOENT;
     e = get_way(r, s, &w);
+    if (e == 0) {
+        /* Into the next segment at the same pace; at the log's end with a small step. */
+        if (next && r->ahead.piece > piece && w->file != r->ahead.file)
+            piece = r->ahead.piece;
+        ahead_begin(&r->ahead, r->disk, w->file, w->segment.bytes, piece);
+    }
     if (e == 0)
         e = find_offset(r, w, index, &offset);
     if (e == 0)
@@ -302,15 +335,20 @@ static int try_get(struct log_reader *r, uint64_t index, void *buf, size_t cap)
 int log_reader_get(struct log_reader *r, uint64_t index, void *buf, size_t cap,
                    struct log_record *ret, const void **ret_payload)
 {
+    bool next = index == r->next_index;
     int e;
 
     assert(((uintptr_t)buf & (LOG_ALIGN - 1)) == 0 && cap >= LOG_ALIGN && index > 0);
-    e = try_get(r, index, buf, cap);
+    e = next ? read_at(r, r->next_way, r->next_offset, index, buf, cap) : -ENOENT;
+    if (e == -ENOENT || e == -EILSEQ) {
+        r->next_index = 0;
+        e = try_get(r, index, next, buf, cap);
+    }
     if (e == -ENOENT || e == -EILSEQ) {
         segment_list_fini(&r->list);
         e = segment_list_read(&r->list, r->disk);
         if (e == 0)
-            e = try_get(r, index, buf, cap);
+            e = try_get(r, index, next, buf, cap);
     }
     if (e < 0)
         return e;

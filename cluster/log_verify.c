@@ -2,7 +2,8 @@
  * log_verify.c - the offline check of a whole log, with one sentence for each finding.
  *
  * Unlike a start it checks each payload's SHA-256, parses blocks, looks behind the records of
- * sealed segments, and at the node's state, and goes on with the next segment after a finding. It changes nothing.
+ * sealed segments, and at the node's state, and goes on with the next segment after a finding. It
+ * changes nothing.
  *
  * Thread:  any.  Memory:  one buffer of SCAN_BYTES.
  */

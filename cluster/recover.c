@@ -277,7 +277,10 @@ static int read_segments(struct recover *r)
 static int make_last(struct recover *r, struct segment *s)
 {
     struct scan scan;
-    int e = scan_open(&scan, r->l->disk, s, false, r->buf);
+    int e;
+
+    ahead_drop(&r->scan.ahead); /* it shares the buffer, and is done */
+    e = scan_open(&scan, r->l->disk, s, false, r->buf);
 
     if (e < 0)
         return e;
@@ -316,13 +319,12 @@ static int cut_rest(struct recover *r)
         return refuse(r, e, "cannot cut the end of the log at index %" PRIu64 ": %s", c.from,
                       strerror(-e));
     if (c.file >= 0) {
-        l->tail = (struct tail){ .file = c.file,
+        l->tail = (struct tail){ .file = scan_take_file(&r->scan),
                                  .seed = r->scan.seed,
                                  .offset = r->scan.offset,
                                  .bytes = r->scan.segment.bytes,
                                  .ended = r->scan.ended,
                                  .sealed = r->scan.sealed };
-        r->scan.file = -1;
     }
     return 0;
 }

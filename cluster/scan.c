@@ -6,47 +6,14 @@
 #include <errno.h>
 #include <string.h>
 
-#define UNREADABLE 0xee /* fills blocks that cannot be read: neither zeros nor a record */
-
-/* Reads block by block, so that one bad sector does not hide its neighbours. */
-static void read_blocks(struct scan *s, uint8_t *to, uint64_t bytes, uint64_t offset)
-{
-    int64_t n;
-
-    for (uint64_t i = 0; i < bytes; i += LOG_ALIGN) {
-        n = s->disk->ops->read(s->disk, s->file, to + i, LOG_ALIGN, offset + i);
-        if (n != LOG_ALIGN)
-            memset(to + i, UNREADABLE, LOG_ALIGN);
-    }
-}
-
-static void load(struct scan *s, uint64_t offset)
-{
-    uint64_t keep = 0, want;
-    int64_t n;
-
-    if (offset >= s->loaded_at && offset < s->loaded_at + s->loaded) {
-        keep = s->loaded_at + s->loaded - offset;
-        memmove(s->buf, s->buf + (offset - s->loaded_at), keep);
-    }
-    want = s->segment.bytes - offset - keep;
-    if (want > SCAN_BYTES - keep)
-        want = SCAN_BYTES - keep;
-    n = s->disk->ops->read(s->disk, s->file, s->buf + keep, want, offset + keep);
-    if (n != (int64_t)want)
-        read_blocks(s, s->buf + keep, want, offset + keep);
-    s->loaded_at = offset;
-    s->loaded = keep + want;
-}
-
 /* The bytes of the file at offset, in memory. */
 static const void *piece(struct scan *s, uint64_t offset, uint64_t bytes)
 {
-    assert(offset + bytes <= s->segment.bytes && bytes <= LOG_RECORD_BYTES_MAX);
-    if (offset < s->loaded_at || offset + bytes > s->loaded_at + s->loaded)
-        load(s, offset);
-    assert(offset + bytes <= s->loaded_at + s->loaded);
-    return s->buf + (offset - s->loaded_at);
+    const void *p = NULL;
+    int r = ahead_get(&s->ahead, offset, bytes, &p);
+
+    assert(r == 0 && p != NULL); /* it patches what cannot be read */
+    return p;
 }
 
 int scan_open(struct scan *s, struct disk *d, const struct segment *segment, bool last, void *buf)
@@ -56,7 +23,9 @@ int scan_open(struct scan *s, struct disk *d, const struct segment *segment, boo
     int r;
 
     assert(((uintptr_t)buf & (LOG_ALIGN - 1)) == 0);
-    *s = (struct scan){ .disk = d, .segment = *segment, .buf = buf };
+    *s = (struct scan){ .disk = d,
+                        .segment = *segment,
+                        .ahead = { .file = -1, .buf = buf, .patch = true } };
     segment_name(segment, name);
     s->file = d->ops->open(d, name, false);
     if (s->file < 0)
@@ -70,6 +39,7 @@ int scan_open(struct scan *s, struct disk *d, const struct segment *segment, boo
         scan_close(s);
         return r;
     }
+    ahead_begin(&s->ahead, d, s->file, s->segment.bytes, AHEAD_PIECE);
     s->seed = record_seed(s->header.before);
     s->offset = LOG_ALIGN;
     s->index = segment->first;
@@ -77,8 +47,19 @@ int scan_open(struct scan *s, struct disk *d, const struct segment *segment, boo
     return 0;
 }
 
+int scan_take_file(struct scan *s)
+{
+    int file = s->file;
+
+    assert(file >= 0);
+    ahead_drop(&s->ahead);
+    s->file = -1;
+    return file;
+}
+
 void scan_close(struct scan *s)
 {
+    ahead_drop(&s->ahead);
     if (s->file >= 0)
         s->disk->ops->close(s->disk, s->file);
     s->file = -1;

@@ -1,18 +1,18 @@
 /*
  * scan.h - reads one segment from its beginning, record by record, with every check.
  *
- * In pieces of SCAN_BYTES, so that a start runs at the disk's speed. What cannot be read counts as
- * bad, like what does not match.
+ * In large pieces, the next one being read while one is checked, so that a start runs at the disk's
+ * speed. What cannot be read counts as bad, like what does not match.
  *
  * Thread:  any, one owner.  Memory:  buf is the caller's.  Errors:  see scan_next().
  */
 #ifndef SLUICE_CLUSTER_SCAN_H
 #define SLUICE_CLUSTER_SCAN_H
 
+#include "cluster/ahead.h"
 #include "cluster/segment.h"
 
-#define SCAN_BYTES (4u << 20)
-_Static_assert(SCAN_BYTES >= 2 * LOG_RECORD_BYTES_MAX, "a record fits behind any other");
+#define SCAN_BYTES AHEAD_BYTES
 
 enum scan_result {
     SCAN_RECORD,
@@ -24,8 +24,7 @@ enum scan_result {
 struct scan {
     struct disk *disk;
     int file; /* -1: closed */
-    uint8_t *buf;
-    uint64_t loaded_at, loaded; /* the part of the file that is in buf */
+    struct ahead ahead;
     struct segment segment; /* bytes: of the file; header.segment_bytes is what it was made with */
     struct segment_header header;
     uint32_t seed;
@@ -41,6 +40,9 @@ struct scan {
  * closed then. */
 int scan_open(struct scan *s, struct disk *d, const struct segment *segment, bool last, void *buf);
 void scan_close(struct scan *s);
+
+/* Ends the scan, but for the file, which becomes the caller's. */
+int scan_take_file(struct scan *s);
 
 /* ret (borrowed until the next call) is set for SCAN_RECORD. */
 enum scan_result scan_next(struct scan *s, const struct record_header **ret);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/report.h"
 #include "client/sluice.h"
@@ -94,6 +95,18 @@ static int load_config(const struct arguments *a, struct config *config)
     return 0;
 }
 
+/* A shell's soft limit is made for programs that use select(); connections need more. */
+static void descriptors_raise(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        report_warn("descriptors", "RLIMIT_NOFILE: %s", strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = { NULL, NULL };
@@ -110,6 +123,7 @@ int main(int argc, char **argv)
         return rc;
     report_init((enum report_level)config.log_level, REPORT_AUTO, 2);
     signal(SIGPIPE, SIG_IGN);
+    descriptors_raise();
     /* Blocked in every thread; main waits for them. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

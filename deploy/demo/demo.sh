@@ -41,7 +41,7 @@ print("%.0f" % v)' "$@"
 free_port() {
   "$python" -c 'import random, socket
 while True:
-    port, open_ = random.randrange(20000, 60000), []
+    port, open_ = random.randrange(10000, 32000), []
     try:
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):

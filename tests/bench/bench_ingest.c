@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -161,10 +160,6 @@ static void bench(const char *name, void *(*send_all)(void *))
 
 int main(void)
 {
-    struct utsname u;
-
-    uname(&u);
-    printf("machine: %ld cores, %s %s\n", sysconf(_SC_NPROCESSORS_ONLN), u.sysname, u.release);
     bench("ingest_events_per_s_socket", udp_send);
     bench("ingest_events_per_s_tcp", tcp_send);
     return 0;

@@ -138,7 +138,7 @@ int main(void)
     start = clock_monotonic_ns();
     l = open_log(&d, dir, &replayed);
     assert(replayed >= 256u << 20);
-    printf("bench start_s_per_gb %.3f s\n",
+    printf("bench log_open_s_per_gb %.3f s\n",
            (double)(clock_monotonic_ns() - start) / 1e9 / ((double)replayed / 1e9));
     log_close(l);
     d->ops->fini(d);

@@ -22,7 +22,7 @@ export SLUICE_SOCKET=$work/admin.sock
 
 failed=0
 clean_up() {
-  local rc=$?
+  local rc=${1-$?}
   local p
   [ $rc != 0 ] || rc=$failed
   for p in $node "${background[@]}"; do kill -9 "$p" 2>/dev/null && wait "$p" 2>/dev/null; done
@@ -87,7 +87,7 @@ print(v if isinstance(v, str) else json.dumps(v))' "$@"
 free_port() {
   "$python" -c 'import random, socket
 while True:
-    port, taken = random.randrange(20000, 60000), []
+    port, taken = random.randrange(10000, 32000), []
     try:
         for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
             for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
@@ -124,8 +124,8 @@ start_node() {
   local end=$((SECONDS + wait_s))
   launch_node
   until sluice status >/dev/null 2>&1; do
-    kill -0 "$node" 2>/dev/null || fail "sluiced ended when it should start"
-    [ $SECONDS -lt $end ] || fail "sluiced does not answer within $wait_s s"
+    kill -0 "$node" 2>/dev/null || { not_so 1 "sluiced ended when it should start"; exit 1; }
+    [ $SECONDS -lt $end ] || { not_so 1 "sluiced does not answer within $wait_s s"; exit 1; }
     sleep 0.02
   done
 }
@@ -134,7 +134,7 @@ start_node() {
 ended() {
   local rc=0 end=$((SECONDS + wait_s))
   while kill -0 "$node" 2>/dev/null; do
-    [ $SECONDS -lt $end ] || fail "sluiced goes on: $2"
+    [ $SECONDS -lt $end ] || { not_so 1 "sluiced goes on: $2"; exit 1; }
     sleep 0.02
   done
   wait "$node" || rc=$?

@@ -95,7 +95,7 @@ def wait_until(condition, what, seconds=WAIT_S):
 def free_port():
     """A port that TCP and UDP, IPv4 and IPv6 are free to use."""
     for _ in range(100):
-        port = random.randrange(20000, 60000)
+        port = random.randrange(10000, 32000)
         sockets = []
         try:
             for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):

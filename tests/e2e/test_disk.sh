@@ -16,12 +16,10 @@ mkfs.ext4 -q -m 0 -F "$work/image" >/dev/null 2>&1 || skip "mkfs.ext4 does not w
 mount -o loop "$work/image" "$disk" 2>"$work/why" || skip "no loop mount here: $(cat "$work/why")"
 unmount_and_clean_up() {
   local rc=$?
-  [ -z "$node" ] || { kill -9 "$node" 2>/dev/null && wait "$node" 2>/dev/null; }
+  if [ -n "$node" ]; then kill -9 "$node" 2>/dev/null || true; wait "$node" 2>/dev/null || true; fi
   node=''
-  mount -o remount,rw "$disk" 2>/dev/null
-  umount -l "$disk" 2>/dev/null
-  (exit $rc)
-  clean_up
+  umount -l "$disk" 2>/dev/null || true
+  clean_up "$rc"
 }
 trap unmount_and_clean_up EXIT
 
@@ -87,29 +85,18 @@ exits 4 sluice config set type.late 70
 kill -0 "$node" 2>/dev/null || fail "the node ended after config set on a full disk"
 done_with "a full disk: events are refused as DISK_FULL, the node goes on, every receipt holds"
 
-stop_node
-start_node
-check_receipts
-load 100 && fail "events are taken after a restart although the disk is full"
-disk_full true || fail "status does not say so after a restart"
-done_with "stop and start on a full disk"
-
 dd if=/dev/zero of="$disk/fill" bs=1M >/dev/null 2>&1 || true
-[ "$(df -B1 --output=avail "$disk" | tail -n 1)" -lt 65536 ] || fail "the disk cannot be filled to the last byte"
+[ "$(df -B1 --output=avail "$disk" | tail -n 1)" -lt $((1 << 20)) ] || fail "the disk cannot be filled to the last byte"
+load 100 && fail "events are taken although not a byte is left"
 kill -0 "$node" 2>/dev/null || fail "the node ended when others filled the disk to the last byte"
 exits 1 sluice status
-stop_node
-start_node
 check_receipts
-kill_node
-start_node
-check_receipts
-done_with "filled by others to the last byte: stop, start and kill"
+done_with "filled by others to the last byte"
 
 rm "$disk/balloon" "$disk/fill"
-until_true "the node sees that there is space" disk_full false
 again() { load 1000; }
 until_true "events are taken again" again
+until_true "status says that there is space" disk_full false
 exits 0 sluice config set type.late 70
 check_receipts
 ledger
@@ -135,7 +122,6 @@ if mount -o remount,abort "$disk" 2>/dev/null || echo 1 >"/sys/fs/ext4/$(basenam
   wait "${background[0]}" || true
   background=()
   umount -l "$disk"
-  losetup -D 2>/dev/null || true
   mount -o loop "$work/image" "$disk" || skip "the image cannot be mounted again"
   start_node
   check_receipts
@@ -162,3 +148,22 @@ start_node
 check_receipts
 stop_node
 done_with "a read-only file system: refused with a sentence, and no harm done"
+
+# --- start on a full disk --------------------------------------------------------------------------
+
+start_node
+head -c "$(($(df -B1 --output=avail "$disk" | tail -n 1) - (8 << 20)))" /dev/zero >"$disk/balloon"
+until_true "events are refused" until_full
+stop_node
+start_node
+check_receipts
+load 100 && fail "events are taken after a restart although the disk is full"
+expect "$(json "$work/sent" refused_by_reason DISK_FULL)" 100 "refused after a restart on a full disk"
+kill_node
+start_node
+check_receipts
+rm "$disk/balloon"
+until_true "events are taken again" again
+stop_node
+exits 0 sluice log verify "$data"
+done_with "stop, kill and start on a full disk"

@@ -15,7 +15,7 @@ struct test_app {
     struct cluster_link link;
     struct block *block[TEST_APP_BLOCKS];
     char dir[64];
-    struct disk *disk; /* NULL: the real one */
+    struct disk *disk;       /* NULL: the real one */
     uint64_t segment_age_ns; /* 0: five minutes */
     /* What apply() was given; on the cluster thread, read after the cluster was stopped or waited
      * for. */

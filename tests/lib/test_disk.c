@@ -50,7 +50,7 @@ struct test_disk {
     struct change pending[PENDING_MAX];
     size_t pendings;
     struct disk_write *queued[FLIGHT_MAX], *flight[FLIGHT_MAX];
-    size_t queues, flights;
+    size_t queues, flights, reads;
     bool off, stalled;
     int64_t free_bytes;
     uint64_t fault_at;
@@ -253,6 +253,23 @@ static int64_t td_read(struct disk *d, int file, void *buf, size_t bytes, uint64
     return (int64_t)bytes;
 }
 
+/* Read at once: the oldest content that may be seen. */
+static void td_read_begin(struct disk *d, struct disk_read *r)
+{
+    assert(!r->pending);
+    r->result = td_read(d, r->file, r->buf, r->bytes, r->offset);
+    r->pending = true;
+    of(d)->reads++;
+}
+
+static int64_t td_read_wait(struct disk *d, struct disk_read *r)
+{
+    assert(r->pending && of(d)->reads > 0);
+    r->pending = false;
+    of(d)->reads--;
+    return r->result;
+}
+
 static int64_t td_size(struct disk *d, int file)
 {
     return of(d)->off ? -EIO : (int64_t)of(d)->inode[file].size;
@@ -389,6 +406,8 @@ static const struct disk_ops td_ops = {
     .open = td_open,
     .close = td_close,
     .read = td_read,
+    .read_begin = td_read_begin,
+    .read_wait = td_read_wait,
     .size = td_size,
     .write = td_write,
     .poll = td_poll,
@@ -421,6 +440,7 @@ void test_disk_free(struct disk *d)
 {
     struct test_disk *t = of(d);
 
+    assert(t->reads == 0); /* each was waited for */
     for (int i = 0; i < t->inodes; i++)
         free(t->inode[i].bytes);
     free(t);

@@ -8,8 +8,8 @@
  *
  * Power cut: each asynchronous write that was handed over and has not completed is lost, kept, or
  * kept as a random subset of its 512-byte pieces; so is a synchronous write that was under way.
- * Creations, renames and removals since the last sync_dir() are kept up to a random one. A file that
- * was shortened may be as long as before again, with what it held.
+ * Creations, renames and removals since the last sync_dir() are kept up to a random one. A file
+ * that was shortened may be as long as before again, with what it held.
  *
  * Thread:  one.  Memory:  its own; test_disk_free() frees it.
  */

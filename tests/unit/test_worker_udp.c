@@ -295,6 +295,31 @@ static void behind_the_lowest_class_is_dropped_first_and_nothing_is_lost_uncount
     rig_close(&r);
 }
 
+/* Or every turn writes a record of its own, however slow the disk is. */
+static void while_two_blocks_are_away_the_third_grows(void **state)
+{
+    enum { EVENTS = 12 };
+    struct rig r;
+    uint8_t event[512];
+    int fd;
+
+    rig_init(&r);
+    r.config.pipeline.block_age_us_max = 1000000;
+    rig_open(&r);
+    fake_cluster_hold(&r.cluster, true);
+    rig_start(&r);
+    fd = rig_udp(&r, false);
+    for (unsigned i = 1; i <= EVENTS; i++) {
+        rig_send(fd, event, rig_event(event, sizeof event, 1, 1, i));
+        RIG_WAIT(&r, l->decoded[1] == i);
+        assert_true(r.snap.blocks - r.snap.blocks_free <= 3);
+    }
+    fake_cluster_hold(&r.cluster, false);
+    RIG_WAIT(&r, l->committed[1] == EVENTS);
+    close(fd);
+    rig_close(&r);
+}
+
 static struct rig_receipt receipt;
 
 static void a_receipt_comes_when_wanted_and_is_never_larger_than_its_request(void **state)
@@ -530,6 +555,7 @@ int main(void)
         cmocka_unit_test(bursts_are_taken_apart_and_each_datagram_judged),
         cmocka_unit_test(what_the_kernel_drops_is_counted_exactly),
         cmocka_unit_test(behind_the_lowest_class_is_dropped_first_and_nothing_is_lost_uncounted),
+        cmocka_unit_test(while_two_blocks_are_away_the_third_grows),
         cmocka_unit_test(a_receipt_comes_when_wanted_and_is_never_larger_than_its_request),
         cmocka_unit_test(what_was_sent_before_a_drain_is_taken),
         cmocka_unit_test(new_settings_are_seen_by_the_next_turn),

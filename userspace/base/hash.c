@@ -2,11 +2,11 @@
  * hash.c - CRC32C by instruction, SHA-256 by OpenSSL, SipHash by libsodium, XXH3 by xxHash.
  */
 #define XXH_INLINE_ALL
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "base/hash.h"
 
 #include <assert.h>
-#include <openssl/evp.h>
-#include <pthread.h>
+#include <openssl/sha.h>
 #include <sodium.h>
 #include <string.h>
 #include <xxhash.h>
@@ -38,45 +38,19 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t bytes)
     return ~crc;
 }
 
-static EVP_MD *sha256_md;
-static pthread_key_t sha256_key;
-
-static void sha256_free(void *context) { EVP_MD_CTX_free(context); }
-
-static void sha256_fetch(void)
-{
-    int e = pthread_key_create(&sha256_key, sha256_free);
-
-    assert(e == 0);
-    sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
-    assert(sha256_md != NULL);
-}
-
-/* One context a thread, freed when it ends: EVP_MD_CTX_new() on every call would allocate. */
-static EVP_MD_CTX *sha256_context(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    static __thread EVP_MD_CTX *context;
-
-    if (context != NULL)
-        return context;
-    pthread_once(&once, sha256_fetch);
-    context = EVP_MD_CTX_new();
-    assert(context != NULL);
-    pthread_setspecific(sha256_key, context);
-    return context;
-}
-
+/* The functions below EVP, which OpenSSL 3 deprecates and keeps: EVP of the 3.0 that Debian 12 has
+ * allocates a context on every EVP_DigestInit_ex2(), and this is called for every block. They use
+ * the same instructions. */
 void sha256(uint8_t ret_digest[SHA256_BYTES], const void *a, size_t a_bytes, const void *b,
             size_t b_bytes)
 {
-    EVP_MD_CTX *c = sha256_context();
-    int ok = EVP_DigestInit_ex2(c, sha256_md, NULL);
+    SHA256_CTX c;
+    int ok = SHA256_Init(&c);
 
-    ok = ok && EVP_DigestUpdate(c, a, a_bytes);
+    ok = ok && SHA256_Update(&c, a, a_bytes);
     if (b_bytes > 0)
-        ok = ok && EVP_DigestUpdate(c, b, b_bytes);
-    ok = ok && EVP_DigestFinal_ex(c, ret_digest, NULL);
+        ok = ok && SHA256_Update(&c, b, b_bytes);
+    ok = ok && SHA256_Final(ret_digest, &c);
     assert(ok);
 }
 

@@ -234,10 +234,11 @@ void admit_refused(struct worker *w, const struct block_request *request, unsign
     };
 }
 
+/* The block may have been opened in this turn, after its now_ns. */
 static bool open_is_old(const struct worker *w)
 {
-    return w->now_ns - w->stages.open->opened_ns >=
-           w->config->pipeline.block_age_us_max * NS_PER_US;
+    return w->now_ns >=
+           w->stages.open->opened_ns + w->config->pipeline.block_age_us_max * NS_PER_US;
 }
 
 static bool open_is_used(const struct worker *w)

@@ -68,9 +68,8 @@ static void event_add(const struct stages *s, struct block *b, const struct even
                                    ev->symbol.bytes),
     };
     /* Of the bytes as they are stored, so that they can be sent again. */
-    b->content[i] = ev->id_assigned
-                        ? hash_content(s->hash_key, block_payload(b) + b->bytes, bytes)
-                        : ev->content;
+    b->content[i] = ev->id_assigned ? hash_content(s->hash_key, block_payload(b) + b->bytes, bytes)
+                                    : ev->content;
     b->position[i] = ev->position;
     b->request_of[i] = ev->request;
     b->type[i] = ev->type;

@@ -64,6 +64,8 @@ struct stages {
     const struct settings *settings; /* swapped between runs */
     struct ledger *ledger;
     uint64_t stage_ns_max[4];
+    uint64_t over_start_ns, over_cpu_ns; /* stages.c: the stage that is over its limit */
+    uint8_t over_stage;
     uint64_t now_unix_ns; /* of this run */
     uint8_t hash_key[HASH_KEY_BYTES];
     uint16_t node;

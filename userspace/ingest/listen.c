@@ -3,8 +3,8 @@
  *
  * Thread:  stream_open() and stream_close() any; the rest the worker's.
  * Memory:  connections are allocated, their regions mapped and touched when used.
- * Limits:  ingest.tcp.connections_max: one more is told so and closed.
- * Counts:  connections_accepted, _refused, _timed_out.
+ * Limits:  ingest.tcp.connections_max, or what RLIMIT_NOFILE leaves: one more is told so and
+ * closed. Counts:  connections_accepted, _refused, _timed_out.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 
 #define SWEEP_SLOTS      4096u
 #define TOKENS_BYTES_MAX (1u << 20)
+#define DESCRIPTORS_KEPT 256u /* for the log, the dedupe index and whatever else opens files */
 
 static int tokens_load(struct worker *w, char error[256])
 {
@@ -68,7 +70,6 @@ static int memory_open(struct worker *w, char error[256])
 {
     struct tcp *t = &w->tcp;
 
-    t->connections_max = w->config->ingest.tcp.connections_max;
     /* A frame that is nearly complete, and a buffer behind it. */
     t->in_bytes =
         pages(w->config->ingest.tcp.frame_bytes_max + FRAME_LENGTH_BYTES_MAX + TCP_BUFFER_BYTES);
@@ -90,6 +91,35 @@ static int memory_open(struct worker *w, char error[256])
     return 0;
 }
 
+/* Without a descriptor the log cannot go on, and the node with it: so clients never get the last
+ * ones. The kernel accepts all that wait before we see one of them, so those count as well. */
+static void limits_init(struct worker *w)
+{
+    uint64_t listeners = w->config->ingest.address.n, workers = config_workers(w->config);
+    uint64_t kept = DESCRIPTORS_KEPT + w->config->admin.connections_max;
+    struct tcp *t = &w->tcp;
+    struct rlimit limit;
+    uint64_t share, room;
+
+    t->backlog = w->config->ingest.tcp.backlog;
+    t->connections_max = w->config->ingest.tcp.connections_max;
+    if (listeners == 0 || getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    kept += workers * (2 * listeners + 4);
+    if (kept > limit.rlim_cur / 2)
+        kept = limit.rlim_cur / 2;
+    share = (limit.rlim_cur - kept) / workers;
+    if (t->backlog > share / (4 * listeners))
+        t->backlog = (uint32_t)(share / (4 * listeners));
+    room = share - listeners * t->backlog;
+    room -= room > listeners ? listeners : 0; /* a backlog of n holds n + 1 */
+    if (t->connections_max <= room)
+        return;
+    t->connections_max = room > 0 ? (uint32_t)room : 1;
+    worker_note(w, "%u of %u TCP connections: RLIMIT_NOFILE is %ju", t->connections_max,
+                w->config->ingest.tcp.connections_max, (uintmax_t)limit.rlim_cur);
+}
+
 int stream_open(struct worker *w, char error[256])
 {
     uint16_t port = (uint16_t)w->config->ingest.port;
@@ -100,6 +130,7 @@ int stream_open(struct worker *w, char error[256])
     t->paused_head = t->paused_tail = NONE32;
     if (!w->config->ingest.tcp.enabled)
         return 0;
+    limits_init(w);
     /* One receipt must always fit. */
     events = (w->config->ingest.tcp.output_bytes_max - 2 * ERROR_BYTES_MAX - RECEIPT_BYTES_BASE) /
              RECEIPT_BYTES_EVENT;
@@ -111,7 +142,7 @@ int stream_open(struct worker *w, char error[256])
             return fd;
         t->at[t->n++] = (struct listener){ .fd = fd };
         port = worker_port_of(fd);
-        if (listen(fd, (int)w->config->ingest.tcp.backlog) < 0) {
+        if (listen(fd, (int)t->backlog) < 0) {
             rc = -errno;
             snprintf(error, 256, "cannot listen on TCP port %u: %s", port, strerror(-rc));
             return rc;

@@ -28,9 +28,10 @@
 #endif
 
 /* 8-byte aligned, so that the control messages behind it are. */
-#define NAME_BYTES    32u
-#define CONTROL_BYTES (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)))
-#define HEADER_BYTES  (sizeof(struct io_uring_recvmsg_out) + NAME_BYTES + CONTROL_BYTES)
+#define NAME_BYTES               32u
+#define CONTROL_BYTES            (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)))
+#define REJECTED_BYTES_PER_EVENT 128u /* a walk over these takes as long as an event */
+#define HEADER_BYTES             (sizeof(struct io_uring_recvmsg_out) + NAME_BYTES + CONTROL_BYTES)
 
 static int allow_compare(const struct network *n, uint64_t hi, uint64_t lo)
 {
@@ -451,6 +452,9 @@ static enum admit serve_batch(struct worker *w, uint32_t b, struct slice s)
 
     if (rc < 0) {
         drop(w, rc == -E2BIG ? DROP_BATCH_TOO_LARGE : DROP_BATCH_MALFORMED, 1);
+        /* To find that out took as long as some events do: a flood of these must not make long
+         * turns, in which TCP waits. */
+        w->turn_events += s.bytes / REJECTED_BYTES_PER_EVENT;
         return ADMIT_OK;
     }
     a = admit_request(w, walk.events, walk.event_bytes, walk.receipt_wanted);

@@ -17,9 +17,10 @@ enum stage { STAGE_DECODE, STAGE_VALIDATE, STAGE_ENRICH, STAGE_BATCH, STAGE_N };
  * STOPPING and STAGE_TIMEOUT, as refused. decode has counted it as decoded before. */
 void event_refuse(struct stages *s, struct event *ev, unsigned reason);
 
-/* True while the stage that began at start_ns (monotonic) may go on. With a limit of 0 it never
- * may, so that only the first event of a run is looked at. */
-bool stage_in_time(const struct stages *s, enum stage stage, uint64_t start_ns);
+/* True while the stage that began at start_ns (monotonic) may go on: for its limit by that clock,
+ * and then for as much again of its thread's processor time. With a limit of 0 it never may, so
+ * that only the first event of a run is looked at. */
+bool stage_in_time(struct stages *s, enum stage stage, uint64_t start_ns);
 
 size_t decode_run(struct stages *s, struct event *ev, size_t n);
 size_t validate_run(struct stages *s, struct event *ev, size_t n);

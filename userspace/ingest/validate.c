@@ -5,8 +5,8 @@
  *   type         built in or named by the settings, and admitted by them.
  *   detail       TRADE, QUOTE and ORDERBOOK carry theirs; a user's type carries Custom or nothing.
  *   source       1..64 bytes: with the id it is the event's identity.
- *   strings      UTF-8, or libraries refuse the whole event when it is read back; without NUL, or two
- *                sources would look like one to programs in C.
+ *   strings      UTF-8, or libraries refuse the whole event when it is read back; without NUL, or
+ *                two sources would look like one to programs in C.
  *   timestamp    there, and within skew.past_ms and skew.future_ms of its arrival: a clock that is
  *                wrong by a day must be noticed where it is, not when the index is asked.
  *   traceparent  25 bytes or absent.

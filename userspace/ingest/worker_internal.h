@@ -129,7 +129,7 @@ struct tcp {
     struct io_uring_buf_ring *ring;
     uint8_t *memory;
     struct connection *connection;
-    uint32_t connections_max, connections;
+    uint32_t connections_max, connections, backlog;
     uint32_t free_head;
     uint32_t paused_head, paused_tail;
     uint8_t *in, *out;          /* regions, touched lazily */

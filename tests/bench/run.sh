@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# run.sh - runs the benches of a build: `tests/bench/run.sh [DIR]` (default build/release).
+#
+# stdout: one line on the machine, then lines `bench NAME VALUE UNIT`. Everything else, the comparison with
+# the targets at the end included, goes to stderr. Exit 1 when a bench failed; a target that was missed is
+# said, and is no failure: how fast a machine is depends on the machine.
+# SLUICE_BENCH_DIR: where the log is written (default /tmp). SLUICE_BENCHES: the benches to run, by name.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+build=${1:-build/release}
+dir=$(mktemp -d "${SLUICE_BENCH_DIR:-/tmp}/sluice-bench-XXXXXX") || exit 1
+export SLUICE_BIN=$build SLUICE_BENCH_DIR=$dir TMPDIR=$dir
+order=(decode ingest dedupe log node)
+results=$dir/results one=$dir/one
+: >"$results"
+child=
+stop() { # the running bench ends its daemon
+  [ -z "$child" ] || { kill -TERM "$child" 2>/dev/null; wait "$child"; }
+  exit 130
+}
+trap stop INT TERM HUP
+trap 'rm -rf "$dir"' EXIT
+
+machine() {
+  local cpu disk
+  cpu=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
+  disk=$(df --output=source,fstype "$SLUICE_BENCH_DIR" | awk 'NR == 2 { print $2 " on " $1 }')
+  echo "machine $(nproc) cores, ${cpu:-$(uname -m)}, kernel $(uname -r), $disk"
+}
+
+# The ones named in `order` first, then any other.
+benches() {
+  local b n
+  for n in "${order[@]}"; do [ -x "$build/bench/bench_$n" ] && echo "$n"; done
+  for b in "$build"/bench/bench_*; do
+    n=${b##*/bench_}
+    [[ -x $b && $n != *.* && " ${order[*]} " != *" $n "* ]] && echo "$n"
+  done
+}
+
+machine
+rc=0 ran=0
+for n in ${SLUICE_BENCHES:-$(benches)}; do
+  echo "# bench_$n" >&2
+  "$build/bench/bench_$n" >"$one" &
+  child=$!
+  wait "$child"
+  status=$?
+  child=
+  # Whatever is not a measure is for people.
+  grep -E '^bench [A-Za-z0-9_.]+ -?[0-9.]+ [^ ]+$' "$one" | tee -a "$results"
+  grep -vE '^bench [A-Za-z0-9_.]+ -?[0-9.]+ [^ ]+$' "$one" >&2
+  [ $status -eq 0 ] || { echo "# bench_$n: exit $status" >&2; rc=1; }
+  ran=$((ran + 1))
+done
+[ $ran -gt 0 ] || { echo "# no bench in $build/bench" >&2; exit 1; }
+
+# target NAME at-least|at-most VALUE
+target() {
+  awk -v name="$1" -v how="$2" -v want="$3" '
+    $2 == name { got = $3; unit = $4 }
+    END {
+      if (got == "") { printf "# target  %-32s not measured\n", name; exit }
+      met = how == "at-least" ? got >= want : got <= want
+      printf "# target  %-32s %12s %-9s %-8s %s: %s\n", name, got, unit, how, want, met ? "met" : "MISSED"
+    }' "$results" >&2
+}
+target ingest_events_per_s_socket at-least 1000000
+target ingest_events_per_s_tcp at-least 1000000
+target log_events_per_s_durable at-least 500000
+target log_bytes_per_payload_byte at-most 1.35
+target dedupe_ns_per_event at-most 150
+exit $rc

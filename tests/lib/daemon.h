@@ -1,0 +1,45 @@
+/*
+ * daemon.h - a real sluiced on loopback, in a directory and on a port of its own.
+ *
+ * The directory lies in ${SLUICE_BENCH_DIR:-/tmp}, the programs in ${SLUICE_BIN:-build/release}.
+ * daemon_close() kills the process and removes the directory; it must run however the program ends
+ * (daemon_close_at_exit()). Should the program be killed, the kernel kills the process.
+ *
+ * Thread:  one.
+ * Errors:  a sentence on stderr, and exit(1).
+ */
+#ifndef SLUICE_TESTS_DAEMON_H
+#define SLUICE_TESTS_DAEMON_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "proto/admin.pb.h"
+
+struct daemon {
+    pid_t pid; /* 0: not running */
+    uint16_t port;
+    char dir[256];  /* of all */
+    char data[280]; /* data.dir; the log is in log/ */
+    char file[280]; /* config */
+};
+
+/* Makes the directory and starts the process; returns when it answers as leader. */
+void daemon_open(struct daemon *d);
+/* Starts it again on what it has. */
+void daemon_start(struct daemon *d);
+void daemon_kill(struct daemon *d); /* SIGKILL, and waits */
+void daemon_close(struct daemon *d);
+/* Closes d when the program ends, by a signal too. For one daemon. */
+void daemon_close_at_exit(struct daemon *d);
+
+void daemon_status(const struct daemon *d, sluice_v1_StatusResponse *ret);
+/* Processor time of all its threads so far. */
+uint64_t daemon_cpu_ns(const struct daemon *d);
+/* A line for each thread on stderr: processor time, and how often it slept. */
+void daemon_print_threads(const struct daemon *d);
+
+/* A connected TCP socket. */
+int daemon_dial(const struct daemon *d);
+
+#endif
