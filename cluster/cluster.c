@@ -596,6 +596,7 @@ int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *sett
         s.error = 0;
         e = cluster_call(c, setting_propose, &s);
     } while (e == 0 && s.error == -EAGAIN);
+    /* cppcheck-suppress uninitvar ; the loop sets it */
     if (e < 0 || s.error < 0) {
         proposal_free(s.p);
         return e < 0 ? e : s.error;

@@ -158,6 +158,7 @@ static void snapshot_work(uv_work_t *work)
         e = snapshot_encode(c->checkpoint, buf, &bytes);
     if (e == 0)
         e = snapshot_write_file(tmp, buf, bytes);
+    /* cppcheck-suppress uninitvar ; still 0 only if both paths were made */
     if (e == 0 && rename(tmp, path) < 0)
         e = -errno;
     if (e == 0)

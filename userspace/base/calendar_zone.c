@@ -212,6 +212,7 @@ void calendar_offset_span(const struct calendar *c, int64_t unix_s, struct calen
             n = add_changes(calendar_zone_of(c, y), y, list, n);
     assert(n <= 6);
     for (uint32_t i = 0; i < n; i++) {
+        /* cppcheck-suppress uninitvar ; add_changes set the first n */
         assert(i == 0 || list[i - 1].at_s <= list[i].at_s);
         if (list[i].at_s > unix_s) {
             ret->until_s = list[i].at_s;
