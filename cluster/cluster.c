@@ -130,8 +130,8 @@ static void cluster_arm(struct cluster *c)
         at = log_at;
     if (c->arrived != NULL && now + RETRY_NS < at)
         at = now + RETRY_NS;
-    if (c->segment_open_ns != 0 && c->segment_open_ns + c->config.segment_age_ns_max < at)
-        at = c->segment_open_ns + c->config.segment_age_ns_max;
+    if (c->seal_due_ns != 0 && c->seal_due_ns < at)
+        at = c->seal_due_ns;
     uv_update_time(&c->loop);
     uv_timer_start(&c->timer, on_timer, at > now ? (at - now + NS_PER_MS - 1) / NS_PER_MS : 0, 0);
 }
@@ -269,6 +269,12 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
     e = log_reader_open_on(&c->reader, c->disk);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
+    if (c->origin.index > 0 && log_first_index(c->log) > log_last_index(c->log))
+        return cluster_fail(
+            c, -EILSEQ,
+            "%s: the log is empty, but there is a checkpoint of it at index %" PRIu64
+            "; its files are gone",
+            log_dir, c->origin.index);
     if (log_last_index(c->log) > 0) {
         /* The node may have died between entry 1 and saying so; with the new term it is written. */
         c->state.bootstrapped = 1;
@@ -526,6 +532,9 @@ static void status_fill(void *arg)
     r->events = c->events;
     memcpy(r->events_by_type, c->events_by_type, sizeof r->events_by_type);
     log_digest(c->log, r->digest);
+    /* Refusals set it; without new blocks only asking again can tell that there is room. */
+    if (c->disk_full && log_reserve(c->log, 0) != -ENOSPC && c->app.ready(c->app.arg, 1) != -ENOSPC)
+        c->disk_full = false;
     r->disk_full = c->disk_full;
 }
 

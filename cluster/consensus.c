@@ -124,11 +124,11 @@ int consensus_bootstrap(struct cluster *c)
         p = proposal_new(LOG_CHANGE, encoded.base, encoded.len);
     if (p == NULL)
         goto out;
-    e = log_reserve(c->log, p->write.record.payload_bytes);
+    e = log_reserve_own(c->log, p->write.record.payload_bytes);
     while (e == -EAGAIN) {
         e = log_wait(c->log, clock_monotonic_ns());
         if (e >= 0)
-            e = log_reserve(c->log, p->write.record.payload_bytes);
+            e = log_reserve_own(c->log, p->write.record.payload_bytes);
     }
     if (e < 0)
         goto out;

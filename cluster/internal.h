@@ -76,8 +76,8 @@ struct cluster {
     unsigned next_link;
     struct appended *appended; /* circular */
     uint32_t appended_head, appended_n, appended_max;
-    uint64_t segment_open_ns; /* monotonic: since when the segment holds what is worth a seal (an
-                                 event, a setting); 0: nothing yet */
+    uint64_t seal_due_ns; /* monotonic: when the segment is to be sealed, since it holds what is
+                           * worth it (an event, a setting); 0: it does not */
     bool disk_full;
     struct proposal *failed_proposals; /* the log may still borrow them: freed after log_close() */
 

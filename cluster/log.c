@@ -42,20 +42,26 @@ int log_mark_init(struct disk *d, uint64_t durable)
     return r < 0 ? r : 0;
 }
 
-int log_reserve(struct log *l, uint32_t payload_bytes)
+int log_reserve_own(struct log *l, uint32_t payload_bytes)
 {
     assert(payload_bytes <= LOG_RECORD_BYTES_MAX - LOG_HEADER_BYTES);
     if (l->error < 0)
         return l->error;
     if (l->in_flight >= l->config.writes_max)
         return -EAGAIN;
-    if (l->free_bytes < l->config.disk_free_bytes_min)
-        return -ENOSPC;
     if (!l->tail.ended)
         return 0; /* any record fits: that is what "not ended" means */
     if (l->prepare != PREPARE_READY)
         return l->prepare == PREPARE_NO_SPACE ? -ENOSPC : -EAGAIN;
     return l->in_flight > 0 ? -EAGAIN : 0;
+}
+
+int log_reserve(struct log *l, uint32_t payload_bytes)
+{
+    if (l->error == 0 && l->in_flight < l->config.writes_max &&
+        l->free_bytes < l->config.disk_free_bytes_min)
+        return -ENOSPC;
+    return log_reserve_own(l, payload_bytes);
 }
 
 void log_write_seal(struct log_write *w)

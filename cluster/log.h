@@ -117,6 +117,10 @@ int log_reserve(struct log *l, uint32_t payload_bytes);
  * needs them. Any thread. */
 void log_write_seal(struct log_write *w);
 
+/* The same for an entry of the node's own (a barrier, a setting): it may use what
+ * disk_free_bytes_min keeps from events. */
+int log_reserve_own(struct log *l, uint32_t payload_bytes);
+
 /* Queues the record w->record.index = log_last_index() + 1, after a log_reserve() that said 0 for
  * each single append; term and time not below the last record's; log_write_seal() was done.
  * Writes the record's header in front of the payload and zeros behind it. Borrows w and w->buf

@@ -16,6 +16,8 @@
 #include "cluster/internal.h"
 #include "proto/wire.pb.h"
 
+#define SEAL_RETRY_NS (100 * NS_PER_MS)
+
 int propose_init(struct cluster *c)
 {
     c->arrived_tail = &c->arrived;
@@ -88,8 +90,8 @@ void proposal_failed(struct cluster *c, struct proposal *p)
 void propose_note_content(struct cluster *c, uint32_t type)
 {
     assert(type != LOG_SEAL);
-    if (c->segment_open_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING))
-        c->segment_open_ns = clock_monotonic_ns();
+    if (c->seal_due_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING))
+        c->seal_due_ns = clock_monotonic_ns() + c->config.segment_age_ns_max;
 }
 
 /* The engine takes the entry, the log writes it, and it waits in c->appended to be applied. */
@@ -120,7 +122,7 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
     c->appended_n++;
     if (a->ends_segment) {
         log_digest(c->log, a->digest);
-        c->segment_open_ns = 0;
+        c->seal_due_ns = 0;
     } else {
         propose_note_content(c, w->record.type);
     }
@@ -129,7 +131,7 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
 
 static int propose_room(struct cluster *c, uint32_t payload_bytes)
 {
-    return c->appended_n < c->appended_max ? log_reserve(c->log, payload_bytes) : -EAGAIN;
+    return c->appended_n < c->appended_max ? log_reserve_own(c->log, payload_bytes) : -EAGAIN;
 }
 
 int propose_entry(struct cluster *c, struct proposal *p)
@@ -223,11 +225,15 @@ static int propose_seal(struct cluster *c, uint64_t now_ns)
     struct proposal *p;
     int e;
 
-    if (c->segment_open_ns == 0 || now_ns < c->segment_open_ns + c->config.segment_age_ns_max)
+    if (c->seal_due_ns == 0 || now_ns < c->seal_due_ns)
         return 0;
     e = propose_room(c, 0);
+    if (e == -EAGAIN || e == -ENOSPC) {
+        c->seal_due_ns = now_ns + SEAL_RETRY_NS;
+        return 0;
+    }
     if (e < 0)
-        return e == -EAGAIN || e == -ENOSPC ? 0 : cluster_fail(c, e, "seal: %s", strerror(-e));
+        return cluster_fail(c, e, "seal: %s", strerror(-e));
     p = proposal_new(LOG_SEAL, NULL, 0);
     if (p == NULL)
         return cluster_fail(c, -ENOMEM, "seal: out of memory");

@@ -21,9 +21,32 @@ static void state_fresh(struct cluster *c, struct node_state *s)
     randombytes_buf(s->directory_id, sizeof s->directory_id);
 }
 
+struct found {
+    bool state, log;
+};
+
+static int find_file(void *arg, const char *name)
+{
+    struct found *f = arg;
+    const char *dot = strrchr(name, '.');
+
+    f->state = f->state || strcmp(name, STATE_NAME) == 0;
+    f->log = f->log || strcmp(name, "mark") == 0 || (dot != NULL && strcmp(dot, ".seg") == 0);
+    return 0;
+}
+
 int state_open(struct cluster *c)
 {
-    int e;
+    struct found found = { false, false };
+    int e = c->disk->ops->list(c->disk, find_file, &found);
+
+    if (e == 0 && found.log && !found.state)
+        return cluster_fail(c, -EILSEQ,
+                            "%s/log/state is missing beside a log; without its term and vote this "
+                            "node must not start",
+                            c->config.dir);
+    if (e < 0)
+        return cluster_fail(c, e, "%s/log: %s", c->config.dir, strerror(-e));
 
     state_fresh(c, &c->state);
     e = twoslot_open(&c->state_file, c->disk, STATE_NAME, STATE_MAGIC, &c->state, sizeof c->state);

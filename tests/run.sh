@@ -16,6 +16,7 @@ failures=()
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+export SLUICE_MODE=$mode
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
