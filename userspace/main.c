@@ -5,11 +5,14 @@
  * running (nothing was answered after the failure; see the last line on stderr).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/report.h"
 #include "client/sluice.h"
@@ -94,6 +97,30 @@ static int load_config(const struct arguments *a, struct config *config)
     return 0;
 }
 
+/* Started without them, the log's files would get the numbers 0 to 2, and reports would be written
+ * into them. */
+static void open_standard_files(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+/* As many descriptors as this user may have: connections take most of them. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = { NULL, NULL };
@@ -103,8 +130,10 @@ int main(int argc, char **argv)
     sigset_t signals;
     int rc = parse_arguments(argc, argv, &arguments), got = 0;
 
+    open_standard_files();
     if (rc >= 0)
         return rc;
+    raise_descriptor_limit();
     rc = load_config(&arguments, &config);
     if (rc != 0)
         return rc;

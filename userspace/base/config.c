@@ -47,7 +47,7 @@ const struct config_key config_keys[] = {
     { "admin.connections_max", TYPE_NUMBER, AT(admin.connections_max), 1, 1024, "16",
       "Connections at one time." },
 
-    { "ingest.workers", TYPE_NUMBER, AT(ingest.workers), 0, 256, "1",
+    { "ingest.workers", TYPE_NUMBER, AT(ingest.workers), 0, CONFIG_WORKERS_MAX, "1",
       "Threads that take events in. 0: half of the cores, at least 1." },
     { "ingest.address", TYPE_ADDRESSES, AT(ingest.address), NONE, "[127.0.0.1, \"::1\"]",
       "Addresses to listen on. Anything but loopback asks for insecure: true." },
@@ -110,8 +110,8 @@ const struct config_key config_keys[] = {
     { "log.segment_age_s_max", TYPE_NUMBER, AT(log.segment_age_s_max), 1, 86400, "300",
       "An older segment is sealed although it is not full." },
 
-    { "dedupe.memory_bytes_max", TYPE_SIZE, AT(dedupe.memory_bytes_max), MiB, 1024 * GiB, "256MiB",
-      "Memory for recognising events that were sent before." },
+    { "dedupe.memory_bytes_max", TYPE_SIZE, AT(dedupe.memory_bytes_max), 16 * MiB, 1024 * GiB,
+      "256MiB", "Memory for recognising events that were sent before." },
     { "ledger.save_ms", TYPE_NUMBER, AT(ledger.save_ms), 10, 60000, "1000",
       "How often the counters of what was seen are saved." },
     { "log_level", TYPE_LEVEL, AT(log_level), NONE, "info",
@@ -474,7 +474,7 @@ uint32_t config_workers(const struct config *c)
     if (c->ingest.workers > 0)
         return c->ingest.workers;
     n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 2;
-    return n < 4 ? 1 : n > 512 ? 256 : (uint32_t)n / 2;
+    return n < 4 ? 1 : n / 2 > (int)CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (uint32_t)n / 2;
 }
 
 void config_admin_socket(const struct config *c, char ret_path[CONFIG_PATH_BYTES])
