@@ -3,7 +3,7 @@
  *
  * Thread:  stream_open() and stream_close() any; the rest the worker's.
  * Memory:  connections are allocated, their regions mapped and touched when used.
- * Limits:  ingest.tcp.connections_max: one more is told so and closed.
+ * Limits:  ingest.tcp.connections_max, and the limit of open files: one more is told so and closed.
  * Counts:  connections_accepted, _refused, _timed_out.
  */
 #include <errno.h>
@@ -12,13 +12,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "ingest/worker_internal.h"
 
-#define SWEEP_SLOTS      4096u
-#define TOKENS_BYTES_MAX (1u << 20)
+#define SWEEP_SLOTS          4096u
+#define TOKENS_BYTES_MAX     (1u << 20)
+#define DESCRIPTORS_RESERVED 128u /* what the rest of a node may have open, the runs above all */
 
 static int tokens_load(struct worker *w, char error[256])
 {
@@ -90,16 +92,41 @@ static int memory_open(struct worker *w, char error[256])
     return 0;
 }
 
+/* The node must always be able to open its next segment, checkpoint or run: running out of
+ * descriptors there would end it. So connections, together with those that are accepted before
+ * their turn comes, leave some over. Returns the backlog, and sets the highest descriptor that a
+ * connection may have. */
+static uint32_t descriptors_share(struct worker *w)
+{
+    uint64_t listeners = (uint64_t)config_workers(w->config) * w->config->ingest.address.n;
+    uint64_t backlog = w->config->ingest.tcp.backlog, limit = 1024, room;
+    uint64_t reserve = DESCRIPTORS_RESERVED + w->config->admin.connections_max;
+    struct rlimit l;
+
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0)
+        limit = l.rlim_cur < INT32_MAX ? l.rlim_cur : INT32_MAX;
+    room = limit - (reserve < limit / 2 ? reserve : limit / 2);
+    if (backlog > room / 4 / listeners)
+        backlog = room / 4 / listeners > 0 ? room / 4 / listeners : 1;
+    w->tcp.fd_max = (int)(room > backlog * listeners ? room - backlog * listeners : 0);
+    if ((uint64_t)w->tcp.fd_max / config_workers(w->config) < w->config->ingest.tcp.connections_max)
+        worker_note(w, "tcp: the limit of open files leaves room for some %d connections",
+                    w->tcp.fd_max);
+    return (uint32_t)backlog;
+}
+
 int stream_open(struct worker *w, char error[256])
 {
     uint16_t port = (uint16_t)w->config->ingest.port;
     struct tcp *t = &w->tcp;
     uint64_t events;
+    uint32_t backlog;
     int rc;
 
     t->paused_head = t->paused_tail = NONE32;
     if (!w->config->ingest.tcp.enabled)
         return 0;
+    backlog = descriptors_share(w);
     /* One receipt must always fit. */
     events = (w->config->ingest.tcp.output_bytes_max - 2 * ERROR_BYTES_MAX - RECEIPT_BYTES_BASE) /
              RECEIPT_BYTES_EVENT;
@@ -111,7 +138,7 @@ int stream_open(struct worker *w, char error[256])
             return fd;
         t->at[t->n++] = (struct listener){ .fd = fd };
         port = worker_port_of(fd);
-        if (listen(fd, (int)w->config->ingest.tcp.backlog) < 0) {
+        if (listen(fd, (int)backlog) < 0) {
             rc = -errno;
             snprintf(error, 256, "cannot listen on TCP port %u: %s", port, strerror(-rc));
             return rc;
@@ -220,7 +247,7 @@ void stream_on_accept(struct worker *w, uint32_t at, const struct io_uring_cqe *
     (void)setsockopt(cqe->res, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (t->stopped)
         turn_away(w, cqe->res, sluice_v1_ErrorCode_ERROR_STOPPING);
-    else if (t->free_head == NONE32)
+    else if (t->free_head == NONE32 || cqe->res > t->fd_max)
         turn_away(w, cqe->res, sluice_v1_ErrorCode_ERROR_TOO_MANY_CONNECTIONS);
     else
         connection_start(w, cqe->res);

@@ -138,6 +138,7 @@ struct tcp {
     uint32_t sweep_at;
     uint64_t sweep_ns;
     uint64_t accept_ns; /* not before, after descriptors ran out */
+    int fd_max;         /* a connection with a higher one is turned away */
     char *tokens;       /* the file, one token a line */
     size_t tokens_bytes;
     uint32_t turn_events;
