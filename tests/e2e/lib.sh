@@ -25,7 +25,7 @@ clean_up() {
   local rc=${1-$?}
   local p
   [ "$rc" != 0 ] || rc=$failed
-  for p in $node "${background[@]}"; do kill -9 "$p" 2>/dev/null && wait "$p" 2>/dev/null; done
+  for p in $node "${background[@]}"; do { kill -9 "$p" && wait "$p"; } 2>/dev/null || true; done
   if [ "$rc" != 0 ] && [ "$rc" != 77 ] && [ -s "$work/log" ]; then
     echo "--- last words of sluiced:"
     tail -n 15 "$work/log"
