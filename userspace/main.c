@@ -5,12 +5,14 @@
  * running (nothing was answered after the failure; see the last line on stderr).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/report.h"
 #include "client/sluice.h"
@@ -20,7 +22,8 @@ static const char usage[] =
     "Usage: sluiced [--config FILE] [--data DIR]\n"
     "\n"
     "Collects market-data events (protobuf over UDP and TCP) into a durable log.\n"
-    "Without arguments it listens on loopback, port 7400, and keeps its data in ./sluice-data.\n"
+    "Without arguments it listens on loopback, port 7400, and keeps its data in "
+    "./sluice-data.\n"
     "\n"
     "  --config FILE   YAML file; deploy/config/sluiced.yaml shows every key\n"
     "  --data DIR      data directory; overrides data.dir of the file\n"
@@ -95,6 +98,19 @@ static int load_config(const struct arguments *a, struct config *config)
     return 0;
 }
 
+/* Started without them, the log's files would get the numbers 0 to 2, and reports would be written
+ * into them. */
+static void open_standard_files(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
 /* A shell's soft limit is made for programs that use select(); connections need more. */
 static void descriptors_raise(void)
 {
@@ -116,6 +132,7 @@ int main(int argc, char **argv)
     sigset_t signals;
     int rc = parse_arguments(argc, argv, &arguments), got = 0;
 
+    open_standard_files();
     if (rc >= 0)
         return rc;
     rc = load_config(&arguments, &config);
@@ -123,6 +140,7 @@ int main(int argc, char **argv)
         return rc;
     report_init((enum report_level)config.log_level, REPORT_AUTO, 2);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* the write then fails, and says so */
     descriptors_raise();
     /* Blocked in every thread; main waits for them. */
     sigemptyset(&signals);

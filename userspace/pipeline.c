@@ -37,6 +37,7 @@
  * UDP datagrams of the lowest class first. The kernel's prefilter will stand before `receive`: in
  * front of socket.c, for the same blocks.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,8 @@
 #include "base/clock.h"
 #include "base/report.h"
 #include "pipeline_internal.h"
+
+_Static_assert(CONFIG_WORKERS_MAX == CLUSTER_WORKERS_MAX, "every worker has a link");
 
 /* A node that can no longer keep its promises ends at once: nothing may be answered after this. */
 static void on_failed(void *arg, const char *sentence)
@@ -183,8 +186,6 @@ static size_t ring_slots(uint32_t blocks)
 
 static int start_links(struct pipeline *p)
 {
-    for (unsigned i = 0; i < p->workers; i++)
-        p->link[i].wake.fd = -1;
     for (unsigned i = 0; i < p->workers; i++) {
         int e = ring_init(&p->link[i].submit, ring_slots(p->config->pipeline.blocks));
 
@@ -266,6 +267,7 @@ static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
             snprintf(error, PIPELINE_ERROR_BYTES, "worker %u: io_uring: %s", i, strerror(-e));
             return e;
         }
+        p->workers_started++;
     }
     return 0;
 }
@@ -346,6 +348,9 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     p->config = config;
     p->started_ns = clock_monotonic_ns();
     p->workers = config_workers(config);
+    assert(p->workers <= CLUSTER_WORKERS_MAX);
+    for (unsigned i = 0; i < p->workers; i++)
+        p->link[i].wake.fd = -1;
     pthread_mutex_init(&p->settings_lock, NULL);
     pthread_mutex_init(&p->snapshot_lock, NULL);
     pthread_condattr_init(&monotonic);
@@ -353,11 +358,6 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     pthread_cond_init(&p->keeper_wake, &monotonic);
     snprintf(p->log_dir, sizeof p->log_dir, "%s/log", config->data.dir);
     snprintf(p->dedupe_dir, sizeof p->dedupe_dir, "%s/dedupe", config->data.dir);
-    if (p->workers > CLUSTER_WORKERS_MAX) {
-        e = -EINVAL;
-        snprintf(error, PIPELINE_ERROR_BYTES, "ingest.workers: at most %u", CLUSTER_WORKERS_MAX);
-        goto fail;
-    }
     if (mkdir(config->data.dir, 0700) < 0 && errno != EEXIST) {
         e = -errno;
         snprintf(error, PIPELINE_ERROR_BYTES, "%s: %s", config->data.dir, strerror(-e));
@@ -395,26 +395,23 @@ static void drain_workers(struct pipeline *p)
 {
     const struct timespec pause = { .tv_nsec = (long)NS_PER_MS };
 
-    for (unsigned i = 0; i < p->workers; i++) {
-        if (p->worker[i] != NULL)
-            worker_drain(p->worker[i]);
-    }
-    for (unsigned i = 0; i < p->workers; i++) {
-        while (p->worker[i] != NULL && !worker_drained(p->worker[i]))
+    for (unsigned i = 0; i < p->workers_started; i++)
+        worker_drain(p->worker[i]);
+    for (unsigned i = 0; i < p->workers_started; i++) {
+        while (!worker_drained(p->worker[i]))
             nanosleep(&pause, NULL);
     }
 }
 
 void pipeline_stop(struct pipeline *p)
 {
-    bool ran;
-
     if (p == NULL)
         return;
-    ran = p->keeper_started;
     admin_close(p->admin);
     keeper_end(p);
-    if (ran) {
+    /* Of a start that failed late, too: its workers have taken events, and what they hand over must
+     * find the cluster thread there. */
+    if (p->workers_started > 0) {
         drain_workers(p);
         ledger_keep(p, true);
     }

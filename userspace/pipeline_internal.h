@@ -25,7 +25,7 @@ struct pipeline {
     char log_dir[CONFIG_PATH_BYTES + 16], dedupe_dir[CONFIG_PATH_BYTES + 16];
     struct store *store;
     struct cluster *cluster;
-    unsigned workers;
+    unsigned workers, workers_started;
     struct cluster_link link[CLUSTER_WORKERS_MAX];
     struct worker *worker[CLUSTER_WORKERS_MAX];
     struct admin *admin;

@@ -25,7 +25,8 @@ clean_up() {
   local rc=${1-$?}
   local p
   [ "$rc" != 0 ] || rc=$failed
-  for p in $node "${background[@]}"; do { kill -9 "$p" && wait "$p"; } 2>/dev/null || true; done
+  # shellcheck disable=SC2015 # killed or not: on to the next
+  for p in $node "${background[@]}"; do kill -9 "$p" 2>/dev/null && wait "$p" 2>/dev/null || true; done
   if [ "$rc" != 0 ] && [ "$rc" != 77 ] && [ -s "$work/log" ]; then
     echo "--- last words of sluiced:"
     tail -n 15 "$work/log"

@@ -188,7 +188,7 @@ static void every_default_passes_its_own_key(void **state)
 
 static void values_are_taken(void **state)
 {
-    takes("node: {id: 65535, name: ny-4, region: 15}\n"
+    takes("node: {id: 65535, name: ny-4, region: 2}\n"
           "data:\n  dir: \"/var/lib/sluice data\"\n"
           "admin: {uids: [0, 1000], socket: /run/s.sock}\n"
           "ingest:\n  workers: 2\n  address: [127.0.0.9]\n"

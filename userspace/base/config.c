@@ -32,7 +32,7 @@ const struct config_key config_keys[] = {
     { "node.id", TYPE_NUMBER, AT(node.id), 1, 65535, "1",
       "This node's number, unique in the cluster." },
     { "node.name", TYPE_NAME, AT(node.name), NONE, "node1", "This node's name, for people." },
-    { "node.region", TYPE_NUMBER, AT(node.region), 1, 15, "1", "The region's number." },
+    { "node.region", TYPE_NUMBER, AT(node.region), 1, 2, "1", "The region's number: 1 or 2." },
     { "node.region_name", TYPE_NAME, AT(node.region_name), NONE, "local",
       "The region's name, for people." },
 
@@ -47,7 +47,7 @@ const struct config_key config_keys[] = {
     { "admin.connections_max", TYPE_NUMBER, AT(admin.connections_max), 1, 1024, "16",
       "Connections at one time." },
 
-    { "ingest.workers", TYPE_NUMBER, AT(ingest.workers), 0, 256, "1",
+    { "ingest.workers", TYPE_NUMBER, AT(ingest.workers), 0, CONFIG_WORKERS_MAX, "1",
       "Threads that take events in. 0: half of the cores, at least 1." },
     { "ingest.address", TYPE_ADDRESSES, AT(ingest.address), NONE, "[127.0.0.1, \"::1\"]",
       "Addresses to listen on. Anything but loopback asks for insecure: true." },
@@ -110,8 +110,8 @@ const struct config_key config_keys[] = {
     { "log.segment_age_s_max", TYPE_NUMBER, AT(log.segment_age_s_max), 1, 86400, "300",
       "An older segment is sealed although it is not full." },
 
-    { "dedupe.memory_bytes_max", TYPE_SIZE, AT(dedupe.memory_bytes_max), MiB, 1024 * GiB, "256MiB",
-      "Memory for recognising events that were sent before." },
+    { "dedupe.memory_bytes_max", TYPE_SIZE, AT(dedupe.memory_bytes_max), 16 * MiB, 1024 * GiB,
+      "256MiB", "Memory for recognising events that were sent before." },
     { "ledger.save_ms", TYPE_NUMBER, AT(ledger.save_ms), 10, 60000, "1000",
       "How often the counters of what was seen are saved." },
     { "log_level", TYPE_LEVEL, AT(log_level), NONE, "info",
@@ -169,10 +169,10 @@ static const char *last_part(const char *path)
     return dot != NULL ? dot + 1 : path;
 }
 
-/* The known key that looks most like path: a wrong letter, or a right key in the wrong group. */
-static const char *nearest_key(const char *path)
+/* The known key or group that looks most like path: a wrong letter, or a right key in the wrong
+ * group. */
+static const char *nearest_key(const char *path, char best[CONFIG_NAME_BYTES])
 {
-    const char *best = config_keys[0].path;
     uint32_t best_distance = UINT32_MAX;
 
     for (uint32_t i = 0; i < config_keys_n; i++) {
@@ -182,7 +182,19 @@ static const char *nearest_key(const char *path)
 
         if (distance < best_distance) {
             best_distance = distance;
-            best = config_keys[i].path;
+            snprintf(best, CONFIG_NAME_BYTES, "%s", config_keys[i].path);
+        }
+        /* A group: what stands before one of the dots. */
+        for (const char *dot = strchr(config_keys[i].path, '.'); dot; dot = strchr(dot + 1, '.')) {
+            char group[CONFIG_NAME_BYTES];
+
+            snprintf(group, sizeof group, "%.*s", (int)(dot - config_keys[i].path),
+                     config_keys[i].path);
+            distance = config_distance(path, group);
+            if (distance < best_distance) {
+                best_distance = distance;
+                snprintf(best, CONFIG_NAME_BYTES, "%s", group);
+            }
         }
     }
     return best;
@@ -216,7 +228,7 @@ static int set_key(struct walk *w, uint32_t i, const struct yaml_node *n)
 static int walk_group(struct walk *w, const struct yaml_node *group, const char *prefix)
 {
     for (const struct yaml_node *n = group->first; n != NULL; n = n->next) {
-        char path[128];
+        char path[128], nearest[CONFIG_NAME_BYTES];
         uint32_t i = 0;
         int error;
 
@@ -239,7 +251,7 @@ static int walk_group(struct walk *w, const struct yaml_node *group, const char 
         } else {
             return config_refuse(w->error, w->file, n->name_line, n->name_column,
                                  "unknown key \"%s\"; the nearest one is \"%s\"", path,
-                                 nearest_key(path));
+                                 nearest_key(path, nearest));
         }
         if (error != 0)
             return error;
@@ -474,7 +486,7 @@ uint32_t config_workers(const struct config *c)
     if (c->ingest.workers > 0)
         return c->ingest.workers;
     n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 2;
-    return n < 4 ? 1 : n > 512 ? 256 : (uint32_t)n / 2;
+    return n < 4 ? 1 : n / 2 > (int)CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (uint32_t)n / 2;
 }
 
 void config_admin_socket(const struct config *c, char ret_path[CONFIG_PATH_BYTES])

@@ -23,6 +23,7 @@
 #define CONFIG_NAME_BYTES      64u
 #define CONFIG_PATH_BYTES      1024u
 #define CONFIG_ADDRESSES_MAX   16u
+#define CONFIG_WORKERS_MAX     64u
 #define CONFIG_NETWORKS_MAX    64u
 #define CONFIG_UIDS_MAX        32u
 #define CONFIG_KEYS_MAX        64u

@@ -174,7 +174,7 @@ size_t validate_run(struct stages *s, struct event *ev, size_t n)
         if (ev[i].reason != REASON(REASON_NONE))
             continue;
         reason = stage_is_late(s, STAGE_VALIDATE, &watch, i) ? REASON(STAGE_TIMEOUT)
-                                                              : event_check(s->settings, &ev[i]);
+                                                             : event_check(s->settings, &ev[i]);
         if (reason != REASON(REASON_NONE))
             event_refuse(s, &ev[i], reason);
         else

@@ -1,0 +1,178 @@
+/*
+ * test_apply.c - the store on a real cluster: duplicates, settings and the dedupe index over
+ * restarts.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/apply.h"
+#include "tests/lib/test_app.h"
+
+static struct test_app t; /* its blocks, link and directory; the app is the store */
+static struct store *store;
+static uint64_t past_ms;
+
+static void on_settings(void *arg, const struct settings *s)
+{
+    (void)arg;
+    past_ms = s->skew_past_ms;
+}
+
+static void on_failed(void *arg, const char *sentence)
+{
+    (void)arg;
+    fail_msg("failed: %s", sentence);
+}
+
+static void start(void)
+{
+    char dir[128], error[LOG_ERROR_BYTES] = "";
+    struct store_config config = { .dir = dir,
+                                   .dedupe_memory_bytes_max = 32 << 20,
+                                   .on_settings = on_settings,
+                                   .failed = on_failed };
+    struct cluster_config cluster = {
+        .dir = t.dir,
+        .node = 1,
+        .region = 1,
+        .segment_age_ns_max = 300000000000ull,
+        .log = { .segment_bytes = 1 << 20, .writes_max = 8, .mark_idle_ms = 10 },
+        .link = &t.link,
+        .links = 1,
+    };
+    struct cluster_app app;
+
+    snprintf(dir, sizeof dir, "%s/dedupe", t.dir);
+    assert_int_equal(store_init(&store, &config), 0);
+    store_app(store, &app);
+    app.failed = on_failed;
+    if (cluster_start(&t.cluster, &cluster, &app, error) < 0)
+        fail_msg("no start: %s", error);
+    assert_int_equal(store_start(store), 0);
+}
+
+static void stop(void)
+{
+    test_app_stop(&t);
+    store_fini(store);
+    store = NULL;
+}
+
+/* Numbers from first on; their content is what a replay computes. */
+static struct block *send_block(uint32_t n, uint64_t first)
+{
+    const uint8_t *key = cluster_hash_key(t.cluster);
+    struct block *b = t.block[0];
+
+    test_app_fill(&t, 0, n, 200, first);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t number = first + i;
+
+        b->desc[i].key = hash_event_key(key, "test", 4, &number, sizeof number);
+        b->content[i] = hash_content(key, block_payload(b) + b->desc[i].offset, 200);
+    }
+    block_seal(b, 1, 1);
+    test_app_submit(&t, 0);
+    return test_app_answer(&t);
+}
+
+static void set(const char *value)
+{
+    sluice_v1_Setting s = sluice_v1_Setting_init_zero;
+
+    snprintf(s.key, sizeof s.key, "skew.past_ms");
+    snprintf(s.value, sizeof s.value, "%s", value);
+    assert_true(cluster_propose_setting(t.cluster, &s) > 0);
+}
+
+static void run(const char *what)
+{
+    char command[256];
+
+    snprintf(command, sizeof command, "cd %s && %s", t.dir, what);
+    assert_int_equal(system(command), 0);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    test_app_init(&t);
+    start();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stop();
+    test_app_fini(&t);
+    return 0;
+}
+
+static void an_event_is_accepted_once_over_blocks_restarts_and_a_lost_index(void **state)
+{
+    static const char *const between[] = { "true", "rm -r dedupe", "rm -r checkpoint",
+                                           "rm -r dedupe checkpoint" };
+    struct cluster_status s;
+
+    (void)state;
+    for (uint64_t i = 0; i < 20; i++)
+        assert_int_equal(send_block(1000, i * 1000)->accepted, 1000);
+    for (unsigned restart = 0; restart < 4; restart++) {
+        stop();
+        run(between[restart]);
+        start();
+        for (uint64_t i = 0; i < 20; i++) {
+            struct block *b = send_block(1000, i * 1000);
+
+            assert_int_equal(b->accepted, 0);
+            for (uint32_t e = 0; e < 1000; e++)
+                assert_int_equal(b->verdict[e], VERDICT_DUPLICATE);
+        }
+        assert_int_equal(send_block(1000, 19500 + restart * 500)->accepted, 500);
+        for (unsigned i = 0; i < 6; i++) /* a checkpoint for the next round */
+            send_block(1000, 30000 + restart * 6000 + i * 1000);
+    }
+    cluster_status(t.cluster, &s);
+    assert_int_equal(s.events, 20000 + 4 * 500 + 24000);
+    assert_int_equal(s.events_by_type[1], s.events);
+}
+
+static void a_setting_is_applied_once_whether_a_checkpoint_has_it_or_not(void **state)
+{
+    size_t n;
+
+    (void)state;
+    set("1000");
+    for (uint64_t i = 0; i < 12; i++)
+        send_block(1000, i * 1000);
+    set("2000");
+    for (int restart = 0; restart < 3; restart++) {
+        assert_int_equal(past_ms, 2000);
+        (void)store_history(store, &n);
+        assert_int_equal(n, 2);
+        stop();
+        if (restart == 1)
+            run("rm -r dedupe");
+        past_ms = 0;
+        start();
+    }
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(an_event_is_accepted_once_over_blocks_restarts_and_a_lost_index),
+        T(a_setting_is_applied_once_whether_a_checkpoint_has_it_or_not),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
