@@ -263,18 +263,22 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
         e = snapshot_load(c);
     if (e < 0)
         return cluster_fail(c, e, "checkpoint: %s", strerror(-e));
+    if (!c->segments_found && c->origin.index > 0)
+        return cluster_fail(
+            c, -EILSEQ,
+            "%s: the log is empty, but there is a checkpoint of it at index %" PRIu64
+            "; its files are gone",
+            log_dir, c->origin.index);
+    if (!c->segments_found && c->state.bootstrapped)
+        return cluster_fail(
+            c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
+            log_dir);
     e = log_open(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error);
     if (e < 0)
         return cluster_fail(c, e, "log: %s", error[0] ? error : strerror(-e));
     e = log_reader_open_on(&c->reader, c->disk);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
-    if (c->origin.index > 0 && log_first_index(c->log) > log_last_index(c->log))
-        return cluster_fail(
-            c, -EILSEQ,
-            "%s: the log is empty, but there is a checkpoint of it at index %" PRIu64
-            "; its files are gone",
-            log_dir, c->origin.index);
     if (log_last_index(c->log) > 0) {
         /* The node may have died between entry 1 and saying so; with the new term it is written. */
         c->state.bootstrapped = 1;

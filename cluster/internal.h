@@ -61,6 +61,7 @@ struct cluster {
     void *read_buf;            /* LOG_RECORD_BYTES_MAX */
     struct twoslot state_file;
     struct node_state state;
+    bool segments_found; /* in the log's directory, before anything was opened */
     struct log_origin origin;
 
     /* consensus.c */

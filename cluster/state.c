@@ -22,7 +22,7 @@ static void state_fresh(struct cluster *c, struct node_state *s)
 }
 
 struct found {
-    bool state, log;
+    bool state, mark, segments;
 };
 
 static int find_file(void *arg, const char *name)
@@ -31,16 +31,18 @@ static int find_file(void *arg, const char *name)
     const char *dot = strrchr(name, '.');
 
     f->state = f->state || strcmp(name, STATE_NAME) == 0;
-    f->log = f->log || strcmp(name, "mark") == 0 || (dot != NULL && strcmp(dot, ".seg") == 0);
+    f->mark = f->mark || strcmp(name, "mark") == 0;
+    f->segments = f->segments || (dot != NULL && strcmp(dot, ".seg") == 0);
     return 0;
 }
 
 int state_open(struct cluster *c)
 {
-    struct found found = { false, false };
+    struct found found = { false, false, false };
     int e = c->disk->ops->list(c->disk, find_file, &found);
 
-    if (e == 0 && found.log && !found.state)
+    c->segments_found = found.segments;
+    if (e == 0 && (found.mark || found.segments) && !found.state)
         return cluster_fail(c, -EILSEQ,
                             "%s/log/state is missing beside a log; without its term and vote this "
                             "node must not start",
