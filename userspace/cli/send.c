@@ -345,7 +345,8 @@ static int options_parse(struct send_options *o, int argc, char **argv)
         else if (opt == OPT_NO_IDS)
             o->generate.without_ids = 1;
         else if (!way_option(o, opt)) {
-            snprintf(what, sizeof(what), "bad value '%.60s' for --%s", optarg, long_options[at].name);
+            snprintf(what, sizeof(what), "bad value '%.60s' for --%s", optarg,
+                     long_options[at].name);
             return usage(what);
         }
     }
