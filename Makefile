@@ -68,14 +68,14 @@ help: ## list the targets
 deps: ## install the packages that the build and the tests need
 	@deploy/deps.sh
 
-# The engine's older releases lose acknowledged entries: refuse them before anything is compiled.
-$(OUT)/raft-ok:
-	@mkdir -p $(@D)
+# The engine's older releases lose acknowledged entries: refuse them before anything is compiled, in
+# every run, as a package may have been replaced since the last.
+.PHONY: raft-ok
+raft-ok:
 	@v=$$(pkg-config --modversion raft 2>/dev/null) || { echo "sluice needs libraft >= 0.22 (package libraft-dev); none is installed: run deploy/deps.sh" >&2; exit 1; }; \
 	 pkg-config --atleast-version=0.22 raft || { echo "sluice needs libraft >= 0.22 and found $$v, which loses acknowledged entries: run deploy/deps.sh" >&2; exit 1; }
-	@touch $@
 
-$(GEN)/%.pb.c $(GEN)/%.pb.h &: %.proto %.options | $(OUT)/raft-ok
+$(GEN)/%.pb.c $(GEN)/%.pb.h &: %.proto %.options | raft-ok
 	@mkdir -p $(@D)
 	@protoc --plugin=protoc-gen-nanopb=/usr/bin/protoc-gen-nanopb -I. \
 	  --nanopb_out="-q -f$*.options:$(GEN)" $<
@@ -83,7 +83,7 @@ $(GEN)/%.pb.c $(GEN)/%.pb.h &: %.proto %.options | $(OUT)/raft-ok
 $(GEN)/%.o: $(GEN)/%.c $(GEN_H)
 	@$(CC) $(CPPFLAGS) $(filter-out -Werror,$(CFLAGS)) -c -o $@ $<
 
-$(OUT)/%.o: %.c $(GEN_H) | $(OUT)/raft-ok
+$(OUT)/%.o: %.c $(GEN_H) | raft-ok
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<

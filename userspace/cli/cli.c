@@ -56,6 +56,7 @@ int cli_option(struct cli_options *o, int opt, const char *help)
         fputs(help, stdout);
         return cli_finish(CLI_OK);
     default: /* getopt_long() has said what is wrong */
+        fputs("Try: --help shows the options\n", stderr);
         return CLI_USAGE;
     }
 }

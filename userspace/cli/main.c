@@ -113,6 +113,7 @@ static int help_of(const char *name)
 
 int main(int argc, char **argv)
 {
+    static char name[32];
     const struct command *c;
 
     if (argc < 2)
@@ -126,5 +127,7 @@ int main(int argc, char **argv)
     c = command_find(argv[1]);
     if (c == NULL)
         return unknown(argv[1]);
+    snprintf(name, sizeof name, "sluice %s", c->name); /* getopt_long() says it in its messages */
+    argv[1] = name;
     return c->run(argc - 1, argv + 1);
 }

@@ -300,7 +300,7 @@ static bool *flag_of(struct send_options *o, int opt)
 
 static int usage(const char *what)
 {
-    fprintf(stderr, "sluice send: %s\nsluice send --help says more.\n", what);
+    fprintf(stderr, "sluice send: %s\nTry: sluice send --help\n", what);
     return SEND_USAGE;
 }
 
@@ -345,7 +345,8 @@ static int options_parse(struct send_options *o, int argc, char **argv)
         else if (opt == OPT_NO_IDS)
             o->generate.without_ids = 1;
         else if (!way_option(o, opt)) {
-            snprintf(what, sizeof(what), "--%s %.60s cannot be", long_options[at].name, optarg);
+            snprintf(what, sizeof(what), "bad value '%.60s' for --%s", optarg,
+                     long_options[at].name);
             return usage(what);
         }
     }

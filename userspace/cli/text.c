@@ -283,6 +283,7 @@ void text_base64_print(FILE *out, const uint8_t *data, size_t bytes)
             at = 0;
         }
     }
+    /* cppcheck-suppress uninitvar ; the first `at` bytes are set */
     fwrite(text, 1, at, out);
 }
 
