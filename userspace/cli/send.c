@@ -31,8 +31,9 @@ static const char help[] =
     "                       prices may be decimals (\"price\": 187.50); bytes are base64, hex:... "
     "or\n"
     "                       text:...\n"
-    "  --csv FILE           the first line names the columns: type,source,id,timestamp,symbol,\n"
-    "                       price,size,venue,bid_price,...,attributes.KEY\n"
+    "  --csv FILE           the first line names the columns, as proto/event.proto names the\n"
+    "                       fields: type,source,id,timestamp,symbol,price,size,venue,...; and\n"
+    "                       attributes.KEY\n"
     "  --generate N         N made-up events; 0: until interrupted\n"
     "  --count N            at most N events (0: all)\n"
     "  --source NAME        of generated events, and of events that have none\n"
@@ -528,7 +529,8 @@ static void summary_text(const struct run *r, const struct send_totals *t, doubl
     if (t->unsent)
         printf("not sent    %" PRIu64 "\n", t->unsent);
     if (t->lines_bad)
-        printf("bad lines   %" PRIu64 "\n", t->lines_bad);
+        printf("bad lines   %" PRIu64 "%s\n", t->lines_bad,
+               r->options->skip_bad ? "" : " (nothing behind it was sent; --skip-bad goes on)");
     if (t->latency_ns.n)
         printf("receipts    p50 %.3f ms, p99 %.3f ms, p99.9 %.3f ms, max %.3f ms\n",
                (double)histogram_percentile(&t->latency_ns, 500) / 1e6,
