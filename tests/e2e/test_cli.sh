@@ -77,6 +77,11 @@ exits 3 sluice status --socket "$work/dead.sock"
 exits 4 sluice log verify "$work/nowhere"
 mkdir "$work/empty"
 exits 4 sluice log verify "$work/empty"
+long=$work/$(printf 'x%.0s' {1..120})
+mkdir "$long"
+printf 'ingest:\n  port: %s\n' "$port" >"$work/long.yaml"
+exits 1 sluiced --config "$work/long.yaml" --data "$long/d"
+says 'name too long \(admin.socket names another place\)'
 done_with "no daemon, no log: said, and exit 3 or 4"
 
 # --- configuration files ---------------------------------------------------------------------------
@@ -191,6 +196,11 @@ exits 0 sluice get c1 --source csv --json
 expect "$(json "$work/out" trade price)/$(json "$work/out" trade priceScale)" '18750/2' 'a price of 187.50'
 printf '{"type":"TRADE"\n' >"$work/bad.jsonl"
 exits 4 sluice send --json "$work/bad.jsonl" --address "$to" --quiet
+says '^bad lines +1 \(nothing behind it was sent'
+cat "$work/bad.jsonl" "$work/again.jsonl" >"$work/mixed.jsonl"
+exits 4 sluice send --json "$work/mixed.jsonl" --address "$to" --quiet --skip-bad
+says '^bad lines +1$'
+says '^duplicates +500$'
 done_with "what tail prints can be sent again; CSV; lines that are no events"
 
 # --- who may ---------------------------------------------------------------------------------------

@@ -152,7 +152,8 @@ int admin_open(struct admin **ret, const struct admin_config *config,
     return 0;
 fail:
     if (error[0] == '\0')
-        snprintf(error, ADMIN_OPEN_ERROR_BYTES, "admin socket %s: %s", config->path, strerror(-rc));
+        snprintf(error, ADMIN_OPEN_ERROR_BYTES, "admin socket %s: %s%s", config->path,
+                 strerror(-rc), rc == -ENAMETOOLONG ? " (admin.socket names another place)" : "");
     admin_close(a);
     return rc;
 }
