@@ -31,17 +31,15 @@
 void worker_note(struct worker *w, const char *format, ...)
 {
     size_t used = strlen(w->fallback);
+    char text[sizeof w->fallback];
     va_list ap;
 
-    if (used + 3 >= sizeof w->fallback)
-        return;
-    if (used > 0) {
-        memcpy(w->fallback + used, "; ", 3);
-        used += 2;
-    }
     va_start(ap, format);
-    vsnprintf(w->fallback + used, sizeof w->fallback - used, format, ap);
+    vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
+    /* Every socket may have the same to say. */
+    if (strstr(w->fallback, text) == NULL)
+        snprintf(w->fallback + used, sizeof w->fallback - used, "%s%s", used > 0 ? "; " : "", text);
 }
 
 /* --- sockets ------------------------------------------------------------------------------- */
