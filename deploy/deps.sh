@@ -43,7 +43,7 @@ find_missing
 command -v apt-get >/dev/null || { say "needs Debian 12 or newer (no apt-get here); install by hand: ${missing[*]}"; exit 2; }
 sudo=()
 if [ "$(id -u)" != 0 ]; then
-  command -v sudo >/dev/null || { say "needs root or sudo to install: ${missing[*]}"; exit 1; }
+  { command -v sudo >/dev/null && sudo true; } || { say "needs root or sudo to install: ${missing[*]}"; exit 1; }
   sudo=(sudo)
 fi
 apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120)
