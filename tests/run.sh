@@ -2,7 +2,8 @@
 # run.sh - builds and runs the tests. `make test` runs `tests/run.sh quick`, `make check-full` `... full`.
 #
 #   quick  unit and end-to-end tests under ASan+UBSan, what has threads under TSan too, the fuzz corpora
-#          replayed, and the planted bugs that are quick to find
+#          replayed, the proof that nothing is allocated (sanitizers bring an allocator of their own),
+#          and the planted bugs that are quick to find
 #   full   the same with every seed and operation, the release build, the end-to-end tests under TSan
 #          too, longer campaigns, all planted bugs, and fuzzing
 #
@@ -113,6 +114,7 @@ all_planted() { # tests/planted.txt: name, build, test, quick|full
 unit asan tests/unit/test_*.c
 # shellcheck disable=SC2046
 unit tsan $(threaded)
+unit release tests/unit/test_no_alloc.c
 corpora
 end_to_end asan
 all_planted
