@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # run.sh - builds and runs the tests. `make test` runs `tests/run.sh quick`, `make check-full` `... full`.
 #
-#   quick  unit tests under ASan+UBSan, what has threads under TSan too, the fuzz corpora replayed, and
-#          the end-to-end tests against the release build; planted bugs that are quick to find
-#   full   the same with the end-to-end tests under ASan and TSan, longer campaigns, all planted bugs,
-#          and fuzzing
+#   quick  unit and end-to-end tests under ASan+UBSan, what has threads under TSan too, the fuzz corpora
+#          replayed, the proof that nothing is allocated (sanitizers bring an allocator of their own),
+#          and the planted bugs that are quick to find
+#   full   the same with every seed and operation, the release build, the end-to-end tests under TSan
+#          too, longer campaigns, all planted bugs, and fuzzing
 #
 # A test exits with 0 (passed), 77 (skipped; its last line says why) or anything else (failed). Output of
 # a test is shown when it fails. The last line counts: "N passed, N failed, N skipped".
@@ -113,11 +114,13 @@ all_planted() { # tests/planted.txt: name, build, test, quick|full
 unit asan tests/unit/test_*.c
 # shellcheck disable=SC2046
 unit tsan $(threaded)
+unit release tests/unit/test_no_alloc.c
 corpora
-end_to_end release
+end_to_end asan
 all_planted
 if [ "$mode" = full ]; then
-  end_to_end asan
+  unit release tests/unit/test_*.c
+  end_to_end release
   end_to_end tsan
   check fuzz 3000 make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
 fi
