@@ -16,7 +16,7 @@
  *   commit    cluster/commit.c           cluster  the commit index      applied, answered blocks
  *             store/apply.c: apply       cluster  committed entries     settings, dedupe index
  *   answer    ingest/ack.c               worker   answered blocks       receipts; free blocks
- *   index     store/dedupe.c: do_work    store    frozen tables         runs on disk
+ *   index     store/dedupe_work.c         store    frozen tables         runs on disk
  *   read      serve/admin.c              admin    requests              status, ledger, events
  *   keep      this file                  keeper   ledgers               the ledger file
  *

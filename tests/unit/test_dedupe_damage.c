@@ -168,7 +168,7 @@ static void flip_everywhere(bool verify, unsigned trials)
     image_take(&g, &m);
     g.config.verify = verify;
     for (unsigned t = 0; t < trials; t += stride()) {
-        unsigned f = t % m.count;
+        unsigned f = t / stride() % m.count;
         size_t at = dedupe_rig_random(&g) % m.bytes[f];
         unsigned lowered;
 
