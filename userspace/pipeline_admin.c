@@ -3,13 +3,17 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <pb_decode.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "client/sluice.h"
 #include "pipeline_internal.h"
+
+#define HISTORY_CHANGES_MAX 100000u /* that one listing goes back */
 
 static uint64_t rss_bytes(void)
 {
@@ -373,6 +377,68 @@ static void settings_line(void *arg, const struct setting_line *line)
     e->result = e->each(e->arg, &entry);
 }
 
+static int give_change(const sluice_v1_Setting *h, admin_setting_fn each, void *each_arg)
+{
+    sluice_v1_SettingEntry entry = sluice_v1_SettingEntry_init_zero;
+
+    snprintf(entry.key, sizeof entry.key, "%s", h->key);
+    snprintf(entry.value, sizeof entry.value, "%s", h->value);
+    entry.index = h->index;
+    entry.uid = h->uid;
+    entry.time_ns = h->time_ns;
+    return each(each_arg, &entry);
+}
+
+static int read_change(struct pipeline *p, uint64_t index, sluice_v1_Setting *ret)
+{
+    struct log_record record;
+    const void *payload;
+    pb_istream_t in;
+    int e = log_reader_get(p->reader, index, p->read_buf, LOG_RECORD_BYTES_MAX, &record, &payload);
+
+    if (e < 0)
+        return e;
+    in = pb_istream_from_buffer(payload, record.payload_bytes);
+    if (record.type != LOG_SETTING ||
+        !pb_decode_ex(&in, sluice_v1_Setting_fields, ret, PB_DECODE_NULLTERMINATED) ||
+        ret->previous >= index)
+        return -EILSEQ;
+    ret->index = index;
+    return 0;
+}
+
+/* The changes before the ones in memory: the log has them, each naming the one before it. Found
+ * from the newest to the oldest, given the other way round. */
+static int older_changes(struct pipeline *p, uint64_t newest, admin_setting_fn each, void *each_arg)
+{
+    uint64_t *index = NULL;
+    size_t n = 0, room = 0;
+    sluice_v1_Setting change;
+    int e = 0;
+
+    for (uint64_t at = newest; at != 0 && e == 0 && n < HISTORY_CHANGES_MAX; at = change.previous) {
+        if (n == room) {
+            uint64_t *more = realloc(index, (room = room ? 2 * room : 256) * sizeof *index);
+
+            if (more == NULL)
+                e = -ENOMEM;
+            else
+                index = more;
+        }
+        if (e == 0)
+            e = read_change(p, at, &change);
+        if (e == 0)
+            index[n++] = at;
+    }
+    while (e == 0 && n > 0) {
+        e = read_change(p, index[--n], &change);
+        if (e == 0)
+            e = give_change(&change, each, each_arg);
+    }
+    free(index);
+    return e;
+}
+
 static int on_settings_list(void *arg, bool history, admin_setting_fn each, void *each_arg)
 {
     static struct settings_call call; /* the admin thread's alone */
@@ -387,17 +453,10 @@ static int on_settings_list(void *arg, bool history, admin_setting_fn each, void
         settings_list(&call.settings, settings_line, &walk);
         return walk.result;
     }
-    for (size_t i = 0; i < call.n && e == 0; i++) {
-        const sluice_v1_Setting *h = &call.history[i];
-        sluice_v1_SettingEntry entry = sluice_v1_SettingEntry_init_zero;
-
-        snprintf(entry.key, sizeof entry.key, "%s", h->key);
-        snprintf(entry.value, sizeof entry.value, "%s", h->value);
-        entry.index = h->index;
-        entry.uid = h->uid;
-        entry.time_ns = h->time_ns;
-        e = each(each_arg, &entry);
-    }
+    if (call.n > 0)
+        e = older_changes(call.p, call.history[0].previous, each, each_arg);
+    for (size_t i = 0; i < call.n && e == 0; i++)
+        e = give_change(&call.history[i], each, each_arg);
     return e;
 }
 
@@ -418,6 +477,7 @@ static int64_t on_setting_set(void *arg, const char *key, const char *value, uin
             snprintf(error, ADMIN_ERROR_BYTES, "%s", sentence);
             return e;
         }
+        change.previous = call.n > 0 ? call.history[call.n - 1].index : 0;
         snprintf(change.key, sizeof change.key, "%s", key);
         snprintf(change.value, sizeof change.value, "%s", value);
         index = cluster_propose_setting(call.p->cluster, &change);

@@ -128,6 +128,13 @@ exits 0 sluice config history --json
 expect "$("$python" -c 'import json, sys
 print(" ".join("%s=%s" % (h["key"], h["value"]) for h in json.load(open(sys.argv[1]))))' "$work/out")" \
   'type.news=77 class.news=2 skew.past_ms=1000 skew.past_ms=' "history of the settings"
+# More than a checkpoint keeps: the log has the rest.
+for i in {1..50}; do exits 0 sluice config set skew.future_ms $((5000 + i)); done
+exits 0 sluice config history --json
+expect "$("$python" -c 'import json, sys
+h = json.load(open(sys.argv[1]))
+print(len(h), h[0]["key"], h[4]["value"], h[-1]["value"], all(a["index"] < b["index"] for a, b in zip(h, h[1:])))' "$work/out")" \
+  '54 type.news 5001 5050 True' "all of a long history"
 cp "$work/out" "$work/history"
 exits 0 sluice config get type.news --json
 expect "$(json "$work/out" 0 value)" 77 "type.news"

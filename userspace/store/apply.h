@@ -17,7 +17,7 @@
 #include "proto/entry.pb.h"
 #include "store/dedupe.h"
 
-#define STORE_HISTORY_MAX 64u /* = max_count of Checkpoint.history */
+#define STORE_HISTORY_MAX 32u /* = max_count of Checkpoint.history */
 
 struct store;
 
@@ -45,7 +45,8 @@ int store_start(struct store *s);
 void store_fini(struct store *s);
 
 const struct settings *store_settings(const struct store *s);
-/* The last STORE_HISTORY_MAX changes in the order of the log. */
+/* The last STORE_HISTORY_MAX changes in the order of the log; those before them are found in the
+ * log, by Setting.previous of the first. */
 const sluice_v1_Setting *store_history(const struct store *s, size_t *ret_n);
 /* Returns 1 and the place, 0 when no such event was accepted, or a negative errno. */
 int store_lookup(struct store *s, const void *source, size_t source_bytes, const void *id,
