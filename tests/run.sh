@@ -53,10 +53,11 @@ unit() { # unit BUILD FILE...
   local b=$1 f n
   shift
   local targets=()
-  for f in "$@"; do n=$(basename "$f" .c); targets+=("build/$b/unit/$n"); done
+  for f in "$@"; do n=$(basename "$f"); n=${n%.*}; targets+=("build/$b/unit/$n"); done
   build "$b" '' "${targets[@]}" all || return
   for f in "$@"; do
-    n=$(basename "$f" .c)
+    n=$(basename "$f")
+    n=${n%.*}
     SLUICE_BIN="build/$b/sluice" check "$b/$n" 300 "build/$b/unit/$n"
   done
 }
@@ -111,7 +112,7 @@ all_planted() { # tests/planted.txt: name, build, test, quick|full
   done <tests/planted.txt
 }
 
-unit asan tests/unit/test_*.c
+unit asan tests/unit/test_*.c tests/unit/test_*.cc
 # shellcheck disable=SC2046
 unit tsan $(threaded)
 unit release tests/unit/test_no_alloc.c
