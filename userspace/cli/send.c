@@ -557,7 +557,10 @@ static int summary(struct run *r, int rc)
         return rc;
     if (t.lines_bad)
         return SEND_BAD_INPUT;
-    return t.refused || t.unanswered || t.unsent ? SEND_SOME_REFUSED : SEND_OK;
+    /* What was made up and not sent when the user said stop is missed by nobody. */
+    if (t.unsent && !(interrupted && r->options->from == SEND_FROM_GENERATOR))
+        return SEND_SOME_REFUSED;
+    return t.refused || t.unanswered ? SEND_SOME_REFUSED : SEND_OK;
 }
 
 /* --- main ----------------------------------------------------------------------------------- */
