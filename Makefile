@@ -36,16 +36,24 @@ ifeq ($(CFLAGS_$(BUILD)),)
 $(error BUILD=$(BUILD) is not one of release, debug, asan, tsan, fuzz)
 endif
 
-PKGS := liburing libuv libfyaml jansson libsodium openssl libxxhash
+PKGS := liburing libuv libfyaml jansson libsodium openssl libxxhash libxdp libbpf
 CPPFLAGS := -D_GNU_SOURCE -I. -Iuserspace -isystem $(GEN) $(if $(PLANT),-DPLANT_$(PLANT))
 CFLAGS   := $(CSTD) $(WARN) $(MARCH) $(HARDEN) $(CFLAGS_$(BUILD)) -MD -MP
 LDFLAGS  := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(BUILD))
 LDLIBS    = -lprotobuf-nanopb $(shell pkg-config --libs $(PKGS)) -lraft -lpthread
 
+# The programs for the kernel: the same for every BUILD. x86 headers ask for the machine's name.
+BPF_CC     := clang
+BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v3 -D__$(ARCH)__ \
+              -I/usr/include/$(ARCH)-linux-gnu
+BPFTOOL    := $(or $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool),bpftool)
+
 # --- what is built from what --------------------------------------------------------------------
 PROTO     := $(wildcard proto/*.proto)
 GEN_C     := $(PROTO:%.proto=$(GEN)/%.pb.c)
 GEN_H     := $(PROTO:%.proto=$(GEN)/%.pb.h)
+BPF       := $(patsubst bpf/%.bpf.c,%,$(wildcard bpf/*.bpf.c))
+SKEL_H    := $(BPF:%=$(GEN)/bpf/%.skel.h)
 MAINS     := userspace/main.c userspace/cli/main.c
 LIB_SRC   := $(filter-out $(MAINS),$(wildcard userspace/*.c userspace/*/*.c cluster/*.c))
 LIB_OBJ   := $(LIB_SRC:%.c=$(OUT)/%.o) $(GEN_C:%.c=%.o)
@@ -83,7 +91,16 @@ $(GEN)/%.pb.c $(GEN)/%.pb.h &: %.proto %.options | raft-ok
 $(GEN)/%.o: $(GEN)/%.c $(GEN_H)
 	@$(CC) $(CPPFLAGS) $(filter-out -Werror,$(CFLAGS)) -c -o $@ $<
 
-$(OUT)/%.o: %.c $(GEN_H) | raft-ok
+$(OUT)/bpf/%.bpf.o: bpf/%.bpf.c
+	@mkdir -p $(@D)
+	@echo "  BPF $<"
+	@$(BPF_CC) $(BPF_CFLAGS) -MD -MP -c -o $@ $<
+
+$(GEN)/bpf/%.skel.h: $(OUT)/bpf/%.bpf.o
+	@mkdir -p $(@D)
+	@$(BPFTOOL) gen skeleton $< name $* >$@
+
+$(OUT)/%.o: %.c $(GEN_H) $(SKEL_H) | raft-ok
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<

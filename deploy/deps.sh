@@ -11,8 +11,10 @@ packages=(
   liburing-dev libuv1-dev libraft-dev libssl-dev libsodium-dev libxxhash-dev
   nanopb libnanopb-dev protobuf-compiler
   libfyaml-dev libjansson-dev libcmocka-dev
+  libbpf-dev libxdp-dev bpftool
   clang libclang-rt-dev clang-format cppcheck
-  python3 python3-protobuf
+  python3 python3-protobuf python3-scapy
+  iproute2 ethtool # the tests of several hosts, in network namespaces
   mount e2fsprogs # the tests with a full and a failing disk
 )
 raft_min=0.22

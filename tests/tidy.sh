@@ -31,15 +31,18 @@ includes() { # includes FOLDER ALLOWED-REGEX
   hit=$(git ls-files "$1/*.c" "$1/*.h" | xargs -r grep -nE '^#include "' | grep -vE "#include \"($2)" || true)
   [ -z "$hit" ] || bad "$1 may not include:"$'\n'"$hit"
 }
+includes bpf '[a-z]+(\.bpf)?\.h"$'
 includes userspace/base 'base/|proto/'
 includes cluster 'cluster/|base/|proto/'
-includes userspace/ingest 'ingest/|base/|proto/|cluster/(cluster|block)\.h'
+includes userspace/ingest 'ingest/|bpf/|base/|proto/|cluster/(cluster|block)\.h'
 includes userspace/store 'store/|base/|proto/|cluster/(cluster|block|log)\.h'
 includes userspace/serve 'serve/|store/|base/|proto/|cluster/(cluster|block|log)\.h'
 includes userspace/client 'client/|base/|proto/'
 includes userspace/cli 'cli/|client/|serve/|store/|base/|proto/|cluster/(block|log)\.h'
 hit=$(grep -lE '#include <(uv|raft)\.h>' "${source[@]}" | grep -v '^cluster/' || true)
 [ -z "$hit" ] || bad "only cluster/ knows libuv and libraft: $hit"
+hit=$(grep -lE '#include <(bpf|xdp)/|skel\.h"' "${source[@]}" | grep -vE '^(bpf/|userspace/ingest/(attach|afxdp)\.c)' || true)
+[ -z "$hit" ] || bad "only ingest/attach.c and ingest/afxdp.c know libbpf and libxdp: $hit"
 hit=$(grep -lE '#include <liburing\.h>' "${source[@]}" | grep -vE '^(cluster/disk_uring\.c|userspace/ingest/)' || true)
 [ -z "$hit" ] || bad "liburing belongs to ingest/ and cluster/disk_uring.c: $hit"
 

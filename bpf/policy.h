@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+/*
+ * policy.h - what the policy says of an event and of a datagram; compiled for the kernel and for
+ * the workers, so that it holds whichever way an event takes.
+ *
+ * A datagram of one event is decided as a whole. A batch is dropped as a whole only if the walk has
+ * reached its end and the policy drops every event in it; else the worker decides event by event.
+ * Its class is the lowest of the events that the walk has reached.
+ *
+ * Rates are the generic cell rate algorithm (ITU-T I.371): a cell keeps the theoretical arrival
+ * time, tat; an event is taken if that is at most burst_ns ahead, and moves it by interval_ns.
+ */
+#ifndef SLUICE_BPF_POLICY_H
+#define SLUICE_BPF_POLICY_H
+
+#ifndef __bpf__
+#include <time.h>
+#endif
+
+#include "protobuf.h"
+#include "shared.h"
+
+#define POLICY_RACES_MAX 4 /* then the event is taken, so that the loop is bounded */
+
+/* CLOCK_MONOTONIC in nanoseconds; asked for only where a rate is set. */
+static __always_inline __u64 policy_now_ns(void)
+{
+#ifdef __bpf__
+    return bpf_ktime_get_ns();
+#else
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (__u64)t.tv_sec * 1000000000u + (__u64)t.tv_nsec;
+#endif
+}
+
+/* Returns 1 when it is taken. */
+static __always_inline int rate_take(__u64 *tat_ns, __u64 now_ns, __u64 interval_ns, __u64 burst_ns)
+{
+    for (int i = 0; i < POLICY_RACES_MAX; i++) {
+        __u64 old = *(volatile __u64 *)tat_ns, next = (old > now_ns ? old : now_ns) + interval_ns;
+
+        if (next - now_ns > burst_ns)
+            return 0;
+        if (__sync_val_compare_and_swap(tat_ns, old, next) == old)
+            return 1;
+    }
+    __sync_fetch_and_add(tat_ns, interval_ns);
+    return 1;
+}
+
+/* One event of this type. Returns REASON_NONE or why it is dropped. `defer`: neither samples nor
+ * limits. */
+static __always_inline enum drop_reason policy_event(const struct policy_type *t,
+                                                     struct policy_cell *cell, int defer)
+{
+    switch (t->action) {
+    case POLICY_ACCEPT:
+        return REASON_NONE;
+    case POLICY_DROP:
+        return REASON_TYPE_DROPPED;
+    case POLICY_UNKNOWN:
+        return REASON_TYPE_UNKNOWN;
+    case POLICY_SAMPLE:
+        if (defer || t->every == 0)
+            return REASON_NONE;
+        return __sync_fetch_and_add(&cell->turn, 1) % t->every == 0 ? REASON_NONE
+                                                                    : REASON_SAMPLED_OUT;
+    default:
+        if (defer || rate_take(&cell->tat_ns, policy_now_ns(), t->interval_ns, t->burst_ns))
+            return REASON_NONE;
+        return REASON_TYPE_RATE;
+    }
+}
+
+#define POLICY_REFUSES (1u << POLICY_DROP | 1u << POLICY_UNKNOWN)
+
+struct policy_verdict {
+    __u32 reason; /* enum drop_reason; REASON_NONE: goes on */
+    __u32 class;
+};
+
+/* All that can be decided of a datagram by looking at it. cells: the POLICY_TYPES of the policy.
+ * After REASON_NONE a single event is decided, unless `defer`. */
+static __always_inline struct policy_verdict
+policy_datagram(const struct policy *p, struct policy_cell *cells, const struct walk *w, int defer)
+{
+    struct policy_verdict v = { REASON_NONE, 0 };
+    __u32 classes = 0, actions = 0; /* bits: without branches, the verifier has one path */
+
+    if (w->status != WALK_OK) {
+        v.class = XDP_CLASSES - 1;
+        v.reason = w->status == WALK_EMPTY          ? REASON_EMPTY
+                   : w->status == WALK_NOT_PROTOBUF ? REASON_NOT_PROTOBUF
+                   : w->batch                       ? REASON_BATCH_MALFORMED
+                                                    : REASON_EVENT_MALFORMED;
+        return v;
+    }
+    if (!w->batch) {
+        __u32 type = w->type[0] & (POLICY_TYPES - 1);
+
+        v.class = p->type[type].class & (XDP_CLASSES - 1);
+        v.reason = policy_event(&p->type[type], &cells[type], defer);
+        return v;
+    }
+    for (__u32 i = 0; i < WALK_EVENTS; i++) {
+        const struct policy_type *t = &p->type[w->type[i] & (POLICY_TYPES - 1)];
+
+        if (i >= w->events)
+            break;
+        classes |= 1u << (t->class & (XDP_CLASSES - 1));
+        actions |= 1u << (t->action & 7);
+    }
+    v.class = w->events == 0 || (classes & 8) ? 3 : (classes & 4) ? 2 : (classes & 2) != 0;
+    if (w->complete && actions != 0 && (actions & ~POLICY_REFUSES) == 0)
+        v.reason = (actions & 1u << POLICY_DROP) ? REASON_TYPE_DROPPED : REASON_TYPE_UNKNOWN;
+    return v;
+}
+
+_Static_assert((POLICY_TYPES & (POLICY_TYPES - 1)) == 0, "masks");
+
+#endif
