@@ -32,6 +32,8 @@ struct passage {
     __u32 interface;
     __u32 ipv4;
     __u32 class; /* set by judge() */
+    __u32 defer; /* it will go the kernel's way: the worker samples and limits, as it cannot know
+                  * what was done here */
     struct walk walk;
 };
 
@@ -185,16 +187,15 @@ static __noinline __u32 judge(struct passage *g, __u32 shadow)
     const struct policy *p = lookup(&policies, word_slot(g->word, shadow));
     struct policy_cells *cell = (struct policy_cells *)lookup(&cells, 0);
     struct policy_verdict v;
-    int defer = g->control->defer;
 
     g->class = XDP_CLASSES - 1;
     if (!p || !cell) /* arrays always have their entries */
         return REASON_SOURCE_DENIED;
     if (source_rule(g, shadow & 1) != SOURCE_ALLOW)
         return REASON_SOURCE_DENIED;
-    v = policy_datagram(p, cell->at[shadow & 1], &g->walk, defer);
+    v = policy_datagram(p, cell->at[shadow & 1], &g->walk, g->defer);
     g->class = v.class;
-    if (v.reason == REASON_NONE && p->source_interval_ns != 0 && !defer &&
+    if (v.reason == REASON_NONE && p->source_interval_ns != 0 && !g->defer &&
         !source_rate(g, shadow ? BUCKET_SHADOW_DATAGRAMS : BUCKET_DATAGRAMS, p->source_interval_ns,
                      p->source_burst_ns))
         return REASON_SOURCE_RATE;
@@ -251,28 +252,29 @@ static __always_inline void shadow_count(struct passage *g, __u32 active)
         g->count->shadow[reason]++;
 }
 
-static __always_inline int deliver(struct passage *g, __u32 class)
+static __always_inline int goes_to_ring(const struct passage *g)
 {
     const struct xdp_interface *i = &g->control->interface[g->interface & (XDP_INTERFACES_MAX - 1)];
-    __u32 queue = g->ctx->rx_queue_index;
-    __u64 bytes = frame_bytes(g->ctx);
-    long action;
 
-    class &= XDP_CLASSES - 1;
-    if (bytes > i->frame_bytes_max && i->frame_bytes_max != 0) {
+    return g->ctx->rx_queue_index < i->queues && frame_bytes(g->ctx) <= i->frame_bytes_max;
+}
+
+static __always_inline int deliver(struct passage *g, __u32 class)
+{
+    __u32 at =
+        socket_index(g->interface & (XDP_INTERFACES_MAX - 1),
+                     g->ctx->rx_queue_index & (XDP_QUEUES_MAX - 1), class & (XDP_CLASSES - 1));
+
+    if (!g->defer && bpf_redirect_map(&sockets, at, XDP_PASS) == XDP_REDIRECT) {
+        g->count->redirected[class & (XDP_CLASSES - 1)]++;
+        return XDP_REDIRECT;
+    }
+    if (g->defer &&
+        frame_bytes(g->ctx) >
+            g->control->interface[g->interface & (XDP_INTERFACES_MAX - 1)].frame_bytes_max)
         g->count->passed[PASS_OVERSIZE]++;
-        return XDP_PASS;
-    }
-    if (queue < XDP_QUEUES_MAX && i->frame_bytes_max != 0) {
-        action = bpf_redirect_map(
-            &sockets, socket_index(g->interface & (XDP_INTERFACES_MAX - 1), queue, class),
-            XDP_PASS);
-        if (action == XDP_REDIRECT) {
-            g->count->redirected[class]++;
-            return XDP_REDIRECT;
-        }
-    }
-    g->count->passed[PASS_NO_SOCKET]++;
+    else
+        g->count->passed[PASS_NO_SOCKET]++;
     return XDP_PASS;
 }
 
@@ -291,6 +293,7 @@ static __always_inline int udp(struct passage *g, enum packet_kind kind, const s
     if (!walk_begin(&g->walk, p->udp + 8, end, p->payload_bytes))
         walk_types(g->ctx, &g->walk, g->payload);
     g->count->type_arrived[g->walk.type[0] & (POLICY_TYPES - 1)]++;
+    g->defer = !goes_to_ring(g);
     reason = judge(g, 0);
     class = g->class;
     if (g->control->shadow)

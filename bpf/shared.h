@@ -55,7 +55,7 @@ enum drop_reason {
 
 /* Datagrams to our port that go the kernel's way. */
 enum pass_reason {
-    PASS_NO_SOCKET, /* no AF_XDP socket for this queue and class */
+    PASS_NO_SOCKET, /* no AF_XDP socket for this queue */
     PASS_OVERSIZE,  /* longer than a frame of the UMEM */
     PASSES,
 };
@@ -155,8 +155,9 @@ struct bucket {
 
 struct xdp_interface {
     __u32 ifindex; /* 0: unused */
-    __u8 mac[6], zero[2];
-    __u32 frame_bytes_max; /* what fits a frame of the UMEM; 0: no AF_XDP here */
+    __u8 mac[6];
+    __u16 queues;          /* with AF_XDP sockets: 0 to queues - 1 */
+    __u32 frame_bytes_max; /* what fits a frame of the UMEM */
 };
 
 /* control.word: the version of the policy above them, so that every change makes it another. */
@@ -168,7 +169,7 @@ struct xdp_control {
     __u32 word;
     __u16 port;  /* network order; 0: nothing is ours */
     __u8 shadow; /* 1: the shadow policy is looked at too */
-    __u8 defer;  /* 1: the worker samples and limits, since it cannot know what was done here */
+    __u8 zero;
     __u32 addresses;
     __u32 sample_mask; /* by drop_reason: which are sampled */
     __u64 sample_tat_ns;

@@ -55,7 +55,11 @@ int xdp_rig_open(struct xdp_rig *r)
     r->control->addresses = 2;
     address_set(&r->control->address[0], "198.51.100.1");
     address_set(&r->control->address[1], "2001:db8:1::1");
-    r->control->interface[0] = (struct xdp_interface){ .ifindex = 1, .frame_bytes_max = 1792 };
+    r->control->interface[0] = (struct xdp_interface){
+        .ifindex = 1,
+        .queues = 1,
+        .frame_bytes_max = 1792,
+    };
     xdp_rig_policy(&p);
     xdp_rig_set_policy(r, &p, false);
     xdp_rig_set_policy(r, &p, true);
