@@ -20,8 +20,9 @@
 #include "cluster/log.h"
 #include "proto/entry.pb.h"
 
-#define CLUSTER_WORKERS_MAX 64u
-#define CLUSTER_EPOCH_SHIFT 20 /* term = epoch << 20 | counter */
+#define CLUSTER_WORKERS_MAX  64u
+#define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
+#define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
 
 struct cluster;
 
@@ -31,6 +32,13 @@ struct cluster_link {
     struct ring submit; /* worker -> cluster: sealed blocks */
     struct ring answer; /* cluster -> worker: decided blocks */
     struct wake wake;   /* the worker's */
+};
+
+/* A checkpoint in memory. The message's settings, which are its largest part, are in the array. */
+struct cluster_checkpoint {
+    sluice_v1_Checkpoint message;
+    uint32_t settings;
+    sluice_v1_Setting setting[CLUSTER_SETTINGS_MAX];
 };
 
 struct cluster_app {
@@ -54,8 +62,8 @@ struct cluster_app {
     /* The node must end now, without answering anything more; the sentence says why. */
     void (*failed)(void *arg, const char *sentence);
     /* The app's part of a checkpoint. */
-    void (*save)(void *arg, sluice_v1_Checkpoint *c);
-    int (*load)(void *arg, const sluice_v1_Checkpoint *c);
+    void (*save)(void *arg, struct cluster_checkpoint *c);
+    int (*load)(void *arg, const struct cluster_checkpoint *c);
 };
 
 struct cluster_config {

@@ -92,8 +92,8 @@ struct cluster {
     pthread_mutex_t watch_lock;
 
     /* snapshot.c */
-    sluice_v1_Checkpoint *checkpoint; /* newest: loaded, or being written */
-    uint64_t checkpoint_index;        /* durable */
+    struct cluster_checkpoint *checkpoint; /* newest: loaded, or being written */
+    uint64_t checkpoint_index;             /* durable */
     bool checkpoint_writing;
     uv_work_t checkpoint_work;
     int checkpoint_result;

@@ -33,6 +33,12 @@ struct checkpoint_header {
     uint32_t magic, version, bytes, crc;
 };
 _Static_assert(sizeof(struct checkpoint_header) == 16, "stored");
+/* Encoded, a field takes at most twice its place in the struct: a number of 8 bytes, with its tag,
+ * up to 11; and a setting has a tag and a length of two bytes before it. */
+_Static_assert(sizeof(struct checkpoint_header) + 2 * sizeof(sluice_v1_Checkpoint) +
+                       CLUSTER_SETTINGS_MAX * (3 + sluice_v1_Setting_size) <=
+                   CHECKPOINT_BYTES_MAX,
+               "the largest checkpoint can be written and read");
 
 static int snapshot_path(const struct cluster *c, char ret[PATH_MAX], const char *name)
 {
@@ -106,12 +112,35 @@ static int snapshot_list(const struct cluster *c, uint64_t *ret, int max)
     return n;
 }
 
-static int snapshot_encode(const sluice_v1_Checkpoint *m, uint8_t *buf, size_t *ret_bytes)
+static bool encode_settings(pb_ostream_t *s, const pb_field_t *field, void *const *arg)
+{
+    const struct cluster_checkpoint *k = *arg;
+
+    assert(k->settings <= CLUSTER_SETTINGS_MAX);
+    for (uint32_t i = 0; i < k->settings; i++) {
+        if (!pb_encode_tag_for_field(s, field) ||
+            !pb_encode_submessage(s, sluice_v1_Setting_fields, &k->setting[i]))
+            return false;
+    }
+    return true;
+}
+
+/* Called for each of them. */
+static bool decode_setting(pb_istream_t *s, const pb_field_t *field, void **arg)
+{
+    struct cluster_checkpoint *k = *arg;
+
+    return k->settings < CLUSTER_SETTINGS_MAX &&
+           pb_decode(s, sluice_v1_Setting_fields, &k->setting[k->settings++]);
+}
+
+static int snapshot_encode(struct cluster_checkpoint *k, uint8_t *buf, size_t *ret_bytes)
 {
     struct checkpoint_header h = { .magic = CHECKPOINT_MAGIC, .version = CHECKPOINT_VERSION };
     pb_ostream_t s = pb_ostream_from_buffer(buf + sizeof h, CHECKPOINT_BYTES_MAX - sizeof h);
 
-    if (!pb_encode(&s, sluice_v1_Checkpoint_fields, m))
+    k->message.settings = (pb_callback_t){ .funcs.encode = encode_settings, .arg = k };
+    if (!pb_encode(&s, sluice_v1_Checkpoint_fields, &k->message))
         return -EMSGSIZE;
     h.bytes = (uint32_t)s.bytes_written;
     h.crc = crc32c(0, buf + sizeof h, h.bytes);
@@ -145,7 +174,7 @@ static void snapshot_work(uv_work_t *work)
     size_t bytes;
     int e = buf ? 0 : -ENOMEM;
 
-    snprintf(name, sizeof name, "checkpoint-%016" PRIx64, c->checkpoint->index);
+    snprintf(name, sizeof name, "checkpoint-%016" PRIx64, c->checkpoint->message.index);
     if (e == 0)
         e = snapshot_path(c, dir, "");
     if (e == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
@@ -166,7 +195,7 @@ static void snapshot_work(uv_work_t *work)
     free(buf);
     c->checkpoint_result = e;
     if (e == 0)
-        snapshot_remove_others(c, c->checkpoint->index);
+        snapshot_remove_others(c, c->checkpoint->message.index);
 }
 
 static void snapshot_done(uv_work_t *work, int status)
@@ -179,8 +208,8 @@ static void snapshot_done(uv_work_t *work, int status)
     /* A full disk only means that the next start replays more; the next segment's end tries again.
      */
     if (status == 0 && c->checkpoint_result == 0) {
-        c->checkpoint_index = c->checkpoint->index;
-        consensus_snapshot(c, c->checkpoint->index, c->checkpoint->term);
+        c->checkpoint_index = c->checkpoint->message.index;
+        consensus_snapshot(c, c->checkpoint->message.index, c->checkpoint->message.term);
     } else if (c->checkpoint_result != -ENOSPC && c->checkpoint_result != -EDQUOT) {
         cluster_fail(c, c->checkpoint_result, "checkpoint: %s", strerror(-c->checkpoint_result));
     }
@@ -190,12 +219,13 @@ static void snapshot_done(uv_work_t *work, int status)
  * segment's end goes without: the one after it will do. */
 int snapshot_take(struct cluster *c, const struct appended *a)
 {
-    sluice_v1_Checkpoint *m = c->checkpoint;
+    sluice_v1_Checkpoint *m = &c->checkpoint->message;
 
     assert(a->ends_segment && a->write->record.index == c->applied_index);
     if (c->checkpoint_writing || !c->have_genesis)
         return 0;
     memset(m, 0, sizeof *m);
+    c->checkpoint->settings = 0;
     m->index = a->write->record.index;
     m->term = a->write->record.term;
     m->record_time_ns = a->write->record.time_ns;
@@ -208,7 +238,7 @@ int snapshot_take(struct cluster *c, const struct appended *a)
     m->events_by_type_count = BLOCK_TYPES;
     for (unsigned i = 0; i < BLOCK_TYPES; i++)
         m->events_by_type[i] = c->events_by_type[i];
-    c->app.save(c->app.arg, m);
+    c->app.save(c->app.arg, c->checkpoint);
     c->checkpoint_work.data = c;
     c->checkpoint_writing = true;
     if (uv_queue_work(&c->loop, &c->checkpoint_work, snapshot_work, snapshot_done) != 0)
@@ -223,8 +253,9 @@ int snapshot_finish(struct cluster *c)
     return 0;
 }
 
-static int snapshot_read(const struct cluster *c, uint64_t index, sluice_v1_Checkpoint *ret)
+static int snapshot_read(const struct cluster *c, uint64_t index, struct cluster_checkpoint *k)
 {
+    sluice_v1_Checkpoint *m = &k->message;
     struct checkpoint_header h;
     char name[64], path[PATH_MAX];
     uint8_t *buf = malloc(CHECKPOINT_BYTES_MAX + 1);
@@ -247,8 +278,11 @@ static int snapshot_read(const struct cluster *c, uint64_t index, sluice_v1_Chec
         h.bytes != (size_t)n - sizeof h || h.crc != crc32c(0, buf + sizeof h, h.bytes))
         goto out;
     s = pb_istream_from_buffer(buf + sizeof h, h.bytes);
-    if (pb_decode(&s, sluice_v1_Checkpoint_fields, ret) && ret->index == index &&
-        ret->has_genesis && ret->events_by_type_count == BLOCK_TYPES && ret->configuration.size > 0)
+    memset(m, 0, sizeof *m);
+    m->settings = (pb_callback_t){ .funcs.decode = decode_setting, .arg = k };
+    k->settings = 0;
+    if (pb_decode(&s, sluice_v1_Checkpoint_fields, m) && m->index == index && m->has_genesis &&
+        m->events_by_type_count == BLOCK_TYPES && m->configuration.size > 0)
         e = 0;
 out:
     free(buf);
@@ -265,13 +299,12 @@ bool snapshot_exists(const struct cluster *c)
 /* The newest checkpoint that is whole and of this cluster; none is as good, only slower. */
 int snapshot_load(struct cluster *c)
 {
-    sluice_v1_Checkpoint *m = c->checkpoint;
+    const sluice_v1_Checkpoint *m = &c->checkpoint->message;
     uint64_t index[8];
     int n = snapshot_list(c, index, 8);
 
     for (int i = 0; i < n; i++) {
-        memset(m, 0, sizeof *m);
-        if (snapshot_read(c, index[i], m) < 0)
+        if (snapshot_read(c, index[i], c->checkpoint) < 0)
             continue;
         if (memcmp(m->genesis.cluster_id, c->state.cluster_id, sizeof m->genesis.cluster_id) != 0)
             continue;
@@ -288,7 +321,7 @@ int snapshot_load(struct cluster *c)
             c->events += m->events_by_type[t];
         }
         c->checkpoint_index = m->index;
-        return c->app.load(c->app.arg, m);
+        return c->app.load(c->app.arg, c->checkpoint);
     }
     sha256(c->origin.digest, c->state.cluster_id, sizeof c->state.cluster_id, NULL, 0);
     return 0;

@@ -14,6 +14,7 @@
 #include "pipeline_internal.h"
 
 #define HISTORY_CHANGES_MAX 100000u /* that one listing goes back */
+_Static_assert(SETTINGS_ERROR_BYTES <= ADMIN_ERROR_BYTES, "a refused setting's sentence is whole");
 
 static uint64_t rss_bytes(void)
 {

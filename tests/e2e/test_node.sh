@@ -115,7 +115,8 @@ exits 0 sluice config set class.news 2
 news() { send 3 100 1 --types custom:1 --custom-type 77 >/dev/null; }
 until_true "the type is taken" news
 for bad in 'type.news 63' 'type.news 128' 'type.news x' 'class.trade 4' 'admit.trade maybe' 'skew.past_ms 1.5' 'skew.past_ms 99999999999999999999' \
-  'event.bytes_max 1' 'no.such.key 1' 'type.Bad-Name! 64' 'admit.nosuch drop'; do
+  'event.bytes_max 1' 'no.such.key 1' 'type.Bad-Name! 64' 'admit.nosuch drop' 'source.10.0.0.1/8 deny' 'source.10.0.0.0/8 drop' \
+  'limit.syn_burst 0' 'shadow.class.trade 4' 'shadow promote'; do
   # shellcheck disable=SC2086
   exits 4 sluice config set $bad
   [ -s "$work/err" ] || fail "config set $bad is refused without a word"
@@ -135,7 +136,24 @@ expect "$("$python" -c 'import json, sys
 h = json.load(open(sys.argv[1]))
 print(len(h), h[0]["key"], h[4]["value"], h[-1]["value"], all(a["index"] < b["index"] for a, b in zip(h, h[1:])))' "$work/out")" \
   '54 type.news 5001 5050 True' "all of a long history"
+exits 0 sluice config set admit.70 'rate 500'
+exits 0 sluice config set source.2001:DB8:0::/32 deny
+exits 0 sluice config set shadow.class.news 3
+exits 0 sluice config set shadow promote
+exits 0 sluice config set shadow.source.2001:db8::/32 none
+exits 0 sluice config history --json
 cp "$work/out" "$work/history"
+while read -r key value; do
+  exits 0 sluice config get "$key" --json
+  expect "$(json "$work/out" 0 value)" "$value" "$key"
+done <<'EOF'
+admit.70 rate 500 burst 50
+source.2001:db8::/32 deny
+class.news 3
+shadow.source.2001:db8::/32 none
+limit.syn_burst 100
+EOF
+exits 1 sluice config get shadow.class.news
 exits 0 sluice config get type.news --json
 expect "$(json "$work/out" 0 value)" 77 "type.news"
 exits 0 sluice config get --json

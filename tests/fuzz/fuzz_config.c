@@ -1,7 +1,8 @@
 /*
  * fuzz_config.c - any bytes as a config file: refused with a place and a sentence, or taken; what
  * is taken keeps every relation and can be printed, and its JSON is valid. Then the same bytes,
- * line by line, as replicated settings, and as rules and zones of a calendar.
+ * line by line, as replicated settings, which can be listed and whose shadow can be promoted, and
+ * as rules and zones of a calendar.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include "base/calendar.h"
 #include "base/config.h"
 #include "base/settings.h"
+#include "tests/lib/settings_rig.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -45,12 +47,13 @@ static void check_taken(const struct config *c)
 
 static void try_settings(char *text)
 {
+    static struct settings_policy shadow;
     static struct settings s;
     char error[SETTINGS_ERROR_BYTES], *next;
 
     settings_init(&s);
     for (char *l = strtok_r(text, "\n", &next); l != NULL; l = strtok_r(NULL, "\n", &next)) {
-        char *value = strchr(l, ':');
+        char *value = strrchr(l, ':'); /* an IPv6 network has more of them */
         int checked;
 
         if (value == NULL)
@@ -62,6 +65,11 @@ static void try_settings(char *text)
         assert(settings_apply(&s, l, value) == checked);
     }
     assert(s.event_bytes_max >= 256 && s.event_bytes_max <= 65535);
+    settings_rebuild(&s);
+    if (settings_shadow(&s, &shadow)) {
+        assert(settings_apply(&s, "shadow", "promote") == 0);
+        assert(memcmp(&s.policy, &shadow, sizeof shadow) == 0);
+    }
 }
 
 static void try_calendar_texts(const char *text)

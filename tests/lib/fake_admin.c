@@ -221,7 +221,7 @@ static int64_t fake_setting_set(void *arg, const char *key, const char *value, u
 {
     struct fake_admin *f = arg;
 
-    if (strcmp(key, "class.trade") != 0) {
+    if (strcmp(key, "class.trade") != 0 && strcmp(key, "shadow") != 0) {
         snprintf(error, ADMIN_ERROR_BYTES, "there is no setting %s", key);
         return -EINVAL;
     }

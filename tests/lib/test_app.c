@@ -76,16 +76,16 @@ static void app_failed(void *arg, const char *sentence)
     wake_up(&t->link.wake);
 }
 
-static void app_save(void *arg, sluice_v1_Checkpoint *c)
+static void app_save(void *arg, struct cluster_checkpoint *c)
 {
     (void)arg;
-    c->settings_count = 0;
+    c->settings = 0;
 }
 
-static int app_load(void *arg, const sluice_v1_Checkpoint *c)
+static int app_load(void *arg, const struct cluster_checkpoint *c)
 {
     (void)arg;
-    return c->settings_count == 0 ? 0 : -EBADMSG;
+    return c->settings == 0 ? 0 : -EBADMSG;
 }
 
 void test_app_init(struct test_app *t)

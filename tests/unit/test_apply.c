@@ -12,16 +12,21 @@
 #include <string.h>
 
 #include "store/apply.h"
+#include "tests/lib/settings_rig.h"
 #include "tests/lib/test_app.h"
 
 static struct test_app t; /* its blocks, link and directory; the app is the store */
 static struct store *store;
 static uint64_t past_ms;
+static struct settings seen; /* the last that the store gave */
+static unsigned seen_n;
 
 static void on_settings(void *arg, const struct settings *s)
 {
     (void)arg;
     past_ms = s->skew_past_ms;
+    seen = *s;
+    seen_n++;
 }
 
 static void on_failed(void *arg, const char *sentence)
@@ -82,14 +87,19 @@ static struct block *send_block(uint32_t n, uint64_t first)
     return test_app_answer(&t);
 }
 
-static void set(const char *value)
+static int64_t set_key(const char *key, const char *value)
 {
     sluice_v1_Setting s = sluice_v1_Setting_init_zero;
+    int64_t index;
 
-    snprintf(s.key, sizeof s.key, "skew.past_ms");
+    snprintf(s.key, sizeof s.key, "%s", key);
     snprintf(s.value, sizeof s.value, "%s", value);
-    assert_true(cluster_propose_setting(t.cluster, &s) > 0);
+    index = cluster_propose_setting(t.cluster, &s);
+    assert_true(index > 0);
+    return index;
 }
+
+static void set(const char *value) { set_key("skew.past_ms", value); }
 
 static void run(const char *what)
 {
@@ -165,6 +175,76 @@ static void a_setting_is_applied_once_whether_a_checkpoint_has_it_or_not(void **
     }
 }
 
+/* Makes as many lines as there can be; the values are such as differ from every default. */
+static void fill_settings(struct settings *s)
+{
+    static const char *const types[] = { "trade", "quote", "orderbook" };
+    static const char *const numbers[] = { "limit.source_per_s", "limit.source_burst",
+                                           "limit.syn_per_s",    "limit.syn_burst",
+                                           "skew.past_ms",       "skew.future_ms",
+                                           "event.bytes_max" };
+    char key[SETTINGS_KEY_BYTES], value[32];
+
+    for (unsigned i = 0; i < SETTINGS_TYPES_SET; i++) {
+        snprintf(value, sizeof value, "%u", i + 61);
+        snprintf(key, sizeof key, "type.the_longest_name_of_a_type_%u", i + 61);
+        if (i >= 3)
+            settings_takes(s, key, value);
+        for (unsigned shadow = 0; shadow < 2; shadow++) {
+            const char *type = i < 3 ? types[i] : value, *before = shadow ? "shadow." : "";
+
+            snprintf(key, sizeof key, "%sclass.%s", before, type);
+            settings_takes(s, key, i < 3 ? "3" : "0");
+            snprintf(key, sizeof key, "%sadmit.%s", before, type);
+            settings_takes(s, key, "rate 10000000 burst 10000000");
+        }
+    }
+    for (unsigned i = 0; i < SETTINGS_SOURCES_MAX; i++) {
+        snprintf(key, sizeof key, "shadow.source.2001:1db8:3333:4444:5555:6666:7777:8%x",
+                 0x100 + i);
+        settings_takes(s, key + 7, "deny");
+        settings_takes(s, key, "allow");
+    }
+    for (unsigned i = 0; i < 7; i++) {
+        settings_takes(s, numbers[i], "777");
+        snprintf(key, sizeof key, "shadow.%s", numbers[i]);
+        if (i < 4)
+            settings_takes(s, key, "778");
+    }
+}
+
+/* More than 64 KiB of them, which is where nanopb's own arrays end. */
+static void a_checkpoint_holds_as_many_settings_as_there_can_be(void **state)
+{
+    static struct settings wanted;
+    static struct settings_lines lines;
+    struct cluster_status status;
+    uint64_t last = 0;
+
+    (void)state;
+    settings_init(&wanted);
+    fill_settings(&wanted);
+    lines = *settings_lines(&wanted);
+    assert_int_equal(lines.n, SETTINGS_LINES_MAX);
+    for (uint32_t i = 0; i < lines.n; i++) {
+        assert_string_not_equal(lines.at[i].value, lines.at[i].value_default);
+        last = (uint64_t)set_key(lines.at[i].key, lines.at[i].value);
+    }
+    assert_memory_equal(&seen, &wanted, sizeof wanted);
+    cluster_status(t.cluster, &status);
+    for (uint64_t i = 0; status.checkpoint_index < last && i < 1000; i++) {
+        send_block(1000, i * 1000);
+        cluster_status(t.cluster, &status);
+    }
+    assert_true(status.checkpoint_index >= last);
+    stop();
+    memset(&seen, 0, sizeof seen);
+    seen_n = 0;
+    start();
+    assert_int_equal(seen_n, 1); /* at once, from the checkpoint, not one by one from the log */
+    assert_memory_equal(&seen, &wanted, sizeof wanted);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -172,6 +252,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(an_event_is_accepted_once_over_blocks_restarts_and_a_lost_index),
         T(a_setting_is_applied_once_whether_a_checkpoint_has_it_or_not),
+        T(a_checkpoint_holds_as_many_settings_as_there_can_be),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

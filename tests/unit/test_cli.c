@@ -299,6 +299,8 @@ static void settings_are_shown_and_changed(void **state)
     assert_string_equal(x->fake.set_value, "2");
     assert_int_equal(sluice(x, "config set class.trade ''"), 0);
     assert_string_equal(x->fake.set_value, "");
+    assert_int_equal(sluice(x, "config set shadow promote"), 0);
+    has("shadow: promote at log index 42");
     assert_int_equal(sluice(x, "config set no.such 1"), 4);
     has("there is no setting no.such");
 }

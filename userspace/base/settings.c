@@ -1,7 +1,7 @@
 /*
  * settings.c - one table of the settings' families; check and apply are one path.
  */
-#include "base/settings.h"
+#include "base/settings_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,17 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct family {
-    const char *prefix; /* ends with a dot: one key a type; otherwise the whole key */
-    /* Makes the change in s, or says why not. */
-    int (*set)(struct settings *s, const struct family *f, const char *rest, const char *value,
-               char *error);
-    size_t offset; /* numbers: where in struct settings */
-    bool wide;     /* uint64_t, not uint32_t */
-    uint64_t min, max, value_default;
-};
-
-__attribute__((format(printf, 2, 3))) static int refuse(char *error, const char *format, ...)
+int settings_refuse(char *error, const char *format, ...)
 {
     va_list args;
 
@@ -35,14 +25,13 @@ __attribute__((format(printf, 2, 3))) static int refuse(char *error, const char 
 static const char *const built_in[] = { [1] = "trade", [2] = "quote", [3] = "orderbook" };
 #define BUILT_IN_N (sizeof built_in / sizeof *built_in)
 
-static uint8_t class_default(uint32_t type)
+uint8_t settings_class_default(uint32_t type)
 {
     assert(type < SETTINGS_TYPES);
     return type >= 1 && type < BUILT_IN_N ? (uint8_t)(type - 1) : 3;
 }
 
-/* Decimal digits alone, at most 19, without a leading zero. */
-static bool read_number(const char *s, uint64_t *ret)
+bool settings_read_number(const char *s, uint64_t *ret)
 {
     size_t bytes = strlen(s);
 
@@ -72,7 +61,7 @@ int settings_type(const struct settings *s, const char *name)
 {
     uint64_t number;
 
-    if (read_number(name, &number))
+    if (settings_read_number(name, &number))
         return number < SETTINGS_TYPES && s->known[number] ? (int)number : -ENOENT;
     return *name != '\0' ? named_type(s, name) : -ENOENT;
 }
@@ -80,34 +69,38 @@ int settings_type(const struct settings *s, const char *name)
 /* --- one function a family ---------------------------------------------------------------------
  */
 
-static int set_type(struct settings *s, const struct family *f, const char *name, const char *value,
-                    char *error)
+static int set_type(struct settings *s, const struct settings_family *f,
+                    const struct settings_change *c)
 {
+    const char *name = c->rest;
     uint64_t number;
     int now;
 
     if (!is_name(name))
-        return refuse(error,
-                      "a type's name must be 1 to %u of a-z, 0-9 and _, beginning with a "
-                      "letter, not \"%.40s\"",
-                      SETTINGS_NAME_BYTES - 1, name);
+        return settings_refuse(c->error,
+                               "a type's name must be 1 to %u of a-z, 0-9 and _, beginning with a "
+                               "letter, not \"%.40s\"",
+                               SETTINGS_NAME_BYTES - 1, name);
     now = named_type(s, name);
     if (now > 0 && now < (int)SETTINGS_CUSTOM_MIN)
-        return refuse(error, "%s is built in and keeps its number %d", name, now);
-    if (*value == '\0') {
+        return settings_refuse(c->error, "%s is built in and keeps its number %d", name, now);
+    if (*c->value == '\0') {
         if (now < 0)
-            return refuse(error, "there is no type named %s", name);
+            return settings_refuse(c->error, "there is no type named %s", name);
         s->known[now] = 0;
         memset(s->name[now], 0, SETTINGS_NAME_BYTES);
         return 0;
     }
-    if (!read_number(value, &number) || number < f->min || number > f->max)
-        return refuse(error, "type.%s must be a number from %u to %u, not \"%.40s\"", name,
-                      (unsigned)f->min, (unsigned)f->max, value);
+    if (!settings_read_number(c->value, &number) || number < SETTINGS_CUSTOM_MIN ||
+        number >= SETTINGS_TYPES)
+        return settings_refuse(c->error, "type.%s must be a number from %u to %u, not \"%.40s\"",
+                               name, SETTINGS_CUSTOM_MIN, SETTINGS_TYPES - 1, c->value);
     if (s->known[number] && strcmp(s->name[number], name) != 0)
-        return refuse(error, "type %u is named %s already", (unsigned)number, s->name[number]);
+        return settings_refuse(c->error, "type %u is named %s already", (unsigned)number,
+                               s->name[number]);
     if (now >= 0 && now != (int)number)
-        return refuse(error, "%s is the name of type %d already; take that back first", name, now);
+        return settings_refuse(c->error, "%s is the name of type %d already; take that back first",
+                               name, now);
     assert(number >= SETTINGS_CUSTOM_MIN && number < SETTINGS_TYPES);
     s->known[number] = 1;
     memset(s->name[number], 0, SETTINGS_NAME_BYTES);
@@ -116,62 +109,33 @@ static int set_type(struct settings *s, const struct family *f, const char *name
 }
 
 /* class and admit may be set by number before the type has a name. */
-static int find_type(const struct settings *s, const char *prefix, const char *name, char *error)
+int settings_find_type(const struct settings *s, const struct settings_change *c)
 {
     uint64_t number;
-    int type = named_type(s, name);
+    int type = named_type(s, c->rest);
 
     if (type > 0)
         return type;
-    if (read_number(name, &number) && number >= SETTINGS_CUSTOM_MIN && number < SETTINGS_TYPES)
+    if (settings_read_number(c->rest, &number) && number >= SETTINGS_CUSTOM_MIN &&
+        number < SETTINGS_TYPES)
         return (int)number;
-    return refuse(error,
-                  "%s%.40s: there is no type of that name; known are trade, quote, "
-                  "orderbook, the names given by type.NAME, and the numbers %u to %u",
-                  prefix, name, SETTINGS_CUSTOM_MIN, SETTINGS_TYPES - 1);
+    return settings_refuse(c->error,
+                           "%s: there is no type of that name; known are trade, quote, "
+                           "orderbook, the names given by type.NAME, and the numbers %u to %u",
+                           c->key, SETTINGS_CUSTOM_MIN, SETTINGS_TYPES - 1);
 }
 
-static int set_class(struct settings *s, const struct family *f, const char *name,
-                     const char *value, char *error)
-{
-    int type = find_type(s, f->prefix, name, error);
-    uint64_t number = 0;
-
-    if (type < 0)
-        return type;
-    assert(type < (int)SETTINGS_TYPES && f->max < SETTINGS_CLASSES);
-    if (*value != '\0' && (!read_number(value, &number) || number > f->max))
-        return refuse(error, "%s%.40s must be 0 (dropped last) to %u, not \"%.40s\"", f->prefix,
-                      name, (unsigned)f->max, value);
-    s->class[type] = *value != '\0' ? (uint8_t)number : class_default((uint32_t)type);
-    return 0;
-}
-
-static int set_admit(struct settings *s, const struct family *f, const char *name,
-                     const char *value, char *error)
-{
-    int type = find_type(s, f->prefix, name, error);
-
-    if (type < 0)
-        return type;
-    assert(type < (int)SETTINGS_TYPES);
-    if (*value != '\0' && strcmp(value, "accept") != 0 && strcmp(value, "drop") != 0)
-        return refuse(error, "%s%.40s must be accept or drop, not \"%.40s\"", f->prefix, name,
-                      value);
-    s->admitted[type] = strcmp(value, "drop") != 0;
-    return 0;
-}
-
-static int set_number(struct settings *s, const struct family *f, const char *rest,
-                      const char *value, char *error)
+static int set_number(struct settings *s, const struct settings_family *f,
+                      const struct settings_change *c)
 {
     uint64_t number = f->value_default;
 
     assert(f->min <= number && number <= f->max && f->offset > 0);
     assert(f->wide || f->max <= UINT32_MAX);
-    if (*value != '\0' && (!read_number(value, &number) || number < f->min || number > f->max))
-        return refuse(error, "%s must be a number from %ju to %ju, not \"%.40s\"", f->prefix,
-                      (uintmax_t)f->min, (uintmax_t)f->max, value);
+    if (*c->value != '\0' &&
+        (!settings_read_number(c->value, &number) || number < f->min || number > f->max))
+        return settings_refuse(c->error, "%s must be a number from %ju to %ju, not \"%.40s\"",
+                               c->key, (uintmax_t)f->min, (uintmax_t)f->max, c->value);
     if (f->wide)
         memcpy((char *)s + f->offset, &number, sizeof number);
     else
@@ -179,38 +143,119 @@ static int set_number(struct settings *s, const struct family *f, const char *re
     return 0;
 }
 
-/* clang-format off */
-static const struct family families[] = {
-    { "type.",           set_type,   0, false, SETTINGS_CUSTOM_MIN, SETTINGS_TYPES - 1, 0 },
-    { "class.",          set_class,  0, false, 0, SETTINGS_CLASSES - 1, 0 },
-    { "admit.",          set_admit,  0, false, 0, 0, 0 },
-    { "skew.past_ms",    set_number, offsetof(struct settings, skew_past_ms), true,
-      0, 366ull * 86400 * 1000, 7ull * 86400 * 1000 },
-    { "skew.future_ms",  set_number, offsetof(struct settings, skew_future_ms), true,
-      0, 86400ull * 1000, 5000 },
-    { "event.bytes_max", set_number, offsetof(struct settings, event_bytes_max), false,
-      256, 65535, 16384 },
+/* --- listing -----------------------------------------------------------------------------------
+ */
+
+bool settings_type_listed(const struct settings *s, uint32_t type)
+{
+    const struct settings_admit *a = &s->policy.type[type];
+
+    return s->known[type] || a->class != settings_class_default(type) ||
+           a->action != SETTINGS_ACCEPT;
+}
+
+void settings_type_key(const struct settings *s, const char *before, const char *prefix,
+                       uint32_t type, struct setting_line *line)
+{
+    char number[12];
+    int n;
+
+    assert(type > 0 && type < SETTINGS_TYPES);
+    snprintf(number, sizeof number, "%u", type);
+    n = snprintf(line->key, sizeof line->key, "%s%s%s", before, prefix,
+                 s->known[type] ? s->name[type] : number);
+    assert(n > 0 && n < (int)sizeof line->key);
+}
+
+static void list_type(const struct settings *s, const struct settings_family *f,
+                      const struct settings_listing *l)
+{
+    assert(!l->shadow);
+    for (uint32_t t = SETTINGS_CUSTOM_MIN; t < SETTINGS_TYPES; t++) {
+        struct setting_line line = { 0 };
+
+        if (!s->known[t])
+            continue;
+        settings_type_key(s, "", f->prefix, t, &line);
+        snprintf(line.value, sizeof line.value, "%u", t);
+        l->line(l->arg, &line);
+    }
+}
+
+static void list_number(const struct settings *s, const struct settings_family *f,
+                        const struct settings_listing *l)
+{
+    struct setting_line line = { 0 };
+    uint64_t wide = 0;
+    uint32_t narrow = 0;
+
+    assert(!l->shadow);
+    if (f->wide)
+        memcpy(&wide, (const char *)s + f->offset, sizeof wide);
+    else
+        memcpy(&narrow, (const char *)s + f->offset, sizeof narrow);
+    snprintf(line.key, sizeof line.key, "%s", f->prefix);
+    snprintf(line.value, sizeof line.value, "%ju", (uintmax_t)(f->wide ? wide : narrow));
+    snprintf(line.value_default, sizeof line.value_default, "%ju", (uintmax_t)f->value_default);
+    l->line(l->arg, &line);
+}
+
+/* --- the table ---------------------------------------------------------------------------------
+ */
+
+#define NUMBER(name, member, lowest, highest, at_first)                                            \
+    {                                                                                              \
+        .prefix = name, .set = set_number, .list = list_number,                                    \
+        .offset = offsetof(struct settings, member),                                               \
+        .wide = sizeof((struct settings *)0)->member == sizeof(uint64_t), .min = lowest,           \
+        .max = highest, .value_default = at_first                                                  \
+    }
+#define LIMIT(member, lowest, highest, at_first)                                                   \
+    {                                                                                              \
+        .prefix = "limit." #member, .set = settings_set_limit, .list = settings_list_limit,        \
+        .policy = true, .offset = offsetof(struct settings_policy, member), .min = lowest,         \
+        .max = highest, .value_default = at_first                                                  \
+    }
+#define POLICY(name)                                                                               \
+    {                                                                                              \
+        .prefix = #name ".", .set = settings_set_##name, .list = settings_list_##name,             \
+        .policy = true                                                                             \
+    }
+
+static const struct settings_family families[] = {
+    { .prefix = "type.", .set = set_type, .list = list_type },
+    POLICY(class),
+    POLICY(admit),
+    NUMBER("skew.past_ms", skew_past_ms, 0, 366ull * 86400 * 1000, 7ull * 86400 * 1000),
+    NUMBER("skew.future_ms", skew_future_ms, 0, 86400ull * 1000, 5000),
+    NUMBER("event.bytes_max", event_bytes_max, 256, 65535, 16384),
+    POLICY(source),
+    LIMIT(source_per_s, 0, 10000000, 0),
+    LIMIT(source_burst, 1, 10000000, 1000),
+    LIMIT(syn_per_s, 0, 1000000, 0),
+    LIMIT(syn_burst, 1, 1000000, 100),
+    { .prefix = "shadow", .set = settings_set_shadow },
 };
-/* clang-format on */
 #define FAMILIES_N (sizeof families / sizeof *families)
 _Static_assert(BUILT_IN_N - 1 < SETTINGS_CUSTOM_MIN, "user types begin above the built-in ones");
+_Static_assert(BUILT_IN_N - 1 + SETTINGS_TYPES - SETTINGS_CUSTOM_MIN == SETTINGS_TYPES_SET,
+               "the types that can be set");
 
 void settings_init(struct settings *s)
 {
     char error[SETTINGS_ERROR_BYTES];
 
     memset(s, 0, sizeof *s);
-    for (uint32_t t = 0; t < SETTINGS_TYPES; t++) {
-        s->admitted[t] = 1;
-        s->class[t] = class_default(t);
-    }
+    for (uint32_t t = 0; t < SETTINGS_TYPES; t++)
+        s->policy.type[t].class = settings_class_default(t);
     for (uint32_t t = 1; t < BUILT_IN_N; t++) {
         s->known[t] = 1;
         memcpy(s->name[t], built_in[t], strlen(built_in[t]));
     }
     for (size_t i = 0; i < FAMILIES_N; i++)
-        if (families[i].set == set_number) {
-            int result = set_number(s, &families[i], "", "", error);
+        if (families[i].set == set_number || families[i].set == settings_set_limit) {
+            const struct settings_change c = { families[i].prefix, "", "", false, error };
+            int result = families[i].set(s, &families[i], &c);
 
             assert(result == 0);
         }
@@ -218,21 +263,34 @@ void settings_init(struct settings *s)
 
 static int change(struct settings *s, const char *key, const char *value, char *error)
 {
-    if (strlen(key) >= SETTINGS_KEY_BYTES || strlen(value) >= SETTINGS_VALUE_BYTES)
-        return refuse(error, "a key has at most %u bytes and a value at most %u",
-                      SETTINGS_KEY_BYTES - 1, SETTINGS_VALUE_BYTES - 1);
-    for (size_t i = 0; i < FAMILIES_N; i++) {
-        const struct family *f = &families[i];
-        size_t bytes = strlen(f->prefix);
-        bool by_type = f->prefix[bytes - 1] == '.';
+    struct settings_change c = { .key = key, .value = value, .error = error };
+    const char *within = key;
 
-        if (strncmp(key, f->prefix, bytes) == 0 && (by_type || key[bytes] == '\0'))
-            return f->set(s, f, key + bytes, value, error);
+    if (strlen(key) >= SETTINGS_KEY_BYTES || strlen(value) >= SETTINGS_VALUE_BYTES)
+        return settings_refuse(error, "a key has at most %u bytes and a value at most %u",
+                               SETTINGS_KEY_BYTES - 1, SETTINGS_VALUE_BYTES - 1);
+    if (strncmp(key, SETTINGS_SHADOW_PREFIX, strlen(SETTINGS_SHADOW_PREFIX)) == 0) {
+        c.shadow = true;
+        within += strlen(SETTINGS_SHADOW_PREFIX);
     }
-    return refuse(error,
-                  "there is no setting \"%.63s\"; known are type.NAME, class.TYPE, "
-                  "admit.TYPE, skew.past_ms, skew.future_ms and event.bytes_max",
-                  key);
+    for (size_t i = 0; i < FAMILIES_N; i++) {
+        const struct settings_family *f = &families[i];
+        size_t bytes = strlen(f->prefix);
+        bool many = f->prefix[bytes - 1] == '.';
+
+        if (strncmp(within, f->prefix, bytes) != 0 || (!many && within[bytes] != '\0') ||
+            (c.shadow && !f->policy))
+            continue;
+        c.rest = within + bytes;
+        return f->set(s, f, &c);
+    }
+    return settings_refuse(error,
+                           "there is no setting \"%s\"; known are type.NAME, class.TYPE, "
+                           "admit.TYPE, skew.past_ms, skew.future_ms, event.bytes_max, "
+                           "source.NETWORK, limit.source_per_s, limit.source_burst, "
+                           "limit.syn_per_s, limit.syn_burst, shadow, and shadow. before a key of "
+                           "class, admit, source or limit",
+                           key);
 }
 
 int settings_check(const struct settings *s, const char *key, const char *value,
@@ -251,69 +309,15 @@ int settings_apply(struct settings *s, const char *key, const char *value)
     return change(s, key, value, error);
 }
 
-/* --- listing -----------------------------------------------------------------------------------
- */
-
-static bool is_listed(const struct settings *s, uint32_t type)
-{
-    return s->known[type] || s->class[type] != class_default(type) || !s->admitted[type];
-}
-
-static void list_type(const struct settings *s, const struct family *f, uint32_t type,
-                      struct setting_line *line)
-{
-    char number[12];
-
-    assert(type > 0 && type < SETTINGS_TYPES && f->set != set_number);
-    snprintf(number, sizeof number, "%u", type);
-    snprintf(line->key, sizeof line->key, "%s%s", f->prefix,
-             s->known[type] ? s->name[type] : number);
-    if (f->set == set_type) {
-        snprintf(line->value, sizeof line->value, "%u", type);
-    } else if (f->set == set_class) {
-        snprintf(line->value, sizeof line->value, "%u", s->class[type]);
-        snprintf(line->value_default, sizeof line->value_default, "%u", class_default(type));
-    } else {
-        snprintf(line->value, sizeof line->value, "%s", s->admitted[type] ? "accept" : "drop");
-        snprintf(line->value_default, sizeof line->value_default, "accept");
-    }
-}
-
-static uint64_t number_now(const struct settings *s, const struct family *f)
-{
-    uint64_t wide;
-    uint32_t narrow;
-
-    if (f->wide)
-        memcpy(&wide, (const char *)s + f->offset, sizeof wide);
-    else
-        memcpy(&narrow, (const char *)s + f->offset, sizeof narrow);
-    return f->wide ? wide : narrow;
-}
-
 void settings_list(const struct settings *s,
                    void (*line)(void *arg, const struct setting_line *line), void *arg)
 {
-    for (size_t i = 0; i < FAMILIES_N; i++) {
-        const struct family *f = &families[i];
+    const struct settings_listing active = { line, arg, false }, shadow = { line, arg, true };
 
-        for (uint32_t t = 0; t < SETTINGS_TYPES && f->set != set_number; t++) {
-            struct setting_line l = { 0 };
-
-            if (!is_listed(s, t) ||
-                (f->set == set_type && (t < SETTINGS_CUSTOM_MIN || !s->known[t])))
-                continue;
-            list_type(s, f, t, &l);
-            line(arg, &l);
-        }
-        if (f->set == set_number) {
-            struct setting_line l = { 0 };
-            uint64_t now = number_now(s, f);
-
-            snprintf(l.key, sizeof l.key, "%s", f->prefix);
-            snprintf(l.value, sizeof l.value, "%ju", (uintmax_t)now);
-            snprintf(l.value_default, sizeof l.value_default, "%ju", (uintmax_t)f->value_default);
-            line(arg, &l);
-        }
-    }
+    for (size_t i = 0; i < FAMILIES_N; i++)
+        if (families[i].list != NULL)
+            families[i].list(s, &families[i], &active);
+    for (size_t i = 0; i < FAMILIES_N; i++)
+        if (families[i].policy)
+            families[i].list(s, &families[i], &shadow);
 }

@@ -31,6 +31,10 @@ static const char help[] =
     "  sluice config show --json\n"
     "  sluice config set type.news 64\n"
     "  sluice config set class.quote ''\n"
+    "  sluice config set admit.quote 'rate 5000 burst 500'\n"
+    "  sluice config set source.10.1.0.0/16 deny\n"
+    "  sluice config set shadow.admit.trade 'sample 10'\n"
+    "  sluice config set shadow promote\n"
     "  sluice config get skew.past_ms\n" CLI_EXIT_HELP;
 
 struct config_options {
@@ -253,7 +257,9 @@ static int set(const struct config_options *o)
         return cli_print_json(json_pack("{s:s, s:s, s:I}", "key", e.key, "value", e.value, "index",
                                         (json_int_t)e.index),
                               CLI_OK);
-    if (e.value[0] != '\0')
+    if (strcmp(e.key, "shadow") == 0)
+        printf("shadow: %s at log index %" PRIu64 "\n", e.value, (uint64_t)e.index);
+    else if (e.value[0] != '\0')
         printf("%s is %s from log index %" PRIu64 " on\n", e.key, e.value, (uint64_t)e.index);
     else
         printf("%s is at its default from log index %" PRIu64 " on\n", e.key, (uint64_t)e.index);

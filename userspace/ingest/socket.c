@@ -352,7 +352,7 @@ static void node_add(struct udp *u, uint32_t b, unsigned class, uint32_t segment
 
 static unsigned class_of(const struct worker *w, struct slice s)
 {
-    unsigned class = w->stages.settings->class[datagram_peek_type(s.data, s.bytes)];
+    unsigned class = w->stages.settings->policy.type[datagram_peek_type(s.data, s.bytes)].class;
 
     return class < WORKER_CLASSES ? class : WORKER_CLASSES - 1;
 }

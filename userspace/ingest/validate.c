@@ -160,7 +160,8 @@ static unsigned event_check(const struct settings *c, const struct event *ev)
     if (reason != REASON(REASON_NONE))
         return reason;
     /* Last, so that `refused` counts only what would have been taken. */
-    return c->admitted[ev->type] ? REASON(REASON_NONE) : REASON(TYPE_NOT_ADMITTED);
+    return c->policy.type[ev->type].action == SETTINGS_DROP ? REASON(TYPE_NOT_ADMITTED)
+                                                            : REASON(REASON_NONE);
 }
 
 size_t validate_run(struct stages *s, struct event *ev, size_t n)

@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/settings.h"
+
 int connection_open(struct admin_connection **ret, int fd, uid_t uid, uint64_t now_ns)
 {
     struct admin_connection *c = calloc(1, sizeof *c);
@@ -106,6 +108,13 @@ static void answer_ledger(struct admin_answerer *a, struct admin_connection *c)
                                             sluice_v1_LedgerResponse_fields, &a->scratch.ledger));
 }
 
+#define SETTINGS_BODY_BYTES_MAX (ADMIN_RESPONSE_BYTES_MAX - 64u) /* beside the response's head */
+#define SETTING_HEAD_BYTES      3u                               /* a tag and a length */
+_Static_assert(sluice_v1_SettingEntry_size < 1u << 14, "a length of two bytes");
+_Static_assert(SETTINGS_LINES_MAX *(SETTING_HEAD_BYTES + sluice_v1_SettingEntry_size) <=
+                   SETTINGS_BODY_BYTES_MAX,
+               "all settings are one response");
+
 /* Collects the body of a SettingsResponse. */
 struct settings_body {
     uint8_t *data;
@@ -116,7 +125,7 @@ static int settings_add(void *arg, const sluice_v1_SettingEntry *entry)
 {
     struct settings_body *b = arg;
     pb_ostream_t out =
-        pb_ostream_from_buffer(b->data + b->bytes, ADMIN_RESPONSE_BYTES_MAX - 64 - b->bytes);
+        pb_ostream_from_buffer(b->data + b->bytes, SETTINGS_BODY_BYTES_MAX - b->bytes);
 
     if (!pb_encode_tag(&out, PB_WT_STRING, sluice_v1_SettingsResponse_settings_tag) ||
         !pb_encode_submessage(&out, sluice_v1_SettingEntry_fields, entry))

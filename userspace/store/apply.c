@@ -20,6 +20,10 @@ _Static_assert((int)DEDUPE_NEW == (int)VERDICT_COMMITTED, "verdicts are stored a
 _Static_assert((int)DEDUPE_DUPLICATE == (int)VERDICT_DUPLICATE, "verdicts are stored as they come");
 _Static_assert((int)DEDUPE_CONFLICT == (int)VERDICT_CONFLICT, "verdicts are stored as they come");
 _Static_assert(BLOCK_EVENTS_MAX <= DEDUPE_EVENTS_MAX, "a block is admitted by one call");
+_Static_assert(sizeof((sluice_v1_Setting *)0)->key == SETTINGS_KEY_BYTES &&
+                   sizeof((sluice_v1_Setting *)0)->value == SETTINGS_VALUE_BYTES,
+               "entry.options");
+_Static_assert(SETTINGS_LINES_MAX <= CLUSTER_SETTINGS_MAX, "a checkpoint holds every setting");
 
 #define STORE_RETRY_MS 200 /* after a full disk */
 
@@ -186,40 +190,43 @@ static int store_apply(void *arg, const struct log_record *r, const void *payloa
 
 static void save_setting(void *arg, const struct setting_line *line)
 {
-    sluice_v1_Checkpoint *c = arg;
-    sluice_v1_Setting *to = &c->settings[c->settings_count];
+    struct cluster_checkpoint *c = arg;
+    sluice_v1_Setting *to = &c->setting[c->settings];
 
     if (strcmp(line->value, line->value_default) == 0)
         return;
-    assert(c->settings_count < sizeof c->settings / sizeof c->settings[0]);
+    assert(c->settings < CLUSTER_SETTINGS_MAX);
+    *to = (sluice_v1_Setting){ 0 };
     snprintf(to->key, sizeof to->key, "%s", line->key);
     snprintf(to->value, sizeof to->value, "%s", line->value);
-    c->settings_count++;
+    c->settings++;
 }
 
-static void store_save(void *arg, sluice_v1_Checkpoint *c)
+static void store_save(void *arg, struct cluster_checkpoint *c)
 {
+    sluice_v1_Checkpoint *m = &c->message;
     struct store *s = arg;
 
-    _Static_assert(STORE_HISTORY_MAX == sizeof c->history / sizeof c->history[0], "entry.options");
+    _Static_assert(STORE_HISTORY_MAX == sizeof m->history / sizeof m->history[0], "entry.options");
     settings_list(&s->settings, save_setting, c);
-    c->history_count = (pb_size_t)s->history_n;
-    memcpy(c->history, s->history, s->history_n * sizeof s->history[0]);
+    m->history_count = (pb_size_t)s->history_n;
+    memcpy(m->history, s->history, s->history_n * sizeof s->history[0]);
 }
 
-static int store_load(void *arg, const sluice_v1_Checkpoint *c)
+static int store_load(void *arg, const struct cluster_checkpoint *c)
 {
+    const sluice_v1_Checkpoint *m = &c->message;
     struct store *s = arg;
 
-    memcpy(s->hash_key, c->genesis.hash_key, sizeof s->hash_key);
+    memcpy(s->hash_key, m->genesis.hash_key, sizeof s->hash_key);
     s->have_hash_key = true;
-    s->loaded_index = c->index;
-    for (pb_size_t i = 0; i < c->settings_count; i++) {
-        if (settings_apply(&s->settings, c->settings[i].key, c->settings[i].value) < 0)
+    s->loaded_index = m->index;
+    for (uint32_t i = 0; i < c->settings; i++) {
+        if (settings_apply(&s->settings, c->setting[i].key, c->setting[i].value) < 0)
             return -EBADMSG;
     }
-    s->history_n = c->history_count;
-    memcpy(s->history, c->history, c->history_count * sizeof s->history[0]);
+    s->history_n = m->history_count;
+    memcpy(s->history, m->history, m->history_count * sizeof s->history[0]);
     s->config.on_settings(s->config.arg, &s->settings);
     return 0;
 }
