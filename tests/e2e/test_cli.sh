@@ -123,6 +123,9 @@ bad 'ingest:\n  udp:\n    allow: [300.0.0.0/8]\n' '300'
 bad 'ingest:\n  udp:\n    buffers: 1000\n' 'power of two'
 bad 'log:\n  segment_bytes: 1048577\n' '4 ?KiB|multiple'
 bad 'log_level: loud\n' 'debug'
+bad 'ingest:\n  xdp:\n    mode: fast\n' 'auto, native, generic or socket'
+bad 'ingest:\n  xdp:\n    interfaces: [eth/0]\n' 'bad.yaml:3:18: .*interface'
+bad 'ingest:\n  udp:\n    enabled: false\n  xdp:\n    interfaces: [eth0]\n' 'bad.yaml:5:17: .*ingest\.udp\.enabled'
 bad 'admin:\n  uids: [root]\n' '.'
 exits 1 sluice config check "$work/nowhere.yaml"
 exits 2 sluiced --config "$work/nowhere.yaml"

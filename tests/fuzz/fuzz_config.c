@@ -34,6 +34,14 @@ static void check_taken(const struct config *c)
     assert(c->ingest.tcp.frame_bytes_max + CONFIG_BLOCK_ROOM_BYTES <= c->pipeline.block_bytes_max);
     for (uint32_t i = 0; i < c->ingest.address.n; i++)
         assert(c->ingest.insecure || config_address_is_loopback(&c->ingest.address.at[i].ip));
+    assert((c->ingest.xdp.ring & (c->ingest.xdp.ring - 1)) == 0 && c->ingest.xdp.ring >= 64);
+    assert(c->ingest.xdp.interfaces.n == 0 || c->ingest.udp.enabled);
+    for (uint32_t i = 0; i < c->ingest.xdp.interfaces.n; i++) {
+        size_t length = strnlen(c->ingest.xdp.interfaces.at[i], CONFIG_INTERFACE_BYTES);
+
+        assert(length > 0 && length < CONFIG_INTERFACE_BYTES);
+        assert(strpbrk(c->ingest.xdp.interfaces.at[i], "/: ") == NULL);
+    }
     for (uint32_t i = 0; i < c->calendars->n; i++)
         for (uint64_t at = 1700000000000000000; at < 1702000000000000000; at = cursor.until_ns)
             calendar_seek(c->calendars->calendar[i], &cursor, at);

@@ -18,45 +18,15 @@
 #include "base/calendar.h"
 #include "cluster/block.h"
 #include "base/config_table.h"
+#include "tests/lib/config_file.h"
 
 #define SAMPLE "deploy/config/sluiced.yaml"
 
+#define takes(text) config_file_takes(&config, text)
+#define refuses     config_file_refuses
+
 static struct config config;
 static char error[CONFIG_ERROR_BYTES];
-
-static int parse(const char *text)
-{
-    return config_parse("f.yaml", text, strlen(text), &config, error);
-}
-
-static void takes(const char *text)
-{
-    if (parse(text) != 0)
-        fail_msg("refused:\n%s\n%s", text, error);
-}
-
-/* Refused, with exactly this beginning, and with that in the sentence. */
-static void refuses(const char *text, const char *place, const char *says)
-{
-    int result = parse(text);
-
-    config_fini(&config);
-    if (result != -EINVAL)
-        fail_msg("%d for:\n%s", result, text);
-    if (strncmp(error, place, strlen(place)) != 0 || strstr(error, says) == NULL)
-        fail_msg("for:\n%s\nexpected \"%s ... %s ...\" but got \"%s\"", text, place, says, error);
-}
-
-static char *printed(enum config_format format)
-{
-    char *text = NULL;
-    size_t bytes;
-    FILE *f = open_memstream(&text, &bytes);
-
-    assert_int_equal(config_print(&config, format, f), 0);
-    fclose(f);
-    return text;
-}
 
 static char *read_all(const char *path)
 {
@@ -88,6 +58,11 @@ static void defaults_are_what_the_documentation_says(void **state)
     assert_false(config.ingest.insecure);
     assert_true(config.ingest.udp.enabled && config.ingest.tcp.enabled);
     assert_int_equal(config.ingest.udp.receive_buffer_bytes, 8 << 20);
+    assert_int_equal(config.ingest.sources_max, 65536);
+    assert_int_equal(config.ingest.xdp.mode, CONFIG_XDP_AUTO);
+    assert_int_equal(config.ingest.xdp.interfaces.n, 0);
+    assert_int_equal(config.ingest.xdp.ring, 2048);
+    assert_int_equal(config.ingest.xdp.checksum, CONFIG_CHECKSUM_AUTO);
     assert_int_equal(config.ingest.tcp.frame_bytes_max, 65536);
     assert_int_equal(config.pipeline.block_bytes_max, 262144);
     assert_int_equal(config.pipeline.stage_ms_max.batch, 100);
@@ -121,7 +96,7 @@ static void the_sample_file_is_what_the_table_says(void **state)
     char *sample, *file = read_all(SAMPLE);
 
     assert_int_equal(config_init_defaults(&config), 0);
-    sample = printed(CONFIG_SAMPLE);
+    sample = config_file_printed(&config, CONFIG_SAMPLE);
     assert_string_equal(file, sample);
     config_fini(&config);
     free(sample);
@@ -230,7 +205,7 @@ static void unknown_keys_name_the_nearest_one(void **state)
 
 static void numbers_outside_their_range_name_the_range(void **state)
 {
-    char text[256], low[32], high[32];
+    char text[256], number[32];
 
     refuses("node: {id: 0}\n", "f.yaml:1:12: ", "node.id is 0; allowed is 1 to 65535");
     refuses("node: {id: 65536}\n", "f.yaml:1:12: ", "allowed is 1 to 65535");
@@ -240,21 +215,12 @@ static void numbers_outside_their_range_name_the_range(void **state)
     /* and one beyond each end, for every number in the table */
     for (uint32_t i = 0; i < config_keys_n; i++) {
         const struct config_key *key = &config_keys[i];
-        char *dot, *at = text;
 
         if (key->type != TYPE_NUMBER && key->type != TYPE_SIZE)
             continue;
-        snprintf(low, sizeof low, "%ju", (uintmax_t)key->min - 1);
-        snprintf(high, sizeof high, "%ju", (uintmax_t)key->max + 1);
         for (int end = key->min == 0; end < 2; end++) {
-            snprintf(text, sizeof text, "%s: %s", key->path, end ? high : low);
-            at = text;
-            while ((dot = strchr(at, '.')) != NULL) { /* a.b: 1 -> {a: {b: 1}} */
-                memmove(dot + 3, dot + 1, strlen(dot + 1) + 1);
-                memcpy(dot, ": {", 3);
-                strcat(text, "}");
-                at = dot + 3;
-            }
+            snprintf(number, sizeof number, "%ju", (uintmax_t)(end ? key->max + 1 : key->min - 1));
+            config_file_nest(text, sizeof text, key->path, number);
             refuses(text, "f.yaml:1:", "allowed is");
         }
     }
@@ -338,6 +304,32 @@ static void networks_match_to_the_bit(void **state)
     assert_false(matches("[\"2001:db8::/33\"]", "2001:db8:8000::1"));
     assert_true(matches("[10.0.0.0/8, \"::1/128\"]", "::1"));
     assert_false(matches("[]", "127.0.0.1"));
+}
+
+/* Every name of every enumeration is taken, stored as its place in the list, and shown again. */
+static void each_choice_is_taken_and_shown(void **state)
+{
+    char text[256], value[CONFIG_VALUE_BYTES];
+    uint32_t enumerations = 0;
+
+    for (uint32_t i = 0; i < config_keys_n; i++) {
+        const struct config_key *key = &config_keys[i];
+
+        if (key->type != TYPE_CHOICE)
+            continue;
+        enumerations++;
+        for (uint32_t j = 0; key->choices[j] != NULL; j++) {
+            config_file_nest(text, sizeof text, key->path, key->choices[j]);
+            takes(text);
+            assert_int_equal(*(uint32_t *)((char *)&config + key->offset), j);
+            config_value_text(&config, key, value);
+            assert_string_equal(value, key->choices[j]);
+            config_fini(&config);
+        }
+        config_file_nest(text, sizeof text, key->path, "other");
+        refuses(text, "f.yaml:1:", "not \"other\"");
+    }
+    assert_true(enumerations > 1);
 }
 
 static void duplicate_keys_are_refused(void **state)
@@ -502,7 +494,7 @@ static void json_shows_value_and_origin(void **state)
 
     takes("node:\n  id: 7\ndata: {dir: \"/a\\\"\\u20ac\"}\nadmin: {uids: [5, 6]}\n"
           "calendars: [{name: x, zone: UTC0, sessions: {regular: [\"00:00\", \"24:00\"]}}]\n");
-    text = printed(CONFIG_JSON);
+    text = config_file_printed(&config, CONFIG_JSON);
     root = json_loads(text, 0, &e);
     assert_non_null(root);
     assert_string_equal(json_string_value(json_object_get(root, "file")), "f.yaml");
@@ -533,7 +525,7 @@ static void text_shows_value_and_origin(void **state)
     char *text;
 
     takes("log_level: warn\n");
-    text = printed(CONFIG_TEXT);
+    text = config_file_printed(&config, CONFIG_TEXT);
     assert_non_null(strstr(
         text, "log_level                          warn                           file, line 1\n"));
     assert_non_null(strstr(text, "ingest.address                     [127.0.0.1, \"::1\"]"));
@@ -605,10 +597,10 @@ static void calendars_are_shown_in_full(void **state)
           "    holidays: [easter-2, 12-26 next]\n"
           "    early_closes: [{date: 12-24, close: \"12:00\", post_until: \"13:05\"}]\n"
           "    venues: [XPAR, XAMS]\n");
-    text = printed(CONFIG_TEXT);
+    text = config_file_printed(&config, CONFIG_TEXT);
     assert_non_null(strstr(text, " [a, b] "));
     free(text);
-    text = printed(CONFIG_JSON);
+    text = config_file_printed(&config, CONFIG_JSON);
     root = json_loads(text, 0, NULL);
     c = json_array_get(
         json_object_get(json_object_get(json_object_get(root, "keys"), "calendars"), "value"), 1);
@@ -699,6 +691,7 @@ int main(void)
         cmocka_unit_test(wrong_types_are_refused),
         cmocka_unit_test(networks_are_checked),
         cmocka_unit_test(networks_match_to_the_bit),
+        cmocka_unit_test(each_choice_is_taken_and_shown),
         cmocka_unit_test(duplicate_keys_are_refused),
         cmocka_unit_test(yaml_that_could_grow_or_hide_is_refused),
         cmocka_unit_test(a_zero_byte_does_not_end_the_file),

@@ -19,14 +19,31 @@
 
 #include "base/calendar.h"
 #include "base/config_table.h"
+#include "base/report.h"
 
 #define KiB 1024ull
 #define MiB (1024ull * KiB)
 #define GiB (1024ull * MiB)
 
-#define AT(field)                                                                                  \
-    (uint32_t) offsetof(struct config, field), (uint32_t)sizeof((struct config *)0)->field
-#define NONE 0, 0
+#define AT_CHOICE(field, choices)                                                                  \
+    (uint32_t) offsetof(struct config, field), (uint32_t)sizeof((struct config *)0)->field, choices
+#define AT(field) AT_CHOICE(field, NULL)
+#define NONE      0, 0
+
+static const char *const xdp_modes[] = {
+    [CONFIG_XDP_AUTO] = "auto",
+    [CONFIG_XDP_NATIVE] = "native",
+    [CONFIG_XDP_GENERIC] = "generic",
+    [CONFIG_XDP_SOCKET] = "socket",
+    NULL,
+};
+
+static const char *const xdp_checksums[] = {
+    [CONFIG_CHECKSUM_AUTO] = "auto",
+    [CONFIG_CHECKSUM_ALWAYS] = "always",
+    [CONFIG_CHECKSUM_NEVER] = "never",
+    NULL,
+};
 
 const struct config_key config_keys[] = {
     { "node.id", TYPE_NUMBER, AT(node.id), 1, 65535, "1",
@@ -54,6 +71,8 @@ const struct config_key config_keys[] = {
     { "ingest.port", TYPE_NUMBER, AT(ingest.port), 1, 65535, "7400", "UDP and TCP port." },
     { "ingest.insecure", TYPE_BOOL, AT(ingest.insecure), NONE, "false",
       "Listen beyond loopback although nothing is encrypted." },
+    { "ingest.sources_max", TYPE_NUMBER, AT(ingest.sources_max), 1024, 1048576, "65536",
+      "Sources that per-source rates remember; a power of two." },
     { "ingest.udp.enabled", TYPE_BOOL, AT(ingest.udp.enabled), NONE, "true", "Take datagrams." },
     { "ingest.udp.allow", TYPE_NETWORKS, AT(ingest.udp.allow), NONE, "[127.0.0.0/8, \"::1/128\"]",
       "Networks whose datagrams are taken and answered; empty admits nobody. Must be stated when "
@@ -65,6 +84,21 @@ const struct config_key config_keys[] = {
       "Datagrams that a worker can hold; a power of two." },
     { "ingest.udp.datagram_bytes_max", TYPE_SIZE, AT(ingest.udp.datagram_bytes_max), 1500, 65507,
       "16KiB", "A larger datagram is dropped and counted." },
+    { "ingest.xdp.mode", TYPE_CHOICE, AT_CHOICE(ingest.xdp.mode, xdp_modes), NONE, "auto",
+      "How frames are taken in. auto: native (in the driver), if it cannot be had generic (in the "
+      "kernel's network core), and else the kernel's sockets alone. native, generic: this or the "
+      "sockets; `sluice status` says why it is the sockets. XDP is used only on the interfaces "
+      "named in ingest.xdp.interfaces." },
+    { "ingest.xdp.interfaces", TYPE_INTERFACES, AT(ingest.xdp.interfaces), NONE, "[]",
+      "Network interfaces, by name, on which XDP is used; at most 8. Empty: sockets only." },
+    { "ingest.xdp.ring", TYPE_NUMBER, AT(ingest.xdp.ring), 64, 32768, "2048",
+      "Frames that may wait for a worker, for each queue and class; a power of two. Memory locked "
+      "for each queue of an interface: 16 KiB a descriptor (2,048: 32 MiB)." },
+    { "ingest.xdp.checksum", TYPE_CHOICE, AT_CHOICE(ingest.xdp.checksum, xdp_checksums), NONE,
+      "auto",
+      "UDP checksums of frames that come by AF_XDP. auto: they are verified, and on virtual "
+      "interfaces (veth, virtio) what a sender on the same machine has left unfinished is taken "
+      "too. always: all of them are verified. never: the device is trusted." },
     { "ingest.tcp.enabled", TYPE_BOOL, AT(ingest.tcp.enabled), NONE, "true",
       "Take TCP connections." },
     { "ingest.tcp.connections_max", TYPE_NUMBER, AT(ingest.tcp.connections_max), 1, 65536, "4096",
@@ -114,8 +148,8 @@ const struct config_key config_keys[] = {
       "256MiB", "Memory for recognising events that were sent before." },
     { "ledger.save_ms", TYPE_NUMBER, AT(ledger.save_ms), 10, 60000, "1000",
       "How often the counters of what was seen are saved." },
-    { "log_level", TYPE_LEVEL, AT(log_level), NONE, "info",
-      "What is reported: debug, info, warn or error." },
+    { "log_level", TYPE_CHOICE, AT_CHOICE(log_level, report_level_names), NONE, "info",
+      "What is reported." },
     { "calendars", TYPE_CALENDARS, AT(calendars), NONE, "[]",
       "Market sessions besides us_equities, which is built in. A holiday is a date (2026-04-03), a "
       "day of every year (12-25), easter-2, or third monday january; nearest, monday or next "
@@ -320,12 +354,32 @@ static int check_listening(struct walk *w)
     return 0;
 }
 
+static int check_powers(struct walk *w)
+{
+    const struct config_ingest *in = &w->c->ingest;
+    const struct {
+        const char *path;
+        uint32_t number;
+    } power[] = {
+        { "ingest.sources_max", in->sources_max },
+        { "ingest.udp.buffers", in->udp.buffers },
+        { "ingest.xdp.ring", in->xdp.ring },
+    };
+
+    for (size_t i = 0; i < sizeof power / sizeof *power; i++)
+        if ((power[i].number & (power[i].number - 1)) != 0)
+            return broken(w, power[i].path, "%s must be a power of two, not %u", power[i].path,
+                          power[i].number);
+    return 0;
+}
+
 static int check_relations(struct walk *w)
 {
     const struct config *c = w->c;
     uint64_t room = c->pipeline.block_bytes_max - CONFIG_BLOCK_ROOM_BYTES;
     struct sockaddr_un sun;
     char path[CONFIG_PATH_BYTES];
+    int error;
 
     assert(c->pipeline.block_bytes_max > CONFIG_BLOCK_ROOM_BYTES);
     if (c->data.dir[0] == '\0')
@@ -349,8 +403,6 @@ static int check_relations(struct walk *w)
                       "block",
                       (uintmax_t)c->ingest.udp.datagram_bytes_max, CONFIG_BLOCK_ROOM_BYTES,
                       (uintmax_t)room);
-    if ((c->ingest.udp.buffers & (c->ingest.udp.buffers - 1)) != 0)
-        return broken(w, "ingest.udp.buffers", "ingest.udp.buffers must be a power of two");
     if (c->ingest.udp.buffers * c->ingest.udp.datagram_bytes_max > GiB)
         return broken(w, "ingest.udp.buffers",
                       "ingest.udp.buffers times ingest.udp.datagram_bytes_max is more than 1 GiB "
@@ -361,7 +413,12 @@ static int check_relations(struct walk *w)
         return broken(w, "ingest.tcp.frame_s_max",
                       "ingest.tcp.frame_s_max (%u) must be at most ingest.tcp.idle_s_max (%u)",
                       c->ingest.tcp.frame_s_max, c->ingest.tcp.idle_s_max);
-    return check_listening(w);
+    if (c->ingest.xdp.interfaces.n > 0 && !c->ingest.udp.enabled)
+        return broken(w, "ingest.xdp.interfaces",
+                      "ingest.xdp.interfaces names an interface although ingest.udp.enabled is "
+                      "false: XDP has nothing to take there");
+    error = check_powers(w);
+    return error != 0 ? error : check_listening(w);
 }
 
 /* --- the face ----------------------------------------------------------------------------------

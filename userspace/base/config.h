@@ -26,6 +26,8 @@
 #define CONFIG_WORKERS_MAX     64u
 #define CONFIG_NETWORKS_MAX    64u
 #define CONFIG_UIDS_MAX        32u
+#define CONFIG_INTERFACES_MAX  8u
+#define CONFIG_INTERFACE_BYTES 16u /* IFNAMSIZ */
 #define CONFIG_KEYS_MAX        64u
 #define CONFIG_ERROR_BYTES     512u
 #define CONFIG_VALUE_BYTES     4096u
@@ -60,6 +62,11 @@ struct config_uids {
     uint32_t at[CONFIG_UIDS_MAX];
 };
 
+struct config_interfaces {
+    uint32_t n;
+    char at[CONFIG_INTERFACES_MAX][CONFIG_INTERFACE_BYTES];
+};
+
 struct config_node {
     uint32_t id;
     char name[CONFIG_NAME_BYTES];
@@ -81,6 +88,17 @@ struct config_udp {
     uint64_t datagram_bytes_max;
 };
 
+enum config_xdp_mode { CONFIG_XDP_AUTO, CONFIG_XDP_NATIVE, CONFIG_XDP_GENERIC, CONFIG_XDP_SOCKET };
+
+enum config_xdp_checksum { CONFIG_CHECKSUM_AUTO, CONFIG_CHECKSUM_ALWAYS, CONFIG_CHECKSUM_NEVER };
+
+struct config_xdp {
+    uint32_t mode;                       /* enum config_xdp_mode */
+    struct config_interfaces interfaces; /* empty: sockets only */
+    uint32_t ring;                       /* descriptors of one (queue, class); a power of two */
+    uint32_t checksum;                   /* enum config_xdp_checksum */
+};
+
 struct config_tcp {
     bool enabled;
     uint32_t connections_max; /* per worker */
@@ -98,7 +116,9 @@ struct config_ingest {
     struct config_addresses address;
     uint32_t port;
     bool insecure;
+    uint32_t sources_max; /* that per-source rates remember; a power of two */
     struct config_udp udp;
+    struct config_xdp xdp;
     struct config_tcp tcp;
 };
 

@@ -108,14 +108,15 @@ static json_t *calendar_json(const struct calendar *c)
 
 static json_t *list_json(const struct config *c, const struct config_key *key)
 {
-    char text[CONFIG_VALUE_BYTES];
+    uint32_t n = config_count_items(c, key);
+    char item[CONFIG_ITEM_BYTES];
     json_t *list = json_array();
-    char *next, *item;
 
-    config_value_text(c, key, text);
-    for (item = strtok_r(text, "[], \"", &next); item; item = strtok_r(NULL, "[], \"", &next))
-        json_array_append_new(list, key->type == TYPE_UIDS ? json_integer(atoll(item))
-                                                           : json_string(item));
+    for (uint32_t i = 0; i < n; i++) {
+        config_item_text(c, key, i, item);
+        json_array_append_new(list,
+                              key->type == TYPE_UIDS ? json_integer(atoll(item)) : json_text(item));
+    }
     return list;
 }
 
@@ -133,7 +134,7 @@ static json_t *value_json(const struct config *c, const struct config_key *key)
         return json_integer((json_int_t) * (const uint64_t *)from);
     case TYPE_BOOL:
         return json_boolean(*(const bool *)from);
-    case TYPE_LEVEL:
+    case TYPE_CHOICE:
         config_value_text(c, key, text);
         return json_string(text);
     case TYPE_NAME:
@@ -198,14 +199,18 @@ static void print_comment(FILE *f, uint32_t depth, const char *text)
 
 static void print_help(FILE *f, uint32_t depth, const struct config_key *key)
 {
-    char low[32], high[32], text[CONFIG_VALUE_BYTES];
+    char low[32], high[32], choices[128], text[CONFIG_VALUE_BYTES];
 
     config_number_text(key, key->min, low, sizeof low);
     config_number_text(key, key->max, high, sizeof high);
-    if (key->type == TYPE_NUMBER || key->type == TYPE_SIZE)
+    if (key->type == TYPE_NUMBER || key->type == TYPE_SIZE) {
         snprintf(text, sizeof text, "%s Allowed: %s to %s.", key->help, low, high);
-    else
+    } else if (key->type == TYPE_CHOICE) {
+        config_choices_text(key, choices, sizeof choices);
+        snprintf(text, sizeof text, "%s Allowed: %s.", key->help, choices);
+    } else {
         snprintf(text, sizeof text, "%s", key->help);
+    }
     print_comment(f, depth, text);
 }
 

@@ -8,25 +8,30 @@
 #include "base/yaml.h"
 
 enum config_type {
-    TYPE_NUMBER,    /* uint32_t */
-    TYPE_SIZE,      /* uint64_t, in bytes; KiB, MiB and GiB are understood */
-    TYPE_BOOL,      /* bool */
-    TYPE_NAME,      /* char[]: [A-Za-z0-9._-], not empty */
-    TYPE_PATH,      /* char[] */
-    TYPE_LEVEL,     /* uint32_t: enum report_level */
-    TYPE_ADDRESSES, /* struct config_addresses */
-    TYPE_NETWORKS,  /* struct config_networks */
-    TYPE_UIDS,      /* struct config_uids */
-    TYPE_CALENDARS, /* struct calendar_set *, built by config_calendar.c */
+    TYPE_NUMBER,     /* uint32_t */
+    TYPE_SIZE,       /* uint64_t, in bytes; KiB, MiB and GiB are understood */
+    TYPE_BOOL,       /* bool */
+    TYPE_NAME,       /* char[]: [A-Za-z0-9._-], not empty */
+    TYPE_PATH,       /* char[] */
+    TYPE_CHOICE,     /* uint32_t: an enumeration, 0 for the first of its choices */
+    TYPE_ADDRESSES,  /* struct config_addresses */
+    TYPE_NETWORKS,   /* struct config_networks */
+    TYPE_UIDS,       /* struct config_uids */
+    TYPE_INTERFACES, /* struct config_interfaces */
+    TYPE_CALENDARS,  /* struct calendar_set *, built by config_calendar.c */
 };
+
+/* The longest item of a list, as text. */
+#define CONFIG_ITEM_BYTES 56u
 
 struct config_key {
     const char *path;
     enum config_type type;
     uint32_t offset, bytes;
-    uint64_t min, max;         /* NUMBER, SIZE */
-    const char *value_default; /* as it would stand in the file */
-    const char *help;          /* sentences; lines end with \n */
+    const char *const *choices; /* CHOICE: their names, and NULL behind the last */
+    uint64_t min, max;          /* NUMBER, SIZE */
+    const char *value_default;  /* as it would stand in the file */
+    const char *help;           /* sentences; lines end with \n */
 };
 
 extern const struct config_key config_keys[];
@@ -48,6 +53,15 @@ void config_value_text(const struct config *c, const struct config_key *key,
 /* A number as it would stand in the file: 65536 of a size is 64KiB. */
 void config_number_text(const struct config_key *key, uint64_t number, char *ret_text,
                         size_t ret_bytes);
+
+/* "a, b or c": the choices of a TYPE_CHOICE. */
+void config_choices_text(const struct config_key *key, char *ret_text, size_t ret_bytes);
+
+uint32_t config_count_items(const struct config *c, const struct config_key *key);
+
+/* Item i of a list, without quotes. */
+void config_item_text(const struct config *c, const struct config_key *key, uint32_t i,
+                      char ret_text[CONFIG_ITEM_BYTES]);
 
 /* config_calendar.c */
 int config_calendars_set(struct calendar_set *set, const struct yaml_node *n, const char *file,

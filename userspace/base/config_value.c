@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/config_table.h"
-#include "base/report.h"
 
 /* Where a value stands and whom to tell: what every setter needs. */
 struct value {
@@ -111,15 +110,31 @@ static int set_bool(const struct value *v, bool *to)
     return 0;
 }
 
-static int set_level(const struct value *v, uint32_t *to)
+void config_choices_text(const struct config_key *key, char *ret_text, size_t ret_bytes)
 {
-    for (uint32_t i = 0; i < REPORT_LEVEL_N; i++)
-        if (strcmp(v->node->text, report_level_name((enum report_level)i)) == 0) {
+    size_t used = 0;
+
+    assert(key->type == TYPE_CHOICE && key->choices != NULL);
+    for (const char *const *name = key->choices; *name != NULL; name++) {
+        const char *before = name == key->choices ? "" : name[1] == NULL ? " or " : ", ";
+        int n = snprintf(ret_text + used, ret_bytes - used, "%s%s", before, *name);
+
+        assert(n > 0 && (size_t)n < ret_bytes - used);
+        used += (size_t)n;
+    }
+}
+
+static int set_choice(const struct value *v, uint32_t *to)
+{
+    char choices[128];
+
+    for (uint32_t i = 0; v->key->choices[i] != NULL; i++)
+        if (strcmp(v->node->text, v->key->choices[i]) == 0) {
             *to = i;
             return 0;
         }
-    return REFUSE(v, "%s must be debug, info, warn or error, not \"%.60s\"", v->key->path,
-                  v->node->text);
+    config_choices_text(v->key, choices, sizeof choices);
+    return REFUSE(v, "%s must be %s, not \"%.60s\"", v->key->path, choices, v->node->text);
 }
 
 static int set_text(const struct value *v, char *to)
@@ -204,6 +219,33 @@ static int add_address(const struct value *v, struct config_addresses *to)
     return 0;
 }
 
+/* What the kernel takes for a name (its dev_valid_name()). */
+static bool is_interface_name(const char *s)
+{
+    size_t bytes = strlen(s);
+
+    return bytes > 0 && bytes < CONFIG_INTERFACE_BYTES && strcspn(s, "/: \t\n\v\f\r") == bytes &&
+           strcmp(s, ".") != 0 && strcmp(s, "..") != 0;
+}
+
+static int add_interface(const struct value *v, struct config_interfaces *to)
+{
+    const char *name = v->node->text;
+
+    assert(to->n < CONFIG_INTERFACES_MAX);
+    if (!is_interface_name(name))
+        return REFUSE(
+            v,
+            "%s: \"%.60s\" is not an interface's name, which has 1 to %u bytes, no space, "
+            "\"/\" or \":\", and is not \".\" or \"..\"",
+            v->key->path, name, CONFIG_INTERFACE_BYTES - 1);
+    for (uint32_t i = 0; i < to->n; i++)
+        if (strcmp(to->at[i], name) == 0)
+            return REFUSE(v, "%s: %s is given twice", v->key->path, name);
+    memcpy(to->at[to->n++], name, strlen(name)); /* set_list() zeroed what follows */
+    return 0;
+}
+
 static int add_item(const struct value *v, void *to)
 {
     uint64_t uid;
@@ -214,6 +256,8 @@ static int add_item(const struct value *v, void *to)
                       yaml_type_name(v->node));
     if (v->key->type == TYPE_ADDRESSES)
         return add_address(v, to);
+    if (v->key->type == TYPE_INTERFACES)
+        return add_interface(v, to);
     if (v->key->type == TYPE_NETWORKS) {
         struct config_networks *w = to;
 
@@ -233,12 +277,26 @@ static int add_item(const struct value *v, void *to)
     return error;
 }
 
+/* How many items a list may have; 0: the type is no list. */
+static uint32_t list_max(enum config_type type)
+{
+    switch (type) {
+    case TYPE_ADDRESSES:
+        return CONFIG_ADDRESSES_MAX;
+    case TYPE_NETWORKS:
+        return CONFIG_NETWORKS_MAX;
+    case TYPE_UIDS:
+        return CONFIG_UIDS_MAX;
+    case TYPE_INTERFACES:
+        return CONFIG_INTERFACES_MAX;
+    default:
+        return 0;
+    }
+}
+
 static int set_list(const struct value *v, void *to)
 {
-    uint32_t max = v->key->type == TYPE_ADDRESSES  ? CONFIG_ADDRESSES_MAX
-                   : v->key->type == TYPE_NETWORKS ? CONFIG_NETWORKS_MAX
-                                                   : CONFIG_UIDS_MAX;
-    uint32_t n = 0;
+    uint32_t max = list_max(v->key->type), n = 0;
 
     memset(to, 0, v->key->bytes);
     for (const struct yaml_node *i = v->node->first; i != NULL; i = i->next, n++) {
@@ -254,11 +312,6 @@ static int set_list(const struct value *v, void *to)
     return 0;
 }
 
-static bool is_list(enum config_type type)
-{
-    return type == TYPE_ADDRESSES || type == TYPE_NETWORKS || type == TYPE_UIDS;
-}
-
 int config_value_set(struct config *c, const struct config_key *key, const struct yaml_node *n,
                      const char *file, char error[CONFIG_ERROR_BYTES])
 {
@@ -268,7 +321,7 @@ int config_value_set(struct config *c, const struct config_key *key, const struc
     int result;
 
     assert(key->offset + key->bytes <= sizeof *c);
-    if (is_list(key->type)) {
+    if (list_max(key->type) > 0) {
         if (n->type != YAML_SEQUENCE)
             return REFUSE(&v, "%s must be a list like %s, not %s", key->path, key->value_default,
                           yaml_type_name(n));
@@ -292,9 +345,9 @@ int config_value_set(struct config *c, const struct config_key *key, const struc
     case TYPE_BOOL:
         assert(key->bytes == sizeof(bool));
         return set_bool(&v, to);
-    case TYPE_LEVEL:
+    case TYPE_CHOICE:
         assert(key->bytes == sizeof(uint32_t));
-        return set_level(&v, to);
+        return set_choice(&v, to);
     case TYPE_NAME:
     case TYPE_PATH:
         return set_text(&v, to);
@@ -317,39 +370,68 @@ __attribute__((format(printf, 2, 3))) static void text_add(char *text, const cha
     va_end(args);
 }
 
-/* As a flow item: a colon would make it a key, so it is quoted. */
-static void text_add_item(char *text, bool first, const char *item)
+static void text_add_quoted(char *text, const char *s)
 {
-    const char *quote = strchr(item, ':') != NULL ? "\"" : "";
-
-    text_add(text, "%s%s%s%s", first ? "" : ", ", quote, item, quote);
+    text_add(text, "\"");
+    for (; *s != '\0'; s++)
+        text_add(text, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
+    text_add(text, "\"");
 }
 
-static void list_text(const struct config_key *key, const void *from, char *text)
+void config_item_text(const struct config *c, const struct config_key *key, uint32_t i,
+                      char ret_text[CONFIG_ITEM_BYTES])
 {
-    const struct config_addresses *a = from;
+    const void *from = (const char *)c + key->offset;
     const struct config_networks *w = from;
-    const struct config_uids *u = from;
-    uint32_t n = a->n;
-    char item[INET6_ADDRSTRLEN + 8];
+    const struct config_interfaces *x = from;
+    char ip[INET6_ADDRSTRLEN];
 
+    _Static_assert(INET6_ADDRSTRLEN + sizeof "/128" <= CONFIG_ITEM_BYTES, "a network fits");
+    _Static_assert(CONFIG_INTERFACE_BYTES <= CONFIG_ITEM_BYTES, "an interface fits");
+    assert(i < list_max(key->type));
+    switch (key->type) {
+    case TYPE_ADDRESSES:
+        config_address_text(&((const struct config_addresses *)from)->at[i].ip, ret_text);
+        return;
+    case TYPE_NETWORKS:
+        config_address_text(&w->at[i].ip, ip);
+        snprintf(ret_text, CONFIG_ITEM_BYTES, "%s/%u", ip,
+                 w->at[i].bits - (IN6_IS_ADDR_V4MAPPED(&w->at[i].ip) ? 96 : 0));
+        return;
+    case TYPE_INTERFACES:
+        snprintf(ret_text, CONFIG_ITEM_BYTES, "%s", x->at[i]);
+        return;
+    default:
+        assert(key->type == TYPE_UIDS);
+        snprintf(ret_text, CONFIG_ITEM_BYTES, "%u", ((const struct config_uids *)from)->at[i]);
+    }
+}
+
+uint32_t config_count_items(const struct config *c, const struct config_key *key)
+{
     _Static_assert(offsetof(struct config_networks, n) == 0, "every list begins with n");
     _Static_assert(offsetof(struct config_addresses, n) == 0, "every list begins with n");
     _Static_assert(offsetof(struct config_uids, n) == 0, "every list begins with n");
+    _Static_assert(offsetof(struct config_interfaces, n) == 0, "every list begins with n");
+    assert(list_max(key->type) > 0);
+    return *(const uint32_t *)((const char *)c + key->offset);
+}
+
+/* As a flow list. A colon would make an item a key, so it is quoted; so is an interface's name,
+ * which may hold almost anything. */
+static void list_text(const struct config *c, const struct config_key *key, char *text)
+{
+    uint32_t n = config_count_items(c, key);
+    char item[CONFIG_ITEM_BYTES];
+
     text_add(text, "[");
     for (uint32_t i = 0; i < n; i++) {
-        if (key->type == TYPE_ADDRESSES) {
-            config_address_text(&a->at[i].ip, item);
-        } else if (key->type == TYPE_NETWORKS) {
-            bool v4 = IN6_IS_ADDR_V4MAPPED(&w->at[i].ip);
-            char ip[INET6_ADDRSTRLEN];
-
-            config_address_text(&w->at[i].ip, ip);
-            snprintf(item, sizeof item, "%s/%u", ip, w->at[i].bits - (v4 ? 96 : 0));
-        } else {
-            snprintf(item, sizeof item, "%u", u->at[i]);
-        }
-        text_add_item(text, i == 0, item);
+        config_item_text(c, key, i, item);
+        text_add(text, i == 0 ? "" : ", ");
+        if (key->type == TYPE_INTERFACES || strchr(item, ':') != NULL)
+            text_add_quoted(text, item);
+        else
+            text_add(text, "%s", item);
     }
     text_add(text, "]");
 }
@@ -373,20 +455,16 @@ void config_value_text(const struct config *c, const struct config_key *key,
     case TYPE_BOOL:
         text_add(ret_text, "%s", *(const bool *)from ? "true" : "false");
         return;
-    case TYPE_LEVEL:
-        text_add(ret_text, "%s", report_level_name(*(const enum report_level *)from));
+    case TYPE_CHOICE:
+        text_add(ret_text, "%s", key->choices[*(const uint32_t *)from]);
         return;
     case TYPE_NAME:
         text_add(ret_text, "%s", s);
         return;
     case TYPE_PATH: /* quoted: it may hold anything */
-        text_add(ret_text, "\"");
-        for (; *s != '\0'; s++)
-            text_add(ret_text, *s == '"' || *s == '\\' ? "\\%c" : "%c", *s);
-        text_add(ret_text, "\"");
+        text_add_quoted(ret_text, s);
         return;
     default:
-        assert(is_list(key->type));
-        list_text(key, from, ret_text);
+        list_text(c, key, ret_text);
     }
 }

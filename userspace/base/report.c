@@ -23,14 +23,7 @@ static struct {
     int fd;
 } report = { .level = REPORT_INFO, .text = false, .fd = STDERR_FILENO };
 
-static const char *const level_name[] = { "debug", "info", "warn", "error" };
-_Static_assert(sizeof level_name / sizeof *level_name == REPORT_LEVEL_N, "one name a level");
-
-const char *report_level_name(enum report_level level)
-{
-    assert(level < REPORT_LEVEL_N);
-    return level_name[level];
-}
+const char *const report_level_names[] = { "debug", "info", "warn", "error", NULL };
 
 void report_init(enum report_level level, enum report_format format, int fd)
 {
@@ -139,7 +132,7 @@ __attribute__((format(printf, 4, 0))) static void report_line(enum report_level 
     line_puts(&l, text ? "" : "{\"time\":\"");
     line_time(&l);
     line_puts(&l, text ? " " : "\",\"level\":\"");
-    line_puts(&l, level_name[level]);
+    line_puts(&l, report_level_names[level]);
     line_puts(&l, text ? " " : "\",\"event\":\"");
     line_escape(&l, event, !text);
     line_puts(&l, text ? ": " : "\",\"message\":\"");

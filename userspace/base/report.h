@@ -42,6 +42,7 @@ struct report_limit {
 void report_every(struct report_limit *limit, uint64_t interval_ns, enum report_level level,
                   const char *event, const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-const char *report_level_name(enum report_level level);
+/* By level; a NULL behind the last. */
+extern const char *const report_level_names[REPORT_LEVEL_N + 1];
 
 #endif
