@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
 /*
  * ingress.bpf.c - the program in the driver: what is ours, what kind it is, and where it goes.
  *
@@ -28,6 +28,7 @@ struct passage {
     struct xdp_counters *count; /* the CPU's */
     struct address source;
     __u32 payload; /* offset in the frame */
+    __u16 source_port;
     __u32 word;
     __u32 interface;
     __u32 ipv4;
@@ -220,9 +221,12 @@ static __noinline __u32 sample(struct passage *g, __u32 reason)
     s->ifindex = g->ctx->ingress_ifindex;
     s->queue = g->ctx->rx_queue_index;
     s->frame_bytes = (__u32)bytes;
-    if (bytes > SAMPLE_BYTES_MAX)
-        bytes = SAMPLE_BYTES_MAX;
+    if (bytes > DROP_SAMPLE_BYTES)
+        bytes = DROP_SAMPLE_BYTES;
     s->bytes = (__u16)bytes;
+    s->source = g->source;
+    s->source_port = g->source_port;
+    s->payload = (__u16)g->payload;
     s->reason = (__u8)reason;
     s->in_kernel = 1;
     if (bytes == 0 || bpf_xdp_load_bytes(g->ctx, 0, s->data, (__u32)bytes) < 0)
@@ -343,6 +347,7 @@ int sluice_ingress(struct xdp_md *ctx)
     g.control = c;
     g.word = *(const volatile __u32 *)&c->word;
     g.source = p.source;
+    g.source_port = p.source_port;
     g.ipv4 = p.ipv4_header_bytes != 0;
     g.cpu = (struct xdp_cpu *)lookup(&counters, g.interface * 2 + (g.word & WORD_BANK));
     if (!g.cpu)

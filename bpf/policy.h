@@ -4,7 +4,8 @@
  * the workers, so that it holds whichever way an event takes.
  *
  * A datagram of one event is decided as a whole. A batch is dropped as a whole only if the walk has
- * reached its end and the policy drops every event in it; else the worker decides event by event.
+ * reached its end, the policy drops every event in it, and nobody waits for a receipt; else the
+ * worker decides event by event.
  * Its class is the lowest of the events that the walk has reached.
  *
  * Rates are the generic cell rate algorithm (ITU-T I.371): a cell keeps the theoretical arrival
@@ -113,7 +114,7 @@ policy_datagram(const struct policy *p, struct policy_cell *cells, const struct 
         actions |= 1u << (t->action & 7);
     }
     v.class = w->events == 0 || (classes & 8) ? 3 : (classes & 4) ? 2 : (classes & 2) != 0;
-    if (w->complete && actions != 0 && (actions & ~POLICY_REFUSES) == 0)
+    if (w->complete && !w->receipt && actions != 0 && (actions & ~POLICY_REFUSES) == 0)
         v.reason = (actions & 1u << POLICY_DROP) ? REASON_TYPE_DROPPED : REASON_TYPE_UNKNOWN;
     return v;
 }

@@ -38,6 +38,7 @@ struct walk {
     __u8 status; /* enum walk_status */
     __u8 complete;
     __u8 events;
+    __u8 receipt, zero[3];  /* of a batch: its sender waits for an answer */
     __u8 type[WALK_EVENTS]; /* 0: none, or out of range */
 };
 
@@ -142,6 +143,8 @@ static __always_inline int walk_step(struct walk *w, const __u8 *data, const __u
             return 0;
         walk_event_is(w, 0);
     } else {
+        if (field == 4 && w->batch && w->event_end == 0)
+            w->receipt = value != 0;
         w->at = at + (__u32)bytes;
     }
     return w->event_end != 0 ? 0 : walk_is_over(w);
@@ -201,6 +204,7 @@ static __always_inline int walk_begin(struct walk *w, const __u8 *data, const __
     w->batch = 0;
     w->complete = 0;
     w->events = 0;
+    w->receipt = 0;
     w->status = WALK_EMPTY;
     if (bytes == 0)
         return 1;

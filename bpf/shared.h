@@ -32,7 +32,7 @@
 #define XDP_ADDRESSES_MAX  64u
 #define XDP_SOURCES_MAX    65536u /* that the buckets remember; the longest unused is forgotten */
 #define XDP_RULES_MAX      1024u  /* prefixes in one trie */
-#define SAMPLE_BYTES_MAX   256u
+#define DROP_SAMPLE_BYTES  256u
 #define SAMPLE_INTERVAL_NS 1000000u    /* 1,000 samples a second ... */
 #define SAMPLE_BURST_NS    (100000000) /* ... and 100 at once */
 
@@ -179,12 +179,16 @@ struct xdp_control {
 
 struct drop_sample {
     __u64 time_ns; /* CLOCK_MONOTONIC */
-    __u32 ifindex;
-    __u32 queue;
-    __u32 frame_bytes; /* of the whole frame */
+    struct address source;
+    __u32 ifindex;     /* 0: from a socket */
+    __u32 queue;       /* or the worker */
+    __u32 frame_bytes; /* of the whole frame; from a socket, of the datagram */
     __u16 bytes;       /* of data */
-    __u8 reason, in_kernel;
-    __u8 data[SAMPLE_BYTES_MAX]; /* the frame, from its Ethernet header on */
+    __u16 payload;     /* where in data it begins */
+    __u16 source_port; /* network order */
+    __u8 reason;       /* enum drop_reason; from a worker, enum datagram_drop */
+    __u8 in_kernel;
+    __u8 data[DROP_SAMPLE_BYTES];
 };
 
 static inline __u32 word_slot(__u32 word, __u32 shadow)

@@ -41,8 +41,8 @@ includes userspace/client 'client/|base/|proto/'
 includes userspace/cli 'cli/|client/|serve/|store/|base/|proto/|cluster/(block|log)\.h'
 hit=$(grep -lE '#include <(uv|raft)\.h>' "${source[@]}" | grep -v '^cluster/' || true)
 [ -z "$hit" ] || bad "only cluster/ knows libuv and libraft: $hit"
-hit=$(grep -lE '#include <(bpf|xdp)/|skel\.h"' "${source[@]}" | grep -vE '^(bpf/|userspace/ingest/(attach|afxdp)\.c)' || true)
-[ -z "$hit" ] || bad "only ingest/attach.c and ingest/afxdp.c know libbpf and libxdp: $hit"
+hit=$(grep -lE '#include <(bpf|xdp)/|skel\.h"' "${source[@]}" | grep -vE '^(bpf/|userspace/ingest/(attach|afxdp|prefilter)\.c)' || true)
+[ -z "$hit" ] || bad "only ingest/attach.c, prefilter.c and afxdp.c know libbpf and libxdp: $hit"
 hit=$(grep -lE '#include <liburing\.h>' "${source[@]}" | grep -vE '^(cluster/disk_uring\.c|userspace/ingest/)' || true)
 [ -z "$hit" ] || bad "liburing belongs to ingest/ and cluster/disk_uring.c: $hit"
 

@@ -3,7 +3,10 @@
  *
  *   stage     file                       thread   gets                  gives
  *   --------  -------------------------  -------  --------------------  -------------------------
- *   receive   ingest/socket.c (UDP)      worker   datagrams             datagrams, by class
+ *   filter    bpf/ingress.bpf.c          driver   frames                datagrams, by class
+ *   receive   ingest/afxdp.c (driver)    worker   datagrams             datagrams, by class
+ *             ingest/socket.c (UDP)      worker   datagrams             datagrams, by class
+ *             ingest/receive.c           worker   datagrams, by class   events and batches
  *             ingest/stream.c (TCP)      worker   frames                batches
  *   decode    ingest/decode.c            worker   bytes                 events: slices of it
  *   validate  ingest/validate.c          worker   events                events, refused ones marked
@@ -19,6 +22,7 @@
  *   index     store/dedupe_work.c         store    frozen tables         runs on disk
  *   read      serve/admin.c              admin    requests              status, ledger, events
  *   keep      this file                  keeper   ledgers               the ledger file
+ *             pipeline_policy.c          keeper   settings              the policy in the driver
  *
  *   thread          how many         sleeps on                    ends
  *   --------------  ---------------  ---------------------------  -------------------------------
@@ -30,12 +34,12 @@
  *
  *   ring         from -> to         holds           full
  *   -----------  -----------------  --------------  ----------------------------------------------
+ *   AF_XDP       driver -> worker   datagrams       counted and dropped, a class at a time
  *   link.submit  worker -> cluster  sealed blocks   never: a slot for every block of the worker
  *   link.answer  cluster -> worker  decided blocks  never: the same
  *
  * Back-pressure comes from the blocks: a worker without a free block stops reading TCP, and drops
- * UDP datagrams of the lowest class first. The kernel's prefilter will stand before `receive`: in
- * front of socket.c, for the same blocks.
+ * UDP datagrams of the lowest class first.
  */
 #include <assert.h>
 #include <errno.h>
@@ -49,6 +53,7 @@
 #include "base/clock.h"
 #include "base/report.h"
 #include "pipeline_internal.h"
+#include "privileges.h"
 
 _Static_assert(CONFIG_WORKERS_MAX == CLUSTER_WORKERS_MAX, "every worker has a link");
 
@@ -60,43 +65,10 @@ static void on_failed(void *arg, const char *sentence)
     _exit(3);
 }
 
-/* --- settings: published to the workers, freed when none reads them any more
- * ---------------------- */
-
-static void settings_free_unseen(struct pipeline *p)
-{
-    struct settings_version **v = &p->settings->older;
-
-    for (unsigned i = 0; i < p->workers; i++) {
-        if (p->worker[i] == NULL || worker_settings_seen(p->worker[i]) != &p->settings->settings)
-            return;
-    }
-    while (*v != NULL) {
-        struct settings_version *gone = *v;
-
-        *v = gone->older;
-        free(gone);
-    }
-}
-
 static void on_settings(void *arg, const struct settings *settings)
 {
-    struct pipeline *p = arg;
-    struct settings_version *v = malloc(sizeof *v);
-
-    if (v == NULL)
-        on_failed(p, "settings: out of memory");
-    v->settings = *settings;
-    pthread_mutex_lock(&p->settings_lock);
-    if (p->settings != NULL)
-        settings_free_unseen(p);
-    v->older = p->settings;
-    p->settings = v;
-    for (unsigned i = 0; i < p->workers; i++) {
-        if (p->worker[i] != NULL)
-            worker_set_settings(p->worker[i], &v->settings);
-    }
-    pthread_mutex_unlock(&p->settings_lock);
+    if (policy_publish(arg, settings) < 0)
+        on_failed(arg, "settings: out of memory");
 }
 
 /* --- the ledger ---------------------------------------------------------------------------------
@@ -104,10 +76,14 @@ static void on_settings(void *arg, const struct settings *settings)
 
 void pipeline_ledger(struct pipeline *p, struct ledger *ret_run)
 {
+    struct xdp_counters xdp[XDP_INTERFACES_MAX];
     struct worker_snapshot s;
 
     memset(ret_run, 0, sizeof *ret_run);
     pthread_mutex_lock(&p->snapshot_lock);
+    prefilter_count(p->prefilter, xdp);
+    for (unsigned i = 0; i < prefilter_ports(p->prefilter); i++)
+        prefilter_ledger(&xdp[i], ret_run);
     for (unsigned i = 0; i < p->workers; i++) {
         worker_snapshot(p->worker[i], &s);
         ledger_add(ret_run, &s.ledger);
@@ -129,27 +105,43 @@ static void ledger_keep(struct pipeline *p, bool closed)
                      p->ledger_file.path, strerror(-e));
 }
 
+static struct timespec time_of(uint64_t ns)
+{
+    return (struct timespec){ (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
+}
+
+/* With policy_lock, except while it works. */
 static void *keeper_main(void *arg)
 {
     struct pipeline *p = arg;
-    struct timespec until;
+    uint64_t save_ns = p->config->ledger.save_ms * NS_PER_MS;
+    uint64_t save_at = clock_monotonic_ns() + save_ns, look_at = 0;
 
     pthread_setname_np(pthread_self(), "sluice-keeper");
-    pthread_mutex_lock(&p->settings_lock);
+    pthread_mutex_lock(&p->policy_lock);
     while (!p->keeper_stop) {
-        uint64_t at = clock_monotonic_ns() + p->config->ledger.save_ms * NS_PER_MS;
-        int e = 0;
+        uint64_t now = clock_monotonic_ns();
+        bool push = policy_pending(p), save = now >= save_at;
+        bool look = p->prefilter != NULL && now >= look_at;
 
-        until = (struct timespec){ (time_t)(at / NS_PER_S), (long)(at % NS_PER_S) };
-        while (!p->keeper_stop && e != ETIMEDOUT)
-            e = pthread_cond_timedwait(&p->keeper_wake, &p->settings_lock, &until);
-        if (p->keeper_stop)
-            break;
-        pthread_mutex_unlock(&p->settings_lock);
-        ledger_keep(p, false);
-        pthread_mutex_lock(&p->settings_lock);
+        if (!push && !save && !look) {
+            struct timespec until = time_of(p->prefilter && look_at < save_at ? look_at : save_at);
+
+            pthread_cond_timedwait(&p->keeper_wake, &p->policy_lock, &until);
+            continue;
+        }
+        pthread_mutex_unlock(&p->policy_lock);
+        if (push)
+            policy_push(p);
+        if (look)
+            prefilter_refresh(p->prefilter);
+        if (save)
+            ledger_keep(p, false);
+        look_at = look ? now + NS_PER_S : look_at;
+        save_at = save ? now + save_ns : save_at;
+        pthread_mutex_lock(&p->policy_lock);
     }
-    pthread_mutex_unlock(&p->settings_lock);
+    pthread_mutex_unlock(&p->policy_lock);
     return NULL;
 }
 
@@ -157,10 +149,10 @@ static void keeper_end(struct pipeline *p)
 {
     if (!p->keeper_started)
         return;
-    pthread_mutex_lock(&p->settings_lock);
+    pthread_mutex_lock(&p->policy_lock);
     p->keeper_stop = true;
     pthread_cond_broadcast(&p->keeper_wake);
-    pthread_mutex_unlock(&p->settings_lock);
+    pthread_mutex_unlock(&p->policy_lock);
     pthread_join(p->keeper, NULL);
     p->keeper_started = false;
 }
@@ -235,33 +227,67 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
     return store_start(p->store);
 }
 
-static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+/* With the process's privileges: the program is attached, the sockets are bound. */
+static int open_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
 {
-    char sentence[256] = "";
+    char sentence[256] = "no memory";
+    int e = prefilter_open(&p->prefilter, p->config);
 
-    for (unsigned i = 0; i < p->workers; i++) {
+    if (e == 0)
+        e = limits_open(&p->limits, prefilter_cells(p->prefilter), p->config->ingest.sources_max);
+    for (unsigned i = 0; i < p->workers && e == 0; i++) {
         struct worker_config config = {
             .config = p->config,
             .id = i,
             .link = &p->link[i],
             .wake_cluster = wake_cluster,
             .wake_arg = p,
-            .cluster_id = cluster_id(p->cluster),
-            .hash_key = cluster_hash_key(p->cluster),
+            .limits = &p->limits,
+            .prefilter = p->prefilter,
         };
-        int e = worker_open(&p->worker[i], &config, sentence);
 
-        if (e < 0) {
-            snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
-            return e;
-        }
+        e = worker_open(&p->worker[i], &config, sentence);
     }
-    pthread_mutex_lock(&p->settings_lock);
+    if (e < 0)
+        snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
+    return e;
+}
+
+static void report_ports(struct pipeline *p)
+{
+    for (uint32_t i = 0; i < prefilter_ports(p->prefilter); i++) {
+        const struct prefilter_port *port = prefilter_port(p->prefilter, i);
+
+        report_info("xdp", "%s: %s%s%s%s", port->name, prefilter_mode_name(port->mode),
+                    port->rings ? ", AF_XDP" : "", port->note[0] != '\0' ? "; " : "", port->note);
+    }
+}
+
+/* Without any, from here on. A data directory of somebody else's is a reason to keep some. */
+static int drop_privileges(struct pipeline *p)
+{
+    struct privileges keep = { .detach = prefilter_needs_privileges(p->prefilter) };
+    struct stat st;
+    char names[128];
+    int e;
+
+    keep.files = stat(p->config->data.dir, &st) == 0 && st.st_uid != geteuid();
+    e = privileges_drop(&keep, names, sizeof names);
+    if (e == 0 && names[0] != '\0')
+        report_info("privileges", "kept: %s", names);
+    return e;
+}
+
+static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+{
+    struct worker_snapshot s;
+
+    pthread_mutex_lock(&p->policy_lock);
     for (unsigned i = 0; i < p->workers; i++)
-        worker_set_settings(p->worker[i], &p->settings->settings);
-    pthread_mutex_unlock(&p->settings_lock);
+        worker_set_admission(p->worker[i], &p->policy->admission);
+    pthread_mutex_unlock(&p->policy_lock);
     for (unsigned i = 0; i < p->workers; i++) {
-        int e = worker_start(p->worker[i]);
+        int e = worker_start(p->worker[i], cluster_id(p->cluster), cluster_hash_key(p->cluster));
 
         if (e < 0) {
             snprintf(error, PIPELINE_ERROR_BYTES, "worker %u: io_uring: %s", i, strerror(-e));
@@ -269,6 +295,12 @@ static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
         }
         p->workers_started++;
     }
+    if (p->prefilter == NULL)
+        return 0;
+    policy_push(p);
+    worker_snapshot(p->worker[0], &s);
+    prefilter_go(p->prefilter, s.udp_port);
+    report_ports(p);
     return 0;
 }
 
@@ -351,11 +383,12 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     assert(p->workers <= CLUSTER_WORKERS_MAX);
     for (unsigned i = 0; i < p->workers; i++)
         p->link[i].wake.fd = -1;
-    pthread_mutex_init(&p->settings_lock, NULL);
+    pthread_mutex_init(&p->policy_lock, NULL);
     pthread_mutex_init(&p->snapshot_lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&p->keeper_wake, &monotonic);
+    pthread_cond_init(&p->pushed_wake, &monotonic);
     snprintf(p->log_dir, sizeof p->log_dir, "%s/log", config->data.dir);
     snprintf(p->dedupe_dir, sizeof p->dedupe_dir, "%s/dedupe", config->data.dir);
     if (mkdir(config->data.dir, 0700) < 0 && errno != EEXIST) {
@@ -367,6 +400,10 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     settings_init(&defaults);
     on_settings(p, &defaults);
     e = start_links(p);
+    if (e == 0)
+        e = open_workers(p, error);
+    if (e == 0)
+        e = drop_privileges(p);
     if (e == 0)
         e = start_store_and_cluster(p, error);
     if (e < 0)
@@ -411,6 +448,7 @@ void pipeline_stop(struct pipeline *p)
     keeper_end(p);
     /* Of a start that failed late, too: its workers have taken events, and what they hand over must
      * find the cluster thread there. */
+    prefilter_stop(p->prefilter);
     if (p->workers_started > 0) {
         drain_workers(p);
         ledger_keep(p, true);
@@ -418,22 +456,20 @@ void pipeline_stop(struct pipeline *p)
     cluster_stop(p->cluster);
     for (unsigned i = 0; i < p->workers; i++)
         worker_close(p->worker[i]);
+    prefilter_close(p->prefilter);
+    limits_close(&p->limits);
     store_fini(p->store);
     for (unsigned i = 0; i < p->workers; i++) {
         ring_fini(&p->link[i].submit);
         ring_fini(&p->link[i].answer);
         wake_close(&p->link[i].wake);
     }
-    while (p->settings != NULL) {
-        struct settings_version *v = p->settings;
-
-        p->settings = v->older;
-        free(v);
-    }
+    policy_free(p);
     log_reader_close(p->reader);
     free(p->read_buf);
     pthread_cond_destroy(&p->keeper_wake);
-    pthread_mutex_destroy(&p->settings_lock);
+    pthread_cond_destroy(&p->pushed_wake);
+    pthread_mutex_destroy(&p->policy_lock);
     pthread_mutex_destroy(&p->snapshot_lock);
     free(p);
 }

@@ -159,6 +159,7 @@ static void ledger_streams(const struct ledger *l, sluice_v1_LedgerResponse *r)
     } rows[] = {
         { "connections_accepted", l->connections_accepted },
         { "connections_refused", l->connections_refused },
+        { "connections_denied", l->connections_denied },
         { "connections_closed", l->connections_closed },
         { "connections_timed_out", l->connections_timed_out },
         { "frames", l->frames },
@@ -188,7 +189,7 @@ static void type_name(const struct settings *s, unsigned type, char *ret, size_t
 static void ledger_types(struct pipeline *p, const struct ledger *l, const struct ledger_sums *sums,
                          sluice_v1_LedgerResponse *r)
 {
-    pthread_mutex_lock(&p->settings_lock);
+    pthread_mutex_lock(&p->policy_lock);
     for (unsigned t = 0; t < LEDGER_TYPES; t++) {
         sluice_v1_LedgerType *row = &r->types[r->types_count];
 
@@ -207,10 +208,10 @@ static void ledger_types(struct pipeline *p, const struct ledger *l, const struc
             .unaccounted = l->unaccounted[t],
             .balances = sums->type_balances[t],
         };
-        type_name(&p->settings->settings, t, row->name, sizeof row->name);
+        type_name(&p->policy->admission.settings, t, row->name, sizeof row->name);
         r->types_count++;
     }
-    pthread_mutex_unlock(&p->settings_lock);
+    pthread_mutex_unlock(&p->policy_lock);
     r->has_total = true;
     r->total = (sluice_v1_LedgerType){
         .name = "total",

@@ -14,10 +14,13 @@
 #include "serve/admin.h"
 #include "store/apply.h"
 
+#define POLICY_PUSH_S_MAX 5u /* that a change waits for the driver */
+
 /* A version of the settings that some worker may still be reading. */
-struct settings_version {
-    struct settings settings;
-    struct settings_version *older;
+struct policy_version {
+    struct admission admission;
+    uint64_t number; /* 0, 1, ... in this run */
+    struct policy_version *older;
 };
 
 struct pipeline {
@@ -27,11 +30,17 @@ struct pipeline {
     struct cluster *cluster;
     unsigned workers, workers_started;
     struct cluster_link link[CLUSTER_WORKERS_MAX];
+    struct limits limits;
+    struct prefilter *prefilter; /* NULL: only the kernel's sockets */
     struct worker *worker[CLUSTER_WORKERS_MAX];
     struct admin *admin;
 
-    pthread_mutex_t settings_lock; /* the cluster thread publishes, start reads */
-    struct settings_version *settings;
+    pthread_mutex_t policy_lock; /* pipeline_policy.c */
+    struct policy_version *policy;
+    struct policy_version *pushing; /* into the driver, now */
+    uint64_t pushed;                /* version number + 1 of the last */
+    int push_error;
+    pthread_cond_t pushed_wake;
 
     pthread_mutex_t snapshot_lock; /* admin and keeper threads ask the workers in turn */
     struct ledger_file ledger_file;
@@ -50,6 +59,17 @@ struct pipeline {
 
 /* The workers' ledgers, added up; at a moment of each worker's own. */
 void pipeline_ledger(struct pipeline *p, struct ledger *ret_run);
+
+/* pipeline_policy.c. Makes a version of the settings and hands it to the workers; -1 without
+ * memory. Cluster thread, and start. */
+int policy_publish(struct pipeline *p, const struct settings *settings);
+/* Is the newest version not in the driver yet? With policy_lock. */
+bool policy_pending(const struct pipeline *p);
+/* Puts it there. Keeper, and start. */
+void policy_push(struct pipeline *p);
+/* Waits until it is there, or has been refused. 0, the refusal, or -ETIMEDOUT. Any thread. */
+int policy_wait(struct pipeline *p);
+void policy_free(struct pipeline *p);
 
 /* Fills in the admin server's source. */
 void pipeline_admin_source(struct pipeline *p, struct admin_source *ret);

@@ -156,9 +156,9 @@ BATCH_EVENTS_MAX = 1024
 # Datagrams that never become events: what makes them wrong, the reason (base/ledger.h), the bytes.
 DATAGRAMS = [
     ("nothing at all", "empty", b""),
-    ("text", "not_ours", b"GET / HTTP/1.1\r\n\r\n"),
-    ("zeros", "not_ours", b"\0" * 64),
-    ("a source before the type", "not_ours", text(2, "hostile") + num(1, 1)),
+    ("text", "not_protobuf", b"GET / HTTP/1.1\r\n\r\n"),
+    ("zeros", "not_protobuf", b"\0" * 64),
+    ("a source before the type", "not_protobuf", text(2, "hostile") + num(1, 1)),
     ("a batch that is cut", "batch_malformed", b"\x0a\x7f\x08\x01"),
     ("a batch's first byte alone", "batch_malformed", b"\x0a"),
     ("a length of 2^63 in a batch", "batch_malformed", b"\x0a" + varint(1 << 63)),

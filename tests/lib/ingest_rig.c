@@ -25,15 +25,26 @@ static const uint8_t hash_key_bytes[16] = "a test's hashkey";
 
 void rig_init(struct rig *r)
 {
+    struct settings settings;
+
     memset(r, 0, sizeof *r);
     assert_int_equal(config_init_defaults(&r->config), 0);
-    settings_init(&r->settings);
+    settings_init(&settings);
+    admission_init(&r->admission, &settings, &r->config.ingest.udp.allow);
     r->config.ingest.port = 0;
     r->config.ingest.udp.buffers = 512;
     r->config.ingest.tcp.connections_max = 64;
     r->config.pipeline.blocks = 8;
     /* On a busy machine a run may take long without being at fault. */
     r->config.pipeline.stage_ms_max = (struct config_stage_ms_max){ 60000, 60000, 60000, 60000 };
+}
+
+void rig_set(struct rig *r, const char *key, const char *value)
+{
+    struct settings changed = r->admission.settings;
+
+    assert_int_equal(settings_apply(&changed, key, value), 0);
+    admission_init(&r->admission, &changed, &r->config.ingest.udp.allow);
 }
 
 void rig_open(struct rig *r)
@@ -43,15 +54,18 @@ void rig_open(struct rig *r)
         .link = &r->cluster.link,
         .wake_cluster = fake_cluster_wake,
         .wake_arg = &r->cluster,
-        .cluster_id = cluster_id_bytes,
-        .hash_key = hash_key_bytes,
+        .limits = &r->limits,
     };
+    struct settings settings;
     char error[256];
 
     assert_int_equal(fake_cluster_open(&r->cluster), 0);
+    assert_int_equal(limits_open(&r->limits, NULL, 1024), 0);
     if (worker_open(&r->worker, &wc, error) != 0)
         fail_msg("%s", error);
-    worker_set_settings(r->worker, &r->settings);
+    settings = r->admission.settings; /* the config may have changed since rig_init() */
+    admission_init(&r->admission, &settings, &r->config.ingest.udp.allow);
+    worker_set_admission(r->worker, &r->admission);
     (void)rig_snapshot(r);
     r->udp_port = r->snap.udp_port;
     r->tcp_port = r->snap.tcp_port;
@@ -60,7 +74,7 @@ void rig_open(struct rig *r)
 void rig_start(struct rig *r)
 {
     assert_int_equal(fake_cluster_start(&r->cluster), 0);
-    assert_int_equal(worker_start(r->worker), 0);
+    assert_int_equal(worker_start(r->worker, cluster_id_bytes, hash_key_bytes), 0);
 }
 
 void rig_close(struct rig *r)
@@ -80,6 +94,7 @@ void rig_close(struct rig *r)
     for (unsigned t = 0; t < LEDGER_TYPES; t++)
         assert_int_equal(r->snap.ledger.in_flight[t], 0);
     worker_close(r->worker);
+    limits_close(&r->limits);
     fake_cluster_close(&r->cluster);
     config_fini(&r->config);
 }

@@ -15,7 +15,8 @@
 
 struct rig {
     struct config config;
-    struct settings settings;
+    struct admission admission; /* rig_set() before rig_open() */
+    struct limits limits;
     struct fake_cluster cluster;
     struct worker *worker;
     struct worker_snapshot snap; /* of the last rig_snapshot() */
@@ -25,6 +26,7 @@ struct rig {
 /* Defaults for tests: 127.0.0.1 and ::1, port 0, few buffers. Change rig.config, then rig_open().
  */
 void rig_init(struct rig *r);
+void rig_set(struct rig *r, const char *key, const char *value);
 void rig_open(struct rig *r);  /* sockets are bound */
 void rig_start(struct rig *r); /* threads run */
 /* Drains, checks that the ledger balances, closes. */

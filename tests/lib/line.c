@@ -12,11 +12,14 @@
 struct line *line_new(void)
 {
     struct line *l = calloc(1, sizeof *l);
+    struct settings settings;
     int r;
 
     assert(l != NULL);
-    settings_init(&l->settings);
-    r = settings_apply(&l->settings, "type.signal", "64");
+    settings_init(&settings);
+    admission_init(&l->admission, &settings, &(struct config_networks){ 0 });
+    line_set(l, "type.signal", "64");
+    r = limits_open(&l->limits, NULL, 1024);
     assert(r == 0);
     r = calendar_set_init(&l->set);
     assert(r == 0);
@@ -24,7 +27,8 @@ struct line *line_new(void)
     r = block_init(&l->block, 0);
     assert(r == 0);
     l->stages = (struct stages){
-        .settings = &l->settings,
+        .admission = &l->admission,
+        .limits = &l->limits,
         .ledger = &l->ledger,
         .stage_ns_max = { NS_PER_S, NS_PER_S, NS_PER_S, NS_PER_S },
         .hash_key = "0123456789abcdef",
@@ -42,7 +46,18 @@ void line_free(struct line *l)
 {
     block_fini(&l->block);
     calendar_set_fini(&l->set);
+    limits_close(&l->limits);
     free(l);
+}
+
+void line_set(struct line *l, const char *key, const char *value)
+{
+    struct settings changed = l->admission.settings;
+    int r = settings_apply(&changed, key, value);
+
+    assert(r == 0);
+    (void)r;
+    admission_init(&l->admission, &changed, &(struct config_networks){ 0 });
 }
 
 void line_reset(struct line *l)
@@ -58,6 +73,7 @@ void line_receive(struct line *l, size_t i, const void *data, size_t bytes, uint
     l->ev[i].receive_time_ns = time_ns + NS_PER_MS;
     l->ev[i].request = REQUEST_NONE;
     l->ev[i].position = (uint16_t)i;
+    l->ev[i].decided = false;
     l->ev[i].reason = 0;
 }
 

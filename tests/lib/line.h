@@ -6,11 +6,14 @@
 #ifndef SLUICE_TESTS_LINE_H
 #define SLUICE_TESTS_LINE_H
 
+#include "ingest/admission.h"
 #include "ingest/enrich.h"
+#include "ingest/limits.h"
 #include "ingest/stages.h"
 
 struct line {
-    struct settings settings;
+    struct admission admission;
+    struct limits limits;
     struct ledger ledger;
     struct calendar_set set;
     struct calendars calendars;
@@ -22,6 +25,9 @@ struct line {
 /* Allocated, since it is large; never fails. */
 struct line *line_new(void);
 void line_free(struct line *l);
+
+/* Changes a setting; the test fails when it is refused. */
+void line_set(struct line *l, const char *key, const char *value);
 
 /* Empties block and ledger. */
 void line_reset(struct line *l);

@@ -159,7 +159,7 @@ static void the_receive_time_is_clamped_to_what_a_descriptor_holds(void **state)
     struct line *l = *state;
     uint64_t first;
 
-    assert_int_equal(settings_apply(&l->settings, "skew.past_ms", "31622400000"), 0);
+    line_set(l, "skew.past_ms", "31622400000");
     for (size_t i = 0; i < 6; i++) {
         make(l, i, (struct sample){ .type = 1, .n = i });
         first = l->ev[0].receive_time_ns;
@@ -221,7 +221,7 @@ static void the_ledger_balances_whatever_comes(void **state)
     struct line *l = *state;
     struct sample_random r = { 42 };
 
-    assert_int_equal(settings_apply(&l->settings, "admit.quote", "drop"), 0);
+    line_set(l, "admit.quote", "drop");
     for (unsigned round = 0; round < 3000; round++) {
         size_t n = 1 + sample_below(&r, EVENTS_RUN_MAX), added;
         uint32_t exceptions;

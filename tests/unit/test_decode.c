@@ -522,7 +522,6 @@ static void a_batch_is_walked_without_copying(void **state)
     assert_int_equal(b.event_bytes, at);
     assert_int_equal(batch_walk(&b, slices, 19, buf, bytes), -E2BIG);
     assert_int_equal(b.events, 20);
-    assert_int_equal(datagram_peek_type(buf, bytes), 1);
 }
 
 static void a_broken_batch_is_refused_as_a_whole(void **state)
@@ -580,11 +579,6 @@ static void the_type_is_peeked_only_where_the_kernel_sees_it(void **state)
     assert_int_equal(event_peek_type(BYTES("")), 0);
     assert_int_equal(event_peek_type(NULL, 0), 0);
     assert_int_equal(event_peek_type(BYTES("\x12\x00\x08\x03")), 0);
-    assert_int_equal(datagram_peek_type(BYTES("\x0a\x02\x08\x03")), 3);
-    assert_int_equal(datagram_peek_type(BYTES("\x0a\x03\x08\x03")), 0);
-    assert_int_equal(datagram_peek_type(BYTES("\x0a")), 0);
-    assert_int_equal(datagram_peek_type(NULL, 0), 0);
-    assert_int_equal(datagram_peek_type(BYTES("\x08\x02")), 2);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -80,7 +80,7 @@ static void a_type_must_be_known_and_admitted(void **state)
                                        ? NONE
                                        : REASON(TYPE_UNKNOWN));
     }
-    assert_int_equal(settings_apply(&l->settings, "admit.quote", "drop"), 0);
+    line_set(l, "admit.quote", "drop");
     assert_int_equal(check_detail(l, 2), REASON(TYPE_NOT_ADMITTED));
     assert_int_equal(l->ledger.refused[2], 1);
     assert_int_equal(l->ledger.reason[REASON(TYPE_NOT_ADMITTED)], 1);
@@ -140,8 +140,8 @@ static void timestamps_keep_within_the_skew_of_the_settings(void **state)
 {
     struct line *l = *state;
     uint64_t now = SAMPLE_TIME_NS + NS_PER_MS; /* line_receive() */
-    uint64_t past = l->settings.skew_past_ms * NS_PER_MS;
-    uint64_t future = l->settings.skew_future_ms * NS_PER_MS;
+    uint64_t past = l->admission.settings.skew_past_ms * NS_PER_MS;
+    uint64_t future = l->admission.settings.skew_future_ms * NS_PER_MS;
 
     assert_int_equal(check_time(l, now), NONE);
     assert_int_equal(check_time(l, now - past), NONE);
@@ -151,12 +151,12 @@ static void timestamps_keep_within_the_skew_of_the_settings(void **state)
     assert_int_equal(check_time(l, 1), REASON(TIMESTAMP_PAST));
     assert_int_equal(check_time(l, UINT64_MAX), REASON(TIMESTAMP_FUTURE));
 
-    assert_int_equal(settings_apply(&l->settings, "skew.past_ms", "0"), 0);
-    assert_int_equal(settings_apply(&l->settings, "skew.future_ms", "0"), 0);
+    line_set(l, "skew.past_ms", "0");
+    line_set(l, "skew.future_ms", "0");
     assert_int_equal(check_time(l, now), NONE);
     assert_int_equal(check_time(l, now - 1), REASON(TIMESTAMP_PAST));
     assert_int_equal(check_time(l, now + 1), REASON(TIMESTAMP_FUTURE));
-    assert_int_equal(settings_apply(&l->settings, "skew.past_ms", "31622400000"), 0);
+    line_set(l, "skew.past_ms", "31622400000");
     assert_int_equal(check_time(l, now - 31622400000 * NS_PER_MS), NONE);
     assert_int_equal(check_time(l, now - 31622400000 * NS_PER_MS - 1), REASON(TIMESTAMP_PAST));
 }
@@ -248,7 +248,7 @@ static void an_event_is_at_most_as_long_as_the_settings_say(void **state)
     struct line *l = *state;
     static uint8_t zeros[EVENT_BYTES_MAX + 100];
 
-    assert_int_equal(settings_apply(&l->settings, "event.bytes_max", "256"), 0);
+    line_set(l, "event.bytes_max", "256");
     for (size_t bytes = 250; bytes <= 260; bytes++) {
         event_begin(SAMPLE_CUSTOM, 0);
         edit_bytes(&e, 100, zeros, bytes - e.bytes - 4);
@@ -256,7 +256,7 @@ static void an_event_is_at_most_as_long_as_the_settings_say(void **state)
         assert_int_equal(check(l), bytes <= 256 ? NONE : REASON(DECODE_BOUNDS));
     }
     /* A setting above what a block can hold does not lift that limit. */
-    assert_int_equal(settings_apply(&l->settings, "event.bytes_max", "65535"), 0);
+    line_set(l, "event.bytes_max", "65535");
     for (size_t bytes = EVENT_BYTES_MAX - 1; bytes <= EVENT_BYTES_MAX + 1; bytes++) {
         event_begin(SAMPLE_CUSTOM, 0);
         edit_bytes(&e, 100, zeros, bytes - e.bytes - 5);

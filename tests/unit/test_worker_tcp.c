@@ -398,8 +398,6 @@ static void a_tokens_file_that_is_not_there_is_an_error(void **state)
     struct worker_config wc = {
         .config = &r.config,
         .link = &r.cluster.link,
-        .cluster_id = (const uint8_t *)"0123456789abcdef",
-        .hash_key = (const uint8_t *)"0123456789abcdef",
     };
 
     rig_init(&r);

@@ -33,8 +33,12 @@ static uint64_t ledger_accounted(const struct ledger *l, unsigned type)
 
 static void ledger_sum(const struct ledger *l, struct ledger_sums *ret)
 {
-    for (unsigned i = 0; i < DROP_N; i++)
+    for (unsigned i = 0; i < DROP_N; i++) {
         ret->dropped += l->datagram_drop[i];
+        ret->xdp_dropped += l->xdp_drop[i];
+        if (i >= DROP_RING_FULL_0 && i <= DROP_FILL_EMPTY)
+            ret->ring_dropped += l->datagram_drop[i];
+    }
     for (unsigned t = 0; t < LEDGER_TYPES; t++) {
         ret->decoded += l->decoded[t];
         ret->invalid += l->invalid[t];
@@ -55,6 +59,7 @@ void ledger_check(const struct ledger *l, struct ledger_sums *ret)
     *ret = (struct ledger_sums){ .events_balance = true };
     ledger_sum(l, ret);
     ret->datagrams_balance = l->datagrams_seen == ret->dropped + l->datagrams_delivered;
+    ret->xdp_balances = l->xdp_arrived == ret->xdp_dropped + l->xdp_redirected + l->xdp_passed;
     for (unsigned t = 0; t < LEDGER_TYPES; t++) {
         ret->type_balances[t] = l->decoded[t] == ledger_accounted(l, t);
         ret->events_balance = ret->events_balance && ret->type_balances[t];
@@ -72,7 +77,7 @@ const char *datagram_drop_name(enum datagram_drop d)
         [DROP_NO_BUFFER] = "no_buffer",
         [DROP_SOURCE_DENIED] = "source_denied",
         [DROP_EMPTY] = "empty",
-        [DROP_NOT_OURS] = "not_ours",
+        [DROP_NOT_PROTOBUF] = "not_protobuf",
         [DROP_BATCH_MALFORMED] = "batch_malformed",
         [DROP_BATCH_TOO_LARGE] = "batch_too_large",
         [DROP_OVERLOAD_0] = "overload_0",
@@ -80,6 +85,19 @@ const char *datagram_drop_name(enum datagram_drop d)
         [DROP_OVERLOAD_2] = "overload_2",
         [DROP_OVERLOAD_3] = "overload_3",
         [DROP_STOPPING] = "stopping",
+        [DROP_LENGTH] = "length",
+        [DROP_CHECKSUM] = "checksum",
+        [DROP_EVENT_MALFORMED] = "event_malformed",
+        [DROP_TYPE_UNKNOWN] = "type_unknown",
+        [DROP_TYPE_DROPPED] = "type_dropped",
+        [DROP_SAMPLED_OUT] = "sampled_out",
+        [DROP_TYPE_RATE] = "type_rate",
+        [DROP_SOURCE_RATE] = "source_rate",
+        [DROP_RING_FULL_0] = "ring_full_0",
+        [DROP_RING_FULL_1] = "ring_full_1",
+        [DROP_RING_FULL_2] = "ring_full_2",
+        [DROP_RING_FULL_3] = "ring_full_3",
+        [DROP_FILL_EMPTY] = "fill_empty",
     };
 
     assert((unsigned)d < DROP_N);
@@ -110,6 +128,8 @@ const char *reason_name(unsigned reason)
         [sluice_v1_Reason_STAGE_TIMEOUT] = "stage_timeout",
         [sluice_v1_Reason_BATCH_TOO_LARGE] = "batch_too_large",
         [sluice_v1_Reason_FIELD_REPEATED] = "field_repeated",
+        [sluice_v1_Reason_SAMPLED_OUT] = "sampled_out",
+        [sluice_v1_Reason_RATE_LIMITED] = "rate_limited",
     };
 
     if (reason == sluice_v1_Reason_DUPLICATE)

@@ -160,7 +160,8 @@ enum admit admit_request(struct worker *w, uint32_t n, uint32_t event_bytes, boo
     return ADMIT_WAIT;
 }
 
-static void run_add(struct worker *w, struct slice raw, uint16_t request, uint16_t position)
+static void run_add(struct worker *w, struct slice raw, uint16_t request, uint16_t position,
+                    bool decided)
 {
     struct event *ev = &w->run[w->run_n++];
 
@@ -168,6 +169,7 @@ static void run_add(struct worker *w, struct slice raw, uint16_t request, uint16
     ev->receive_time_ns = w->now_unix_ns;
     ev->request = request;
     ev->position = position;
+    ev->decided = decided;
     ev->reason = sluice_v1_Reason_REASON_NONE;
 }
 
@@ -182,9 +184,9 @@ void admit_flush(struct worker *w)
     w->run_bytes = 0;
 }
 
-void admit_single(struct worker *w, struct slice event)
+void admit_single(struct worker *w, struct slice event, bool decided)
 {
-    run_add(w, event, REQUEST_NONE, 0);
+    run_add(w, event, REQUEST_NONE, 0, decided);
     w->run_bytes += event.bytes + ASSIGNED_ID_ROOM;
     if (w->run_n == EVENTS_RUN_MAX)
         admit_flush(w);
@@ -211,7 +213,7 @@ void admit_events(struct worker *w, const struct slice *slices, uint32_t n,
     if (request)
         index = request_add(w, request);
     for (uint32_t i = 0; i < n; i++) {
-        run_add(w, slices[i], index, (uint16_t)i);
+        run_add(w, slices[i], index, (uint16_t)i, false);
         if (w->run_n == EVENTS_RUN_MAX)
             admit_flush(w);
     }

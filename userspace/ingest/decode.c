@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "base/wire.h"
+#include "ingest/admission.h"
 #include "ingest/stages.h"
 
 #define REASON(name) sluice_v1_Reason_##name
@@ -433,7 +434,7 @@ static unsigned event_decode(struct event *ev)
 static uint8_t type_counted(const struct stages *s, unsigned type)
 {
     assert(type < LEDGER_TYPES);
-    return s->settings->known[type] ? (uint8_t)type : 0;
+    return s->admission->settings.known[type] ? (uint8_t)type : 0;
 }
 
 size_t decode_run(struct stages *s, struct event *ev, size_t n)

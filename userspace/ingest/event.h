@@ -32,6 +32,7 @@ struct event {
     uint64_t receive_time_ns; /* Unix */
     uint16_t request;         /* index into the open block's request[], or REQUEST_NONE */
     uint16_t position;        /* in its request */
+    bool decided;             /* what the policy says of its type is done */
 
     /* From decode. */
     uint8_t type;   /* 0: not known */
@@ -57,11 +58,14 @@ struct event {
     uint64_t content;
 };
 
+struct admission; /* admission.h */
 struct calendars; /* enrich.h */
+struct limits;    /* limits.h */
 
 /* What the stages of one worker work with. One thread. */
 struct stages {
-    const struct settings *settings; /* swapped between runs */
+    const struct admission *admission; /* swapped between runs */
+    struct limits *limits;
     struct ledger *ledger;
     uint64_t stage_ns_max[4];
     uint64_t over_start_ns, over_cpu_ns; /* stages.c: the stage that is over its limit */

@@ -233,6 +233,19 @@ static void turn_away(struct worker *w, int fd, unsigned error)
     w->ledger.connections_refused++;
 }
 
+/* The program in the driver has looked where there is one, but not on every interface. */
+static bool is_denied(const struct worker *w, int fd)
+{
+    const struct source_rules *rules = &w->stages.admission->sources[POLICY_ACTIVE];
+    struct sockaddr_in6 peer = { 0 };
+    socklen_t len = sizeof peer;
+
+    if (!rules->denies || getpeername(fd, (struct sockaddr *)&peer, &len) < 0)
+        return false;
+    socket_peer_map(&peer);
+    return admission_source(rules, &peer.sin6_addr) == SOURCE_DENY;
+}
+
 void stream_on_accept(struct worker *w, uint32_t at, const struct io_uring_cqe *cqe)
 {
     struct tcp *t = &w->tcp;
@@ -245,6 +258,12 @@ void stream_on_accept(struct worker *w, uint32_t at, const struct io_uring_cqe *
         if (cqe->res == -EMFILE || cqe->res == -ENFILE || cqe->res == -ENOMEM ||
             cqe->res == -ENOBUFS)
             t->accept_ns = w->now_ns + SWEEP_INTERVAL_NS;
+        return;
+    }
+    if (is_denied(w, cqe->res)) {
+        close(cqe->res);
+        w->ledger.connections_refused++;
+        w->ledger.connections_denied++;
         return;
     }
     w->ledger.connections_accepted++;

@@ -3,15 +3,15 @@
  *
  * One multishot recvmsg per address fills buffers of one provided ring. With UDP_GRO a buffer holds
  * several datagrams of one sender; each is looked at and counted by itself. What can be decided by
- * looking (source, size, first byte) is decided when a buffer arrives; the rest waits in its
- * class's queue, still in its buffer, until there is a block for it.
+ * looking (source, size, policy) is decided when a buffer arrives, as the program in the driver
+ * would; the rest waits in its class's queue, still in its buffer, until receive.c takes it.
  *
  * Thread:  the worker's.
  * Memory:  buffers are mapped in udp_open(). Only UDP_PUBLISHED_MAX are with the kernel at a time
  *          and the rest form a LIFO, so that in normal running few and warm ones are used.
  * Limits:  ingest.udp.*; UDP_SEGMENTS_MAX datagrams in a buffer.
- * Counts:  datagrams_seen, _delivered, datagram_drop[]: every datagram exactly once. DROP_KERNEL
- *          is the kernel's own count, which takes datagrams that it had joined (UDP_GRO) for one.
+ * Counts:  what it drops. DROP_KERNEL is the kernel's own count, which takes datagrams that it had
+ * joined (UDP_GRO) for one.
  */
 #include <errno.h>
 #include <linux/sock_diag.h>
@@ -28,54 +28,9 @@
 #endif
 
 /* 8-byte aligned, so that the control messages behind it are. */
-#define NAME_BYTES               32u
-#define CONTROL_BYTES            (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)))
-#define REJECTED_BYTES_PER_EVENT 128u /* a walk over these takes as long as an event */
-#define HEADER_BYTES             (sizeof(struct io_uring_recvmsg_out) + NAME_BYTES + CONTROL_BYTES)
-
-static int allow_compare(const struct network *n, uint64_t hi, uint64_t lo)
-{
-    return (hi & n->mask_hi) == n->hi && (lo & n->mask_lo) == n->lo;
-}
-
-static uint64_t be64_load(const uint8_t *p)
-{
-    uint64_t v;
-
-    memcpy(&v, p, sizeof v);
-    return be64toh(v);
-}
-
-static void allow_init(struct udp *u, const struct config_networks *networks)
-{
-    for (uint32_t i = 0; i < networks->n; i++) {
-        uint32_t bits = networks->at[i].bits;
-        struct network *n = &u->allow[u->allow_n++];
-
-        assert(bits <= 128);
-        n->mask_hi = bits >= 64 ? UINT64_MAX : bits == 0 ? 0 : UINT64_MAX << (64 - bits);
-        n->mask_lo = bits == 128 ? UINT64_MAX : bits <= 64 ? 0 : UINT64_MAX << (128 - bits);
-        n->hi = be64_load(networks->at[i].ip.s6_addr) & n->mask_hi;
-        n->lo = be64_load(networks->at[i].ip.s6_addr + 8) & n->mask_lo;
-    }
-}
-
-/* An IPv4 source (a mapped address) is admitted only by a prefix that says so: ::/0 does not. */
-static bool allowed(const struct udp *u, const struct in6_addr *ip)
-{
-    uint64_t hi = be64_load(ip->s6_addr), lo = be64_load(ip->s6_addr + 8);
-    bool mapped = IN6_IS_ADDR_V4MAPPED(ip);
-
-    for (uint32_t i = 0; i < u->allow_n; i++) {
-        const struct network *n = &u->allow[i];
-
-        if (mapped && (n->mask_hi != UINT64_MAX || n->mask_lo >> 32 != UINT32_MAX))
-            continue;
-        if (allow_compare(n, hi, lo))
-            return true;
-    }
-    return false;
-}
+#define NAME_BYTES    32u
+#define CONTROL_BYTES (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)))
+#define HEADER_BYTES  (sizeof(struct io_uring_recvmsg_out) + NAME_BYTES + CONTROL_BYTES)
 
 static int socket_options(struct worker *w, int fd)
 {
@@ -145,7 +100,6 @@ int udp_open(struct worker *w, char error[256])
     }
     if (!u->gro)
         worker_note(w, "no UDP_GRO: one receive a datagram");
-    allow_init(u, &w->config->ingest.udp.allow);
     u->msg.msg_namelen = NAME_BYTES;
     u->msg.msg_controllen = CONTROL_BYTES;
     if (memory_open(w) < 0) {
@@ -233,20 +187,6 @@ static void udp_arm(struct worker *w)
     }
 }
 
-/* A datagram is seen when it is decided what becomes of it: what waits in a queue is no different
- * from what waits in the socket. So the ledger balances after every turn. */
-static void drop(struct worker *w, enum datagram_drop reason, uint32_t n)
-{
-    w->ledger.datagrams_seen += n;
-    w->ledger.datagram_drop[reason] += n;
-}
-
-static void deliver(struct worker *w)
-{
-    w->ledger.datagrams_seen++;
-    w->ledger.datagrams_delivered++;
-}
-
 /* The kernel's counter runs modulo 2^32, and what a datagram tells is older than what SO_MEMINFO
  * tells. */
 static void kernel_drops(struct worker *w, struct listener *l, uint32_t counter)
@@ -256,7 +196,7 @@ static void kernel_drops(struct worker *w, struct listener *l, uint32_t counter)
     if (delta == 0 || delta > INT32_MAX)
         return;
     l->drops_seen = counter;
-    drop(w, DROP_KERNEL, delta);
+    receive_count(w, DROP_KERNEL, delta);
 }
 
 void udp_count_kernel_drops(struct worker *w)
@@ -277,6 +217,20 @@ static void buffer_free(struct udp *u, uint32_t b)
     u->free[u->free_n++] = b;
 }
 
+void socket_peer_map(struct sockaddr_in6 *peer)
+{
+    struct sockaddr_in6 mapped = { .sin6_family = AF_INET6 };
+    struct sockaddr_in v4;
+
+    if (peer->sin6_family != AF_INET)
+        return;
+    memcpy(&v4, peer, sizeof v4);
+    mapped.sin6_port = v4.sin_port;
+    mapped.sin6_addr.s6_addr[10] = mapped.sin6_addr.s6_addr[11] = 0xff;
+    memcpy(mapped.sin6_addr.s6_addr + 12, &v4.sin_addr, 4);
+    *peer = mapped;
+}
+
 /* Fills what the kernel wrote in front of the payload into the buffer's slot. Returns false when
  * there is no sense in it. */
 static bool buffer_parse(struct worker *w, uint32_t at, uint32_t b, int res, uint32_t *ret_flags)
@@ -285,7 +239,6 @@ static bool buffer_parse(struct worker *w, uint32_t at, uint32_t b, int res, uin
     struct udp_buffer *slot = &u->buffer[b];
     uint8_t *memory = u->memory + b * u->stride;
     struct io_uring_recvmsg_out *out = io_uring_recvmsg_validate(memory, res, &u->msg);
-    const struct sockaddr_in *v4;
 
     if (!out)
         return false;
@@ -306,15 +259,7 @@ static bool buffer_parse(struct worker *w, uint32_t at, uint32_t b, int res, uin
             slot->segment_bytes = value;
     }
     memcpy(&slot->peer, io_uring_recvmsg_name(out), sizeof slot->peer);
-    if (slot->peer.sin6_family == AF_INET) {
-        struct sockaddr_in6 mapped = { .sin6_family = AF_INET6 };
-
-        v4 = io_uring_recvmsg_name(out);
-        mapped.sin6_port = v4->sin_port;
-        mapped.sin6_addr.s6_addr[10] = mapped.sin6_addr.s6_addr[11] = 0xff;
-        memcpy(mapped.sin6_addr.s6_addr + 12, &v4->sin_addr, 4);
-        slot->peer = mapped;
-    }
+    socket_peer_map(&slot->peer);
     return true;
 }
 
@@ -350,24 +295,42 @@ static void node_add(struct udp *u, uint32_t b, unsigned class, uint32_t segment
     slot->nodes++;
 }
 
-static unsigned class_of(const struct worker *w, struct slice s)
+static struct datagram datagram_of(const struct udp *u, uint32_t b, uint32_t segment)
 {
-    unsigned class = w->stages.settings->policy.type[datagram_peek_type(s.data, s.bytes)].class;
+    struct slice s = segment_of(u, b, segment);
 
-    return class < WORKER_CLASSES ? class : WORKER_CLASSES - 1;
+    return (struct datagram){
+        .bytes = s,
+        .peer = &u->buffer[b].peer,
+        .socket = u->buffer[b].socket,
+        .decided = s.bytes > 0 && s.data[0] == 0x08,
+    };
 }
 
 static void sort(struct worker *w, uint32_t b, uint32_t segments)
 {
+    const struct udp *u = &w->udp;
+    struct source_verdict source;
+    unsigned class;
+
+    receive_source(w, &u->buffer[b].peer.sin6_addr, &source);
     for (uint32_t i = 0; i < segments; i++) {
-        struct slice s = segment_of(&w->udp, b, i);
+        struct datagram d = datagram_of(u, b, i);
 
         if (i >= UDP_SEGMENTS_MAX)
-            drop(w, DROP_NO_BUFFER, 1);
-        else if (s.data[0] != 0x08 && s.data[0] != 0x0a)
-            drop(w, DROP_NOT_OURS, 1);
-        else
-            node_add(&w->udp, b, class_of(w, s), i);
+            receive_drop(w, DROP_NO_BUFFER, &d);
+        else if (receive_judge(w, &d, &source, &class))
+            node_add(&w->udp, b, class, i);
+    }
+}
+
+/* A buffer that is not looked into: every datagram in it has the same fate. */
+static void drop_all(struct worker *w, enum datagram_drop reason, uint32_t b, uint32_t segments)
+{
+    for (uint32_t i = 0; i < segments; i++) {
+        struct datagram d = datagram_of(&w->udp, b, i);
+
+        receive_drop(w, reason, &d);
     }
 }
 
@@ -392,14 +355,10 @@ void udp_on_receive(struct worker *w, uint32_t at, const struct io_uring_cqe *cq
     if (slot->segment_bytes == 0 || slot->segment_bytes > slot->bytes)
         slot->segment_bytes = slot->bytes;
     segments = slot->bytes == 0 ? 1 : (slot->bytes - 1) / slot->segment_bytes + 1;
-    if (!allowed(u, &slot->peer.sin6_addr))
-        drop(w, DROP_SOURCE_DENIED, segments);
-    else if (u->stopped)
-        drop(w, DROP_STOPPING, segments);
-    else if (slot->bytes == 0)
-        drop(w, DROP_EMPTY, segments);
+    if (u->stopped)
+        drop_all(w, DROP_STOPPING, b, segments);
     else if ((flags & MSG_TRUNC) || slot->segment_bytes > w->config->ingest.udp.datagram_bytes_max)
-        drop(w, DROP_NO_BUFFER, segments);
+        drop_all(w, DROP_NO_BUFFER, b, segments);
     else
         sort(w, b, segments);
     if (slot->nodes == 0)
@@ -443,93 +402,43 @@ static void queue_take(struct udp *u, unsigned class, uint32_t b, uint32_t segme
         buffer_free(u, b);
 }
 
-static enum admit serve_batch(struct worker *w, uint32_t b, struct slice s)
+bool udp_next(struct worker *w, unsigned class, struct datagram *ret)
 {
-    struct batch_walk walk;
-    struct block_request request;
-    enum admit a;
-    int rc = batch_walk(&walk, w->slices, BATCH_EVENTS_MAX, s.data, s.bytes);
+    uint32_t b, segment;
 
-    if (rc < 0) {
-        drop(w, rc == -E2BIG ? DROP_BATCH_TOO_LARGE : DROP_BATCH_MALFORMED, 1);
-        /* To find that out took as long as some events do: a flood of these must not make long
-         * turns, in which TCP waits. */
-        w->turn_events += s.bytes / REJECTED_BYTES_PER_EVENT;
-        return ADMIT_OK;
-    }
-    a = admit_request(w, walk.events, walk.event_bytes, walk.receipt_wanted);
-    if (a == ADMIT_WAIT)
-        return a;
-    if (a == ADMIT_TOO_LARGE) {
-        drop(w, DROP_BATCH_TOO_LARGE, 1);
-        return ADMIT_OK;
-    }
-    deliver(w);
-    w->turn_events += walk.events;
-    if (walk.receipt_wanted)
-        request = (struct block_request){
-            .request = walk.seq,
-            .connection = w->udp.buffer[b].socket,
-            .bytes = s.bytes,
-            .positions = (uint16_t)walk.events,
-            .transport = TRANSPORT_UDP,
-            .peer = w->udp.buffer[b].peer,
-        };
-    admit_events(w, w->slices, walk.events, walk.receipt_wanted ? &request : NULL);
-    return ADMIT_OK;
+    if (!queue_first(&w->udp, class, &b, &segment))
+        return false;
+    *ret = datagram_of(&w->udp, b, segment);
+    return true;
 }
 
-static enum admit serve(struct worker *w, uint32_t b, uint32_t segment)
+void udp_done(struct worker *w, unsigned class)
 {
-    struct slice s = segment_of(&w->udp, b, segment);
-    enum admit a;
+    uint32_t b, segment;
 
-    w->turn_events++;
-    if (s.data[0] == 0x0a)
-        return serve_batch(w, b, s);
-    a = admit_request(w, 1, s.bytes, false);
-    if (a == ADMIT_WAIT)
-        return a;
-    if (a == ADMIT_TOO_LARGE) {
-        drop(w, DROP_BATCH_TOO_LARGE, 1);
-        return ADMIT_OK;
-    }
-    deliver(w);
-    admit_single(w, s);
-    return ADMIT_OK;
+    if (queue_first(&w->udp, class, &b, &segment))
+        queue_take(&w->udp, class, b, segment);
+}
+
+static void drop_first(struct worker *w, unsigned class, enum datagram_drop reason)
+{
+    struct datagram d;
+
+    if (!udp_next(w, class, &d))
+        return;
+    receive_drop(w, reason, &d);
+    udp_done(w, class);
 }
 
 /* Behind: the lowest class makes room, oldest first. */
-static void shed(struct worker *w)
+void udp_shed(struct worker *w)
 {
     struct udp *u = &w->udp;
-    uint32_t b, segment;
 
-    for (unsigned class = WORKER_CLASSES; class -- > 0;) {
-        while (u->free_n + u->published < u->low_water && queue_first(u, class, &b, &segment)) {
-            queue_take(u, class, b, segment);
-            drop(w, DROP_OVERLOAD_0 + class, 1);
-        }
+    for (unsigned class = WORKER_CLASSES; u->n > 0 && class -- > 0;) {
+        while (u->free_n + u->published < u->low_water && u->queue[class].head != NONE32)
+            drop_first(w, class, DROP_OVERLOAD_0 + class);
     }
-}
-
-void udp_serve(struct worker *w)
-{
-    struct udp *u = &w->udp;
-    uint32_t b, segment;
-
-    w->turn_events = 0;
-    for (unsigned class = 0; class < WORKER_CLASSES; class ++) {
-        while (w->turn_events < TURN_EVENTS_MAX && queue_first(u, class, &b, &segment)) {
-            if (serve(w, b, segment) == ADMIT_WAIT)
-                goto out;
-            queue_take(u, class, b, segment);
-        }
-    }
-out:
-    admit_flush(w);
-    if (u->n > 0)
-        shed(w);
 }
 
 bool udp_waiting(const struct worker *w)
@@ -554,7 +463,7 @@ void udp_turn_end(struct worker *w)
 void udp_drain_step(struct worker *w)
 {
     struct udp *u = &w->udp;
-    bool empty = !udp_waiting(w) && io_uring_cq_ready(&w->ring) == 0;
+    bool empty = !receive_waiting(w) && io_uring_cq_ready(&w->ring) == 0;
 
     if (u->stopped)
         return;
@@ -569,11 +478,7 @@ void udp_drain_step(struct worker *w)
         return;
     u->stopped = true;
     for (unsigned class = 0; class < WORKER_CLASSES; class ++) {
-        uint32_t b, segment;
-
-        while (u->n > 0 && queue_first(u, class, &b, &segment)) {
-            queue_take(u, class, b, segment);
-            drop(w, DROP_STOPPING, 1);
-        }
+        while (u->n > 0 && u->queue[class].head != NONE32)
+            drop_first(w, class, DROP_STOPPING);
     }
 }

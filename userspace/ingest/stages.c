@@ -25,6 +25,8 @@ static bool reason_is_refusal(unsigned reason)
     case REASON(DISK_FULL):
     case REASON(STOPPING):
     case REASON(STAGE_TIMEOUT):
+    case REASON(SAMPLED_OUT):
+    case REASON(RATE_LIMITED):
         return true;
     default:
         return false;

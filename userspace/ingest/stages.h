@@ -63,7 +63,5 @@ int batch_walk(struct batch_walk *ret, struct slice *slices, uint32_t max, const
 
 /* The type of a serialized Event if its first field is the type (what the kernel sees), else 0. */
 unsigned event_peek_type(const uint8_t *data, size_t bytes);
-/* The same for a datagram; of a batch: its first event's type. */
-unsigned datagram_peek_type(const uint8_t *data, size_t bytes);
 
 #endif

@@ -72,7 +72,7 @@ static void send_welcome(struct worker *w, struct connection *c)
     m.frame_bytes_max = (uint32_t)w->config->ingest.tcp.frame_bytes_max;
     m.batch_events_max = w->tcp.batch_events_max;
     m.cluster_id.size = 16;
-    memcpy(m.cluster_id.bytes, w->wc.cluster_id, 16);
+    memcpy(m.cluster_id.bytes, w->cluster_id, 16);
     n = frame_put_welcome(frame, sizeof frame, &m);
     assert(n > 0);
     connection_write(w, c, frame, (size_t)n);

@@ -31,6 +31,8 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "ingest/admission.h"
+#include "ingest/limits.h"
 #include "ingest/stages.h"
 
 #define REASON(name) sluice_v1_Reason_##name
@@ -138,8 +140,6 @@ static unsigned timestamp_check(const struct settings *c, const struct event *ev
 
 static unsigned event_check(const struct settings *c, const struct event *ev)
 {
-    unsigned reason;
-
     if (ev->type == 0 || !c->known[ev->type])
         return REASON(TYPE_UNKNOWN);
     if (ev->raw.bytes > c->event_bytes_max)
@@ -156,12 +156,43 @@ static unsigned event_check(const struct settings *c, const struct event *ev)
         return REASON(VALUE_OUT_OF_RANGE);
     if (!detail_valid(ev))
         return REASON(VALUE_OUT_OF_RANGE);
-    reason = timestamp_check(c, ev);
-    if (reason != REASON(REASON_NONE))
-        return reason;
-    /* Last, so that `refused` counts only what would have been taken. */
-    return c->policy.type[ev->type].action == SETTINGS_DROP ? REASON(TYPE_NOT_ADMITTED)
-                                                            : REASON(REASON_NONE);
+    return timestamp_check(c, ev);
+}
+
+static unsigned policy_reason(const struct stages *s, unsigned which, unsigned type)
+{
+    const struct policy_type *t = &s->admission->policy[which].type[type];
+
+    switch (policy_event(t, &s->limits->cells->at[which][type], 0)) {
+    case REASON_TYPE_DROPPED:
+    case REASON_TYPE_UNKNOWN:
+        return REASON(TYPE_NOT_ADMITTED);
+    case REASON_SAMPLED_OUT:
+        return REASON(SAMPLED_OUT);
+    case REASON_TYPE_RATE:
+        return REASON(RATE_LIMITED);
+    default:
+        return REASON(REASON_NONE);
+    }
+}
+
+/* Last, so that `refused` counts only what would have been taken. Of events that came alone in a
+ * datagram it is decided already, as their datagrams. */
+static unsigned policy_check(struct stages *s, const struct event *ev)
+{
+    unsigned reason, shadow;
+
+    if (ev->decided)
+        return REASON(REASON_NONE);
+    reason = policy_reason(s, POLICY_ACTIVE, ev->type);
+    if (s->admission->shadow) {
+        shadow = policy_reason(s, POLICY_SHADOW, ev->type);
+        if (reason == REASON(REASON_NONE))
+            s->ledger->shadow_refused[shadow]++;
+        else if (shadow == REASON(REASON_NONE))
+            s->ledger->shadow_admitted++;
+    }
+    return reason;
 }
 
 size_t validate_run(struct stages *s, struct event *ev, size_t n)
@@ -174,8 +205,11 @@ size_t validate_run(struct stages *s, struct event *ev, size_t n)
     for (size_t i = 0; i < n; i++) {
         if (ev[i].reason != REASON(REASON_NONE))
             continue;
-        reason = stage_is_late(s, STAGE_VALIDATE, &watch, i) ? REASON(STAGE_TIMEOUT)
-                                                             : event_check(s->settings, &ev[i]);
+        reason = stage_is_late(s, STAGE_VALIDATE, &watch, i)
+                     ? REASON(STAGE_TIMEOUT)
+                     : event_check(&s->admission->settings, &ev[i]);
+        if (reason == REASON(REASON_NONE))
+            reason = policy_check(s, &ev[i]);
         if (reason != REASON(REASON_NONE))
             event_refuse(s, &ev[i], reason);
         else

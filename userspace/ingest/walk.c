@@ -95,15 +95,3 @@ unsigned event_peek_type(const uint8_t *data, size_t bytes)
         return 0;
     return (unsigned)type;
 }
-
-unsigned datagram_peek_type(const uint8_t *data, size_t bytes)
-{
-    struct wire w = wire_init(data, bytes);
-    const uint8_t *event;
-    uint32_t event_bytes;
-
-    if (bytes == 0 || data[0] != 0x0a)
-        return event_peek_type(data, bytes);
-    w.at++;
-    return wire_bytes(&w, &event, &event_bytes) ? event_peek_type(event, event_bytes) : 0;
-}

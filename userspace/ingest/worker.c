@@ -172,6 +172,9 @@ static void complete(struct worker *w, const struct io_uring_cqe *cqe)
     case OP_UDP:
         udp_on_receive(w, index, cqe);
         break;
+    case OP_RING:
+        afxdp_on_poll(w, index, cqe->res);
+        break;
     case OP_ACCEPT:
         stream_on_accept(w, index, cqe);
         break;
@@ -209,9 +212,12 @@ static void complete_all(struct worker *w)
 static void snapshot_fill(struct worker *w, struct worker_snapshot *ret)
 {
     struct ledger *l = &ret->ledger;
+    uint64_t waiting;
 
     udp_count_kernel_drops(w);
+    waiting = afxdp_count(w);
     *l = w->ledger;
+    l->ring_waiting = waiting;
     for (uint64_t i = w->handed_head; i <= w->handed_tail; i++) {
         const struct block *b = i < w->handed_tail ? w->handed[i & w->handed_mask] : w->stages.open;
 
@@ -229,11 +235,11 @@ static void snapshot_fill(struct worker *w, struct worker_snapshot *ret)
 
 static void control(struct worker *w)
 {
-    const struct settings *next = atomic_load_explicit(&w->settings_next, memory_order_acquire);
+    const struct admission *next = atomic_load_explicit(&w->admission_next, memory_order_acquire);
 
-    if (next != w->stages.settings) {
-        w->stages.settings = next;
-        atomic_store_explicit(&w->settings_seen, next, memory_order_release);
+    if (next != w->stages.admission) {
+        w->stages.admission = next;
+        atomic_store_explicit(&w->admission_seen, next, memory_order_release);
     }
     if (atomic_load_explicit(&w->drain, memory_order_relaxed) && !w->draining) {
         w->draining = true;
@@ -262,7 +268,7 @@ static bool control_waiting(struct worker *w)
     return atomic_load_explicit(&w->stop, memory_order_relaxed) ||
            atomic_load_explicit(&w->snapshot.wanted, memory_order_relaxed) ||
            (atomic_load_explicit(&w->drain, memory_order_relaxed) && !w->draining) ||
-           atomic_load_explicit(&w->settings_next, memory_order_relaxed) != w->stages.settings;
+           atomic_load_explicit(&w->admission_next, memory_order_relaxed) != w->stages.admission;
 }
 
 /* Is there anything that the next turn could do at once? */
@@ -271,7 +277,7 @@ static bool work_waiting(struct worker *w)
     bool block = blocks_ready(w);
 
     return !ring_empty(&w->link->answer) || control_waiting(w) || blocks_answerable(w) ||
-           (block && (udp_waiting(w) || stream_waiting(w)));
+           (block && (receive_waiting(w) || stream_waiting(w)));
 }
 
 static uint64_t deadline_ns(const struct worker *w)
@@ -296,6 +302,7 @@ static void submit(struct worker *w)
         check_enter(io_uring_submit_and_get_events(&w->ring));
         return;
     }
+    afxdp_arm(w);
     wake_prepare(&w->link->wake);
     if (work_waiting(w)) {
         wake_done(&w->link->wake);
@@ -318,9 +325,10 @@ static void turn(struct worker *w)
     (void)blocks_collect(w);
     stream_resume(w);
     complete_all(w);
-    udp_serve(w);
+    receive_serve(w);
     blocks_turn_end(w);
     udp_turn_end(w);
+    afxdp_turn_end(w);
     stream_turn_end(w);
     control_turn_end(w);
     wake_arm(w);
@@ -363,7 +371,7 @@ static void stages_begin(struct worker *w)
     s->stage_ns_max[STAGE_VALIDATE] = ms->validate * NS_PER_MS;
     s->stage_ns_max[STAGE_ENRICH] = ms->enrich * NS_PER_MS;
     s->stage_ns_max[STAGE_BATCH] = ms->batch * NS_PER_MS;
-    memcpy(s->hash_key, w->wc.hash_key, sizeof s->hash_key);
+    s->limits = w->wc.limits;
     calendars_init(&w->calendars, w->config->calendars);
     s->calendars = &w->calendars;
     s->node = (uint16_t)w->config->node.id;
@@ -402,6 +410,11 @@ int worker_open(struct worker **ret, const struct worker_config *config, char er
     rc = stream_open(w, error);
     if (rc < 0)
         goto fail;
+    rc = afxdp_open(w);
+    if (rc < 0) {
+        snprintf(error, 256, "no memory for AF_XDP");
+        goto fail;
+    }
     rc = ring_open(w, error);
     if (rc < 0)
         goto fail;
@@ -413,23 +426,25 @@ fail:
     return rc;
 }
 
-void worker_set_settings(struct worker *w, const struct settings *settings)
+void worker_set_admission(struct worker *w, const struct admission *admission)
 {
-    assert(settings);
-    atomic_store_explicit(&w->settings_next, settings, memory_order_release);
+    assert(admission);
+    atomic_store_explicit(&w->admission_next, admission, memory_order_release);
     wake_up(&w->link->wake);
 }
 
-const struct settings *worker_settings_seen(struct worker *w)
+const struct admission *worker_admission_seen(struct worker *w)
 {
-    return atomic_load_explicit(&w->settings_seen, memory_order_acquire);
+    return atomic_load_explicit(&w->admission_seen, memory_order_acquire);
 }
 
-int worker_start(struct worker *w)
+int worker_start(struct worker *w, const uint8_t *cluster_id, const uint8_t *hash_key)
 {
     int rc;
 
-    assert(!w->started && atomic_load(&w->settings_next));
+    assert(!w->started && atomic_load(&w->admission_next));
+    memcpy(w->cluster_id, cluster_id, sizeof w->cluster_id);
+    memcpy(w->stages.hash_key, hash_key, sizeof w->stages.hash_key);
     rc = -pthread_create(&w->thread, NULL, worker_run, w);
     if (rc < 0)
         return rc;
@@ -482,6 +497,7 @@ void worker_close(struct worker *w)
     if (w->ring_open)
         io_uring_queue_exit(&w->ring);
     udp_close(w);
+    afxdp_close(w);
     stream_close(w);
     blocks_close(w);
     sem_destroy(&w->begun);

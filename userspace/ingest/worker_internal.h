@@ -1,6 +1,7 @@
 /*
  * worker_internal.h - what the files of one worker share: worker.c (loop), admit.c (blocks),
- * socket.c (UDP), stream.c and connection.c (TCP), ack.c (answers).
+ * receive.c (datagrams), socket.c and afxdp.c (where they come from), stream.c and connection.c
+ * (TCP), ack.c (answers).
  *
  * Thread:  everything here belongs to the worker's thread once it runs; the fields under "Control"
  *          are what other threads write.
@@ -19,7 +20,9 @@
 #include "base/clock.h"
 #include "base/frame.h"
 #include "ingest/enrich.h"
+#include "bpf/packet.h"
 #include "ingest/event.h"
+#include "ingest/limits.h"
 #include "ingest/stages.h"
 #include "ingest/worker.h"
 
@@ -40,7 +43,7 @@
 #define BATCH_EVENTS_MAX    1024u /* of one request */
 #define NONE32              UINT32_MAX
 
-enum op { OP_WAKE = 1, OP_UDP, OP_ACCEPT, OP_RECV, OP_SEND, OP_IGNORED };
+enum op { OP_WAKE = 1, OP_UDP, OP_RING, OP_ACCEPT, OP_RECV, OP_SEND, OP_IGNORED };
 enum { GROUP_UDP = 0, GROUP_TCP = 1 };
 
 struct listener {
@@ -68,10 +71,6 @@ struct udp_queue {
     uint32_t head, tail;
 };
 
-struct network {
-    uint64_t hi, lo, mask_hi, mask_lo;
-};
-
 struct udp {
     struct listener at[CONFIG_ADDRESSES_MAX];
     uint32_t n;
@@ -88,8 +87,39 @@ struct udp {
     uint32_t *free; /* LIFO, so that warm buffers are used first */
     uint32_t free_n, published;
     struct udp_queue queue[WORKER_CLASSES];
-    struct network allow[CONFIG_NETWORKS_MAX];
-    uint32_t allow_n;
+};
+
+/* A datagram on its way from where it came in to a block. */
+struct datagram {
+    struct slice bytes;
+    const struct sockaddr_in6 *peer; /* from a socket: whose it is */
+    const struct packet *packet;     /* from a ring: its headers */
+    uint32_t socket, ifindex;
+    bool decided; /* what the policy says of its event is done */
+};
+
+/* What the policies say of one source. */
+struct source_verdict {
+    struct in6_addr ip;
+    uint8_t rule[POLICY_N]; /* enum source_rule */
+};
+
+struct afxdp;
+
+struct rings {
+    struct afxdp *at; /* the queues that are this worker's */
+    uint32_t n;
+    uint32_t turn[WORKER_CLASSES]; /* whose turn it is */
+};
+
+#define TAP_SAMPLES 64u
+
+/* Samples of what the worker drops, for whoever looks: a ring of one writer and one reader. */
+struct tap {
+    _Atomic uint32_t mask; /* by enum datagram_drop */
+    __u64 tat_ns;
+    _Atomic uint32_t head, tail;
+    struct drop_sample sample[TAP_SAMPLES];
 };
 
 enum connection_state {
@@ -168,10 +198,12 @@ struct worker {
     sem_t begun;
     int begin_error;
 
+    uint8_t cluster_id[16];
     uint64_t now_ns, now_unix_ns; /* of this turn */
     struct ledger ledger;
     struct stages stages;
     uint32_t turn_events;
+    uint64_t turns;
 
     /* Blocks. */
     struct block *blocks;
@@ -191,11 +223,13 @@ struct worker {
     struct calendars calendars;
 
     struct udp udp;
+    struct rings rings;
     struct tcp tcp;
+    struct tap tap;
 
     /* Control. */
-    _Atomic(const struct settings *) settings_next;
-    _Atomic(const struct settings *) settings_seen;
+    _Atomic(const struct admission *) admission_next;
+    _Atomic(const struct admission *) admission_seen;
     _Atomic bool stop, drain, drained;
     bool draining;
     struct snapshot_wait snapshot;
@@ -224,7 +258,7 @@ enum admit admit_request(struct worker *w, uint32_t n, uint32_t event_bytes, boo
 void admit_events(struct worker *w, const struct slice *slices, uint32_t n,
                   const struct block_request *request);
 /* After ADMIT_OK for one event that nobody waits for; it runs with the next ones. */
-void admit_single(struct worker *w, struct slice event);
+void admit_single(struct worker *w, struct slice event, bool decided);
 void admit_flush(struct worker *w);
 /* A request that is refused as a whole still has its turn among the receipts. */
 void admit_refused(struct worker *w, const struct block_request *request, unsigned reason);
@@ -236,16 +270,48 @@ bool blocks_answerable(const struct worker *w);
 /* Takes back what the cluster has decided; answers and frees. Returns how many blocks. */
 uint32_t blocks_collect(struct worker *w);
 
+/* receive.c */
+void receive_serve(struct worker *w);
+bool receive_waiting(const struct worker *w);
+void receive_count(struct worker *w, enum datagram_drop reason, uint32_t n);
+void receive_drop(struct worker *w, enum datagram_drop reason, const struct datagram *d);
+/* For a datagram that the program in the driver has not decided about: its class, or false when it
+ * was dropped. */
+bool receive_judge(struct worker *w, struct datagram *d, const struct source_verdict *source,
+                   unsigned *ret_class);
+void receive_source(const struct worker *w, const struct in6_addr *ip, struct source_verdict *ret);
+
+/* tap.c */
+void tap_sample(struct worker *w, enum datagram_drop reason, const struct datagram *d);
+
 /* socket.c */
+/* An IPv4 peer becomes a mapped address. */
+void socket_peer_map(struct sockaddr_in6 *peer);
 int udp_open(struct worker *w, char error[256]);
 int udp_register(struct worker *w, char error[256]);
 void udp_close(struct worker *w);
 void udp_on_receive(struct worker *w, uint32_t at, const struct io_uring_cqe *cqe);
-void udp_serve(struct worker *w);
+/* The first that waits in a class; udp_done() takes it away. Its bytes stay until the turn's end.
+ */
+bool udp_next(struct worker *w, unsigned class, struct datagram *ret);
+void udp_done(struct worker *w, unsigned class);
+void udp_shed(struct worker *w);
 bool udp_waiting(const struct worker *w);
 void udp_turn_end(struct worker *w);
 void udp_count_kernel_drops(struct worker *w);
 void udp_drain_step(struct worker *w);
+
+/* afxdp.c: the same from the driver's rings. */
+int afxdp_open(struct worker *w);
+void afxdp_close(struct worker *w);
+bool afxdp_next(struct worker *w, unsigned class, struct datagram *ret);
+void afxdp_done(struct worker *w, unsigned class);
+bool afxdp_waiting(const struct worker *w);
+void afxdp_turn_end(struct worker *w);
+void afxdp_arm(struct worker *w);
+void afxdp_on_poll(struct worker *w, uint32_t index, int res);
+/* Counts what the kernel has dropped since the last time. Returns how many wait in the rings. */
+uint64_t afxdp_count(struct worker *w);
 
 /* listen.c: listeners, deadlines. */
 int stream_open(struct worker *w, char error[256]);

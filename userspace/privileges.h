@@ -1,0 +1,22 @@
+/*
+ * privileges.h - what the process may do once its sockets are bound and its program is attached.
+ *
+ * Thread:  main, before any other is started: they inherit what is left.
+ */
+#ifndef SLUICE_PRIVILEGES_H
+#define SLUICE_PRIVILEGES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Why a capability is kept; everything else goes, from all sets. */
+struct privileges {
+    bool detach; /* CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: libxdp's dispatcher is made anew at the end
+                  */
+    bool files;  /* CAP_DAC_OVERRIDE, CAP_FOWNER: the data directory is another user's */
+};
+
+/* Also sets no_new_privs. Returns 0 or a negative errno. ret_kept: names, "" for none. */
+int privileges_drop(const struct privileges *keep, char *ret_kept, size_t bytes);
+
+#endif
