@@ -39,6 +39,11 @@ static void ledger_sum(const struct ledger *l, struct ledger_sums *ret)
         if (i >= DROP_RING_FULL_0 && i <= DROP_FILL_EMPTY)
             ret->ring_dropped += l->datagram_drop[i];
     }
+    for (unsigned c = 0; c < LEDGER_CLASSES; c++) {
+        ret->xdp_redirected += l->xdp_redirected[c];
+        ret->ring_taken += l->ring_taken[c];
+        ret->ring_waiting += l->ring_waiting[c];
+    }
     for (unsigned t = 0; t < LEDGER_TYPES; t++) {
         ret->decoded += l->decoded[t];
         ret->invalid += l->invalid[t];
@@ -59,7 +64,7 @@ void ledger_check(const struct ledger *l, struct ledger_sums *ret)
     *ret = (struct ledger_sums){ .events_balance = true };
     ledger_sum(l, ret);
     ret->datagrams_balance = l->datagrams_seen == ret->dropped + l->datagrams_delivered;
-    ret->xdp_balances = l->xdp_arrived == ret->xdp_dropped + l->xdp_redirected + l->xdp_passed;
+    ret->xdp_balances = l->xdp_arrived == ret->xdp_dropped + ret->xdp_redirected + l->xdp_passed;
     for (unsigned t = 0; t < LEDGER_TYPES; t++) {
         ret->type_balances[t] = l->decoded[t] == ledger_accounted(l, t);
         ret->events_balance = ret->events_balance && ret->type_balances[t];

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #define LEDGER_TYPES   128u
+#define LEDGER_CLASSES 4u
 #define LEDGER_REASONS 32u /* enum Reason of wire.proto below 32 */
 
 /* What became of a datagram that did not reach decode. */
@@ -71,11 +72,11 @@ struct ledger {
     uint64_t stage_events[4], stage_ns[4]; /* decode, validate, enrich, batch */
 
     /* The program in the driver. */
-    uint64_t xdp_arrived, xdp_redirected, xdp_passed;
+    uint64_t xdp_arrived, xdp_passed, xdp_redirected[LEDGER_CLASSES];
     uint64_t xdp_drop[DROP_N]; /* of datagram_drop: dropped there */
     uint64_t xdp_fragments, xdp_tcp_passed, xdp_tcp_denied, xdp_tcp_syn_rate;
-    uint64_t ring_taken;   /* datagrams that came out of AF_XDP rings */
-    uint64_t ring_waiting; /* only in copies: that are in them */
+    uint64_t ring_taken[LEDGER_CLASSES];   /* datagrams that came out of AF_XDP rings */
+    uint64_t ring_waiting[LEDGER_CLASSES]; /* only in copies: that are in them */
 
     /* What the shadow policy would have dropped and was not, and the other way round. */
     uint64_t shadow_drop[DROP_N], shadow_taken;               /* datagrams */
@@ -94,7 +95,7 @@ void ledger_add(struct ledger *to, const struct ledger *from);
 struct ledger_sums {
     uint64_t dropped, decoded, invalid, refused, duplicate, conflict, in_flight, committed,
         unaccounted;
-    uint64_t xdp_dropped, ring_dropped;
+    uint64_t xdp_dropped, xdp_redirected, ring_dropped, ring_taken, ring_waiting;
     bool datagrams_balance, events_balance, xdp_balances;
     bool type_balances[LEDGER_TYPES];
 };

@@ -250,9 +250,9 @@ static void ring_done(struct afxdp *q, struct class_ring *r)
 }
 
 /* Looks at the headers of the ring's first frame. The program has found them in order. */
-static bool ring_first(struct worker *w, struct afxdp *q, struct class_ring *r,
-                       struct datagram *ret)
+static bool ring_first(struct worker *w, struct afxdp *q, unsigned class, struct datagram *ret)
 {
+    struct class_ring *r = &q->ring[class];
     const struct xdp_desc *d = xsk_ring_cons__rx_desc(&r->rx, r->at);
     const uint8_t *frame = q->memory + d->addr;
     enum datagram_drop why = DROP_LENGTH;
@@ -269,7 +269,7 @@ static bool ring_first(struct worker *w, struct afxdp *q, struct class_ring *r,
             return true;
         why = DROP_CHECKSUM;
     }
-    w->ledger.ring_taken++;
+    w->ledger.ring_taken[class]++;
     w->turn_events++;
     receive_drop(w, why, &(struct datagram){ .bytes = { frame, d->len } });
     ring_done(q, r);
@@ -284,7 +284,7 @@ bool afxdp_next(struct worker *w, unsigned class, struct datagram *ret)
         struct afxdp *q = &g->at[g->turn[class]];
 
         while (w->turn_events < TURN_EVENTS_MAX && ring_look(&q->ring[class])) {
-            if (ring_first(w, q, &q->ring[class], ret))
+            if (ring_first(w, q, class, ret))
                 return true;
         }
         g->turn[class] = (g->turn[class] + 1) % g->n;
@@ -297,7 +297,7 @@ void afxdp_done(struct worker *w, unsigned class)
     struct rings *g = &w->rings;
     struct afxdp *q = &g->at[g->turn[class]];
 
-    w->ledger.ring_taken++;
+    w->ledger.ring_taken[class]++;
     ring_done(q, &q->ring[class]);
     /* The next queue's turn comes when this one's batch is through. */
     if (q->ring[class].peeked == 0)
@@ -373,10 +373,8 @@ static void count_drops(struct worker *w, enum datagram_drop reason, uint64_t *s
     *seen = now;
 }
 
-uint64_t afxdp_count(struct worker *w)
+void afxdp_count(struct worker *w, uint64_t ret_waiting[WORKER_CLASSES])
 {
-    uint64_t waiting = 0;
-
     for (uint32_t i = 0; i < w->rings.n; i++) {
         for (unsigned c = 0; c < WORKER_CLASSES; c++) {
             struct class_ring *r = &w->rings.at[i].ring[c];
@@ -387,9 +385,21 @@ uint64_t afxdp_count(struct worker *w)
                 count_drops(w, DROP_RING_FULL_0 + c, &r->full_seen, s.rx_ring_full);
                 count_drops(w, DROP_FILL_EMPTY, &r->dropped_seen, s.rx_dropped);
             }
-            waiting +=
+            ret_waiting[c] +=
                 __atomic_load_n(r->rx.producer, __ATOMIC_ACQUIRE) - *r->rx.consumer - r->done;
         }
     }
-    return waiting;
+}
+
+/* What is left when the worker stops taking. Nothing comes any more: prefilter_stop(). */
+void afxdp_stop(struct worker *w)
+{
+    struct datagram d;
+
+    for (unsigned c = 0; c < WORKER_CLASSES; c++) {
+        for (w->turn_events = 0; afxdp_next(w, c, &d); w->turn_events = 0) {
+            receive_drop(w, DROP_STOPPING, &d);
+            afxdp_done(w, c);
+        }
+    }
 }

@@ -532,7 +532,7 @@ void prefilter_ledger(const struct xdp_counters *c, struct ledger *l)
     l->shadow_taken += c->shadow_taken;
     l->xdp_arrived += c->arrived;
     for (unsigned i = 0; i < XDP_CLASSES; i++)
-        l->xdp_redirected += c->redirected[i];
+        l->xdp_redirected[i] += c->redirected[i];
     for (unsigned i = 0; i < PASSES; i++)
         l->xdp_passed += c->passed[i];
     l->xdp_fragments += c->fragments;

@@ -477,6 +477,7 @@ void udp_drain_step(struct worker *w)
     if (!empty && w->now_ns < u->drain_until_ns)
         return;
     u->stopped = true;
+    afxdp_stop(w);
     for (unsigned class = 0; class < WORKER_CLASSES; class ++) {
         while (u->n > 0 && u->queue[class].head != NONE32)
             drop_first(w, class, DROP_STOPPING);

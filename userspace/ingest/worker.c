@@ -212,12 +212,12 @@ static void complete_all(struct worker *w)
 static void snapshot_fill(struct worker *w, struct worker_snapshot *ret)
 {
     struct ledger *l = &ret->ledger;
-    uint64_t waiting;
+    uint64_t waiting[WORKER_CLASSES] = { 0 };
 
     udp_count_kernel_drops(w);
-    waiting = afxdp_count(w);
+    afxdp_count(w, waiting);
     *l = w->ledger;
-    l->ring_waiting = waiting;
+    memcpy(l->ring_waiting, waiting, sizeof waiting);
     for (uint64_t i = w->handed_head; i <= w->handed_tail; i++) {
         const struct block *b = i < w->handed_tail ? w->handed[i & w->handed_mask] : w->stages.open;
 

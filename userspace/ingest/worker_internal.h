@@ -310,8 +310,9 @@ bool afxdp_waiting(const struct worker *w);
 void afxdp_turn_end(struct worker *w);
 void afxdp_arm(struct worker *w);
 void afxdp_on_poll(struct worker *w, uint32_t index, int res);
-/* Counts what the kernel has dropped since the last time. Returns how many wait in the rings. */
-uint64_t afxdp_count(struct worker *w);
+/* Counts what the kernel has dropped since the last time; adds how many wait in the rings. */
+void afxdp_count(struct worker *w, uint64_t ret_waiting[WORKER_CLASSES]);
+void afxdp_stop(struct worker *w);
 
 /* listen.c: listeners, deadlines. */
 int stream_open(struct worker *w, char error[256]);
