@@ -229,6 +229,10 @@ static int64_t fake_setting_set(void *arg, const char *key, const char *value, u
         snprintf(error, ADMIN_ERROR_BYTES, "there is no setting %s", key);
         return -EINVAL;
     }
+    if (atomic_load(&f->refuse)) {
+        snprintf(error, ADMIN_ERROR_BYTES, "%s must be something else", key);
+        return -EINVAL;
+    }
     snprintf(f->set_key, sizeof f->set_key, "%s", key);
     snprintf(f->set_value, sizeof f->set_value, "%s", value);
     f->set_uid = uid;

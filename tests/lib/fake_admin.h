@@ -33,6 +33,7 @@ struct fake_admin {
     _Atomic uint64_t commit;
     _Atomic(struct wake *) watcher;
     _Atomic bool unbalanced, watch_fails, rot;
+    _Atomic bool refuse; /* every setting */
     _Atomic unsigned reads;
     char set_key[64], set_value[128];
     uint32_t set_uid;
