@@ -186,7 +186,6 @@ static void print_family(struct policy_view *v, struct columns *t, const char *f
 {
     size_t prefix = strlen(family);
 
-    printf("\n");
     columns_init(t, "lll", false);
     columns_text(t, "%s", title);
     columns_text(t, "%s", second);
@@ -200,7 +199,11 @@ static void print_family(struct policy_view *v, struct columns *t, const char *f
         columns_text(t, "%s", r->value);
         columns_text(t, "%s", mark(r->shadow));
     }
-    columns_print(t, stdout, 0);
+    if (t->cells > t->columns) {
+        printf("\n");
+        columns_print(t, stdout, 0);
+    }
+    columns_fini(t);
 }
 
 static void view_print(struct policy_view *v)
