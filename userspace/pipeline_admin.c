@@ -515,4 +515,5 @@ void pipeline_admin_source(struct pipeline *p, struct admin_source *ret)
         .setting_set = on_setting_set,
         .config = on_config,
     };
+    pipeline_xdp_source(ret);
 }

@@ -1,6 +1,6 @@
 /*
- * pipeline_internal.h - struct pipeline, for pipeline.c (the map) and pipeline_admin.c (what the
- * admin server asks).
+ * pipeline_internal.h - struct pipeline, for pipeline.c (the map) and pipeline_admin.c and
+ * pipeline_xdp.c (what the admin server asks).
  */
 #ifndef SLUICE_PIPELINE_INTERNAL_H
 #define SLUICE_PIPELINE_INTERNAL_H
@@ -73,5 +73,7 @@ void policy_free(struct pipeline *p);
 
 /* Fills in the admin server's source. */
 void pipeline_admin_source(struct pipeline *p, struct admin_source *ret);
+/* The part of it that is about XDP. */
+void pipeline_xdp_source(struct admin_source *ret);
 
 #endif

@@ -19,7 +19,7 @@ sluiced() { timeout 20 "$bin/sluiced" "$@"; }
 
 exits 0 sluice --help
 mapfile -t commands < <(awk '/^Commands:/ { on = 1; next } on && NF == 0 { exit } on { print $1 }' "$work/out" | grep -v '^help$')
-for must in status ledger tail get config log send bench; do
+for must in status ledger tail get config log send bench xdp tap; do
   [[ " ${commands[*]} " == *" $must "* ]] || not_so 0 "--help does not list $must: ${commands[*]}"
 done
 for c in "${commands[@]}"; do
@@ -64,7 +64,9 @@ exits 2 sluiced --no-such-option
 exits 2 sluiced extra
 done_with "help for ${#commands[@]} commands; wrong usage is told and exits with 2"
 
-for c in status ledger 'tail --no-follow' 'get 1-4-0' 'config get' 'config history' 'config show' 'config set type.x 70'; do
+for c in status ledger 'tail --no-follow' 'get 1-4-0' 'config get' 'config history' 'config show' 'config set type.x 70' \
+  'xdp status' 'xdp top' 'xdp policy get' 'xdp policy set quote drop' 'xdp policy promote' \
+  'xdp policy test --hex 08 --from 127.0.0.1' 'tap --dropped all'; do
   # shellcheck disable=SC2086
   exits 3 sluice $c
   says 'no daemon'

@@ -27,6 +27,7 @@ static void setup(void)
     fake_admin_append_other(&fake, LOG_BARRIER);
     fake_admin_block(&fake, 3);
     fake_admin_source(&fake, &answerer.source);
+    atomic_store(&fake.xdp.tap_ready, 3);
 }
 
 /* Takes the output away, as a client that reads; every response must be one. */
@@ -55,7 +56,7 @@ static void work(struct admin_connection *c)
 {
     unsigned turns;
 
-    for (turns = 0; turns < 10000 && connection_work(&answerer, c) > 0; turns++) {
+    for (turns = 0; turns < 10000 && connection_work(&answerer, c, turns) > 0; turns++) {
         drain(c);
         connection_update(c, turns);
     }
@@ -73,7 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (bytes < 1 || bytes > 4096 || connection_open(&c, -1, 0, 0) < 0)
         return 0;
     piece = data[0] ? data[0] : bytes;
-    for (at = 1; at < bytes && !c->closing && !c->tail.on; at += piece) {
+    for (at = 1; at < bytes && !c->closing && !c->tail.on && !c->tap.on; at += piece) {
         size_t n = bytes - at < piece ? bytes - at : piece;
 
         if (n > ADMIN_IN_BYTES - c->in_bytes)
@@ -82,6 +83,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         c->in_bytes += n;
         work(c);
     }
+    tap_stop(&answerer, c);
     connection_close(c);
+    if (answerer.tap != NULL || atomic_load(&fake.xdp.tap_open))
+        abort();
+    atomic_store(&fake.xdp.tap_ready, 3);
     return 0;
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Writes the corpora of fuzz_datagram and fuzz_frame, with Google's protobuf for Python.
+"""Writes the corpora of fuzz_datagram and fuzz_frame, and requests of fuzz_admin, with Google's protobuf for Python.
 
 usage: tests/fuzz/make_corpus.py        (in the source tree's root)
 
@@ -16,16 +16,18 @@ TIME_NS = 1772548200000000000  # SAMPLE_TIME_NS of tests/lib/sample.h
 
 out = tempfile.TemporaryDirectory()
 # Another package may be named proto, so the generated files go without their folder.
-for name in ("event", "wire"):
+for name in ("event", "wire", "admin"):
     with open("proto/%s.proto" % name, encoding="utf-8") as f:
         text = f.read().replace('import "proto/', 'import "')
     with open(os.path.join(out.name, name + ".proto"), "w", encoding="utf-8") as f:
         f.write(text)
 subprocess.run(
-    ["protoc", "-I" + out.name, "--python_out=" + out.name, "event.proto", "wire.proto"],
+    ["protoc", "-I" + out.name, "--python_out=" + out.name, "event.proto", "wire.proto",
+     "admin.proto"],
     check=True, cwd=out.name,
 )  # fmt: skip
 sys.path.insert(0, out.name)
+import admin_pb2 as admin  # noqa: E402
 import event_pb2 as ev  # noqa: E402
 import wire_pb2 as wire  # noqa: E402
 
@@ -135,3 +137,27 @@ for message in stream:
     write("frame", "server-" + message.WhichOneof("body"), b"\1" + framed(message))
 write("frame", "server-stream", b"\1" + b"".join(framed(m) for m in stream))
 write("frame", "receipt", b"\2" + receipt.SerializeToString())
+
+# The first byte of fuzz_admin says in which pieces the rest arrives; 0: in one.
+state = admin.AdminRequest(xdp_status=admin.XdpStatusRequest(sources=True))
+test = admin.AdminRequest(
+    policy_test=admin.PolicyTestRequest(datagram=many.SerializeToString(), **{"from": "192.0.2.9"})
+)
+denied = admin.AdminRequest(
+    policy_test=admin.PolicyTestRequest(shadow=True, **{"from": "2001:db8::1"})
+)
+nowhere = admin.AdminRequest(policy_test=admin.PolicyTestRequest(datagram=b"x"))
+tap = admin.AdminRequest(tap=admin.TapRequest(reasons=["type_rate", "empty"], count_max=2))
+endless = admin.AdminRequest(tap=admin.TapRequest(follow=True, count_max=1))
+unknown = admin.AdminRequest(tap=admin.TapRequest(reasons=["nonsense"]))
+crowded = admin.AdminRequest(tap=admin.TapRequest(reasons=["empty"] * 17))
+write("admin", "xdp_status", b"\0" + framed(admin.AdminRequest(xdp_status={})))
+write("admin", "xdp_sources", b"\0" + framed(state))
+write("admin", "policy_test", b"\0" + framed(test))
+write("admin", "policy_test_denied", b"\0" + framed(denied))
+write("admin", "policy_test_nowhere", b"\0" + framed(nowhere))
+write("admin", "tap", b"\0" + framed(tap))
+write("admin", "tap_follow", b"\0" + framed(endless))
+write("admin", "tap_unknown", b"\0" + framed(unknown))
+write("admin", "tap_crowded", b"\0" + framed(crowded))
+write("admin", "xdp_pieces", b"\5" + b"".join(framed(m) for m in (state, denied, unknown, test, tap, state)))

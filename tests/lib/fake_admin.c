@@ -98,6 +98,7 @@ static void fake_status(void *arg, sluice_v1_StatusResponse *ret)
     strcpy(ret->notes[0], "no XDP: \"socket\" mode");
     ret->listening_count = 1;
     strcpy(ret->listening[0], "udp 127.0.0.1:7400");
+    strcpy(ret->xdp, "native on eth0 (4 queues), generic on eth1");
 }
 
 static void fake_ledger(void *arg, sluice_v1_LedgerResponse *ret)
@@ -128,6 +129,7 @@ static void fake_ledger(void *arg, sluice_v1_LedgerResponse *ret)
     ret->log_events = 1234560;
     ret->log_agrees = true;
     ret->since_ns = TEST_RECEIVE_NS;
+    fake_xdp_ledger(f, &ret->xdp);
 }
 
 static int fake_read(void *arg, uint64_t index, struct admin_record *ret)
@@ -203,6 +205,8 @@ static int fake_settings(void *arg, bool history, admin_setting_fn each, void *e
     sluice_v1_SettingEntry e = sluice_v1_SettingEntry_init_zero;
     int i, rc;
 
+    if (((struct fake_admin *)arg)->policy && !history)
+        return fake_xdp_settings(each, each_arg);
     for (i = 0; i < (history ? 3 : 2); i++) {
         snprintf(e.key, sizeof e.key, i == 0 ? "type.news" : "class.trade");
         snprintf(e.value, sizeof e.value, "%d", i == 0 ? 64 : i);
@@ -221,8 +225,12 @@ static int64_t fake_setting_set(void *arg, const char *key, const char *value, u
 {
     struct fake_admin *f = arg;
 
-    if (strcmp(key, "class.trade") != 0 && strcmp(key, "shadow") != 0) {
+    if (strncmp(key, "no.", 3) == 0) {
         snprintf(error, ADMIN_ERROR_BYTES, "there is no setting %s", key);
+        return -EINVAL;
+    }
+    if (atomic_load(&f->refuse)) {
+        snprintf(error, ADMIN_ERROR_BYTES, "%s must be something else", key);
         return -EINVAL;
     }
     snprintf(f->set_key, sizeof f->set_key, "%s", key);
@@ -251,4 +259,5 @@ void fake_admin_source(struct fake_admin *f, struct admin_source *ret)
                                   .settings = fake_settings,
                                   .setting_set = fake_setting_set,
                                   .config = fake_config };
+    fake_xdp_source(ret);
 }

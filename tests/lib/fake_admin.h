@@ -1,6 +1,6 @@
 /*
  * fake_admin.h - a daemon for tests of the admin server and the CLI: a log in memory, made-up
- * status.
+ * status; fake_xdp.c has the part about XDP.
  *
  * Thread:  the test appends, the server's thread reads; fake_admin_commit() is the hand-over.
  */
@@ -13,16 +13,33 @@
 #define FAKE_RECORDS_MAX 128u
 #define FAKE_TERM        ((3ull << 20) | 5) /* epoch 3 */
 
+/* What the XDP part does, and was asked. */
+struct fake_xdp {
+    _Atomic bool unbalanced, rings_differ, present;
+    _Atomic unsigned looks; /* status requests so far: the counters grow by each */
+    _Atomic bool tap_open;
+    _Atomic unsigned tap_starts;
+    _Atomic uint64_t tap_ready; /* samples to give; UINT64_MAX: without end */
+    _Atomic uint64_t tap_given;
+    _Atomic int tap_error;       /* tap_next() fails with it */
+    sluice_v1_TapSample sample;  /* that they are; reason and time are made up */
+    sluice_v1_TapRequest tapped; /* the last that was taken */
+    sluice_v1_PolicyTestRequest tested;
+};
+
 struct fake_admin {
     struct test_record *record[FAKE_RECORDS_MAX]; /* [index] */
     uint64_t last, first;
     _Atomic uint64_t commit;
     _Atomic(struct wake *) watcher;
     _Atomic bool unbalanced, watch_fails, rot;
+    _Atomic bool refuse; /* every setting */
     _Atomic unsigned reads;
     char set_key[64], set_value[128];
     uint32_t set_uid;
     uid_t refused_uid; /* 0: none */
+    bool policy;       /* the settings are a policy and a shadow */
+    struct fake_xdp xdp;
 };
 
 void fake_admin_init(struct fake_admin *f);
@@ -30,6 +47,12 @@ void fake_admin_fini(struct fake_admin *f);
 
 /* Fills in a table of functions over f. */
 void fake_admin_source(struct fake_admin *f, struct admin_source *ret);
+
+/* The same for what asks about XDP; and the settings of a policy. */
+void fake_xdp_source(struct admin_source *ret);
+int fake_xdp_settings(admin_setting_fn each, void *each_arg);
+/* In a LedgerResponse. */
+void fake_xdp_ledger(const struct fake_admin *f, sluice_v1_XdpLedger *ret);
 
 /* The next record, still open; or one of another type, with no payload. */
 struct test_record *fake_admin_append(struct fake_admin *f);

@@ -41,6 +41,21 @@ static struct admin_request request_of(enum admin_request_body which)
         memset(r.setting_set.key, 'k', sizeof r.setting_set.key - 1);
         memset(r.setting_set.value, 'v', sizeof r.setting_set.value - 1);
         break;
+    case ADMIN_XDP_STATUS:
+        r.xdp_status.sources = true;
+        break;
+    case ADMIN_POLICY_TEST: /* the longest of all */
+        r.policy_test.datagram.size = sizeof r.policy_test.datagram.bytes;
+        memset(r.policy_test.datagram.bytes, 0xff, sizeof r.policy_test.datagram.bytes);
+        memset(r.policy_test.from, 'f', sizeof r.policy_test.from - 1);
+        r.policy_test.shadow = true;
+        break;
+    case ADMIN_TAP:
+        r.tap.reasons_count = sizeof r.tap.reasons / sizeof r.tap.reasons[0];
+        memset(r.tap.reasons[r.tap.reasons_count - 1], 'r', sizeof r.tap.reasons[0] - 1);
+        r.tap.count_max = UINT64_MAX;
+        r.tap.follow = true;
+        break;
     default:
         break;
     }
@@ -51,9 +66,9 @@ static void every_request_comes_back_as_it_went(void **state)
 {
     int which;
 
-    for (which = ADMIN_STATUS; which <= ADMIN_CONFIG_SHOW; which++) {
+    for (which = ADMIN_STATUS; which <= ADMIN_REQUEST_BODY_MAX; which++) {
         struct admin_request r = request_of(which), back;
-        uint8_t frame[2048];
+        uint8_t frame[ADMIN_REQUEST_ENCODED_MAX];
         size_t head, body;
         int64_t n = admin_request_encode(&r, frame, sizeof frame);
 
@@ -71,9 +86,9 @@ static void a_request_cut_anywhere_is_waited_for_and_never_taken(void **state)
 {
     int which;
 
-    for (which = ADMIN_STATUS; which <= ADMIN_CONFIG_SHOW; which++) {
+    for (which = ADMIN_STATUS; which <= ADMIN_REQUEST_BODY_MAX; which++) {
         struct admin_request r = request_of(which), back;
-        uint8_t frame[2048];
+        uint8_t frame[ADMIN_REQUEST_ENCODED_MAX];
         size_t head = 0, body = 0, cut;
         int64_t n = admin_request_encode(&r, frame, sizeof frame);
 
@@ -93,7 +108,7 @@ static void a_request_cut_anywhere_is_waited_for_and_never_taken(void **state)
 static void a_buffer_too_small_by_a_byte_is_told(void **state)
 {
     struct admin_request r = request_of(ADMIN_TAIL);
-    uint8_t frame[2048];
+    uint8_t frame[ADMIN_REQUEST_ENCODED_MAX];
     int64_t n = admin_request_encode(&r, frame, sizeof frame);
 
     assert_int_equal(admin_request_encode(&r, frame, (size_t)n), n);

@@ -2,8 +2,7 @@
  * test_cli.c - the program `sluice` itself: help, usage, exit codes, and its output against a
  * server with a made-up daemon behind it.
  *
- * The program is $SLUICE_BIN, or `sluice` beside the directory of this test; without one the test
- * is skipped.
+ * test_cli_xdp.c has what is about XDP. Without the program the test is skipped.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,66 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/columns.h"
-#include "tests/lib/admin_fixture.h"
+#include "tests/lib/cli_rig.h"
 #include "tests/lib/log_fixture.h"
 
-static char program[PATH_MAX];
-
-struct output {
-    int code;
-    char text[65536]; /* stdout and stderr */
-};
-
-static struct output got;
-
-/* Runs `sluice` with these arguments (shell syntax); SOCKET in them is the fixture's. */
-static int sluice(struct fixture *x, const char *format, ...)
-{
-    char args[1024], command[PATH_MAX + 2048], socket[128] = "";
-    va_list list;
-    size_t n;
-    FILE *f;
-    int status;
-
-    va_start(list, format);
-    vsnprintf(args, sizeof args, format, list);
-    va_end(list);
-    if (x != NULL)
-        snprintf(socket, sizeof socket, "SLUICE_SOCKET=%s ", x->path);
-    snprintf(command, sizeof command, "cd %s && %s timeout 20 %s %s 2>&1", x ? x->dir : "/", socket,
-             program, args);
-    f = popen(command, "r");
-    assert_non_null(f);
-    n = fread(got.text, 1, sizeof got.text - 1, f);
-    got.text[n] = '\0';
-    status = pclose(f);
-    assert_true(WIFEXITED(status));
-    got.code = WEXITSTATUS(status);
-    return got.code;
-}
-
-static void has(const char *text)
-{
-    if (strstr(got.text, text) == NULL)
-        fail_msg("'%s' is not in:\n%s", text, got.text);
-}
-
-static json_t *document(void)
-{
-    json_error_t error;
-    json_t *j = json_loads(got.text, 0, &error);
-
-    if (j == NULL)
-        fail_msg("%s: %s", error.text, got.text);
-    return j;
-}
-
-static const char *const commands[] = { "status", "ledger", "tail", "get",
-                                        "config", "bench",  "send", "log" };
+static const char *const commands[] = { "status", "ledger", "tail", "get", "config",
+                                        "bench",  "send",   "log",  "xdp", "tap" };
 
 static void help_lists_the_commands_and_the_exit_codes(void **state)
 {
@@ -88,7 +35,7 @@ static void help_lists_the_commands_and_the_exit_codes(void **state)
         has(commands[i]);
     has("Exit codes: 0 ok, 1 negative finding, 2 usage, 3 cannot reach the daemon, 4 refused.");
     assert_int_equal(sluice(NULL, "--help"), 0);
-    assert_int_equal(sluice(NULL, ""), 2);
+    assert_int_equal(sluice(NULL, "%s", ""), 2);
     assert_int_equal(sluice(NULL, "--version"), 0);
     has("sluice ");
     assert_true(isdigit((unsigned char)got.text[7]));
@@ -147,6 +94,11 @@ static void wrong_usage_ends_with_2(void **state)
         "bench --batch 0",
         "bench --connections 17",
         "bench extra",
+        "tap",
+        "tap extra",
+        "tap --dropped ''",
+        "tap --dropped all --count 0",
+        "tap --dropped all extra",
         "bench --seconds 0",
     };
     size_t i;
@@ -179,12 +131,15 @@ static void status_is_a_table_or_a_document(void **state)
     serve(x, true);
     assert_int_equal(sluice(x, "status"), 0);
     has("leader, term 3145733, epoch 3");
+    has("native on eth0 (4 queues), generic on eth1");
     has("no XDP: \"socket\" mode");
     assert_int_equal(sluice(x, "status --json"), 0);
     j = document();
     assert_string_equal(json_string_value(json_object_get(j, "role")), "leader");
     assert_int_equal(json_integer_value(json_object_get(j, "events")), 1234567);
     assert_int_equal(json_integer_value(json_object_get(j, "commitIndex")), 1);
+    assert_string_equal(json_string_value(json_object_get(j, "xdp")),
+                        "native on eth0 (4 queues), generic on eth1");
     assert_string_equal(json_string_value(json_array_get(json_object_get(j, "notes"), 0)),
                         "no XDP: \"socket\" mode");
     json_decref(j);
@@ -214,16 +169,6 @@ static void a_ledger_that_does_not_balance_ends_with_1(void **state)
     j = document();
     assert_true(json_is_false(json_object_get(j, "balances")));
     json_decref(j);
-}
-
-static unsigned lines(void)
-{
-    unsigned n = 0;
-    const char *p;
-
-    for (p = got.text; *p; p++)
-        n += *p == '\n';
-    return n;
 }
 
 static void tail_prints_what_matches_as_json_lines(void **state)
@@ -446,15 +391,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(numbers_get_separators_for_people),
         cmocka_unit_test(columns_are_aligned),
     };
-    const char *bin = getenv("SLUICE_BIN");
-    char path[1024];
 
-    snprintf(path, sizeof path, "%.*s/../sluice",
-             (int)(strrchr(argv[0], '/') ? strrchr(argv[0], '/') - argv[0] : 1),
-             strrchr(argv[0], '/') ? argv[0] : ".");
-    if (realpath(bin ? bin : path, program) == NULL || access(program, X_OK) < 0) {
-        printf("skipped: there is no %s; SLUICE_BIN names the program\n", bin ? bin : path);
+    if (!cli_rig_find(argv[0]))
         return 77;
-    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

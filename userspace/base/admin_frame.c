@@ -18,6 +18,13 @@
 enum { RESPONSE_ERROR = 1, RESPONSE_CODE = 2, RESPONSE_DONE = 3 };
 enum { EVENT_EVENT = 1, EVENT_INDEX = 2, EVENT_SLOT = 3 };
 
+/* A tag below 16 is one byte. */
+_Static_assert(ADMIN_REQUEST_BODY_MAX < 16 && ADMIN_RESPONSE_BODY_MAX < 16, "string_bytes()");
+_Static_assert(sluice_v1_PolicyTestRequest_size > sluice_v1_TailRequest_size &&
+                   sluice_v1_PolicyTestRequest_size > sluice_v1_TapRequest_size &&
+                   ADMIN_REQUEST_ENCODED_MAX <= ADMIN_REQUEST_BYTES_MAX,
+               "the longest request");
+
 static size_t varint_bytes(uint64_t value)
 {
     size_t n = 1;
@@ -65,6 +72,9 @@ static const pb_msgdesc_t *request_fields(uint32_t which)
         [ADMIN_SETTINGS] = sluice_v1_SettingsRequest_fields,
         [ADMIN_SETTING_SET] = sluice_v1_SettingSetRequest_fields,
         [ADMIN_CONFIG_SHOW] = sluice_v1_ConfigShowRequest_fields,
+        [ADMIN_XDP_STATUS] = sluice_v1_XdpStatusRequest_fields,
+        [ADMIN_POLICY_TEST] = sluice_v1_PolicyTestRequest_fields,
+        [ADMIN_TAP] = sluice_v1_TapRequest_fields,
     };
 
     return which < sizeof fields / sizeof *fields ? fields[which] : NULL;
@@ -139,7 +149,7 @@ int admin_response_decode(struct admin_response *ret, const uint8_t *message, si
             ret->done = f.value != 0;
             break;
         default:
-            if (f.tag < ADMIN_BODY_STATUS || f.tag > ADMIN_BODY_CONFIG)
+            if (f.tag < ADMIN_BODY_STATUS || f.tag > ADMIN_RESPONSE_BODY_MAX)
                 break;
             if (f.wire != PB_WT_STRING || ret->body != NULL)
                 return -EBADMSG;

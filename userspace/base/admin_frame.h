@@ -23,6 +23,8 @@
 #define ADMIN_RESPONSE_BYTES_MAX (640u * 1024u)
 #define ADMIN_DELIMITER_MAX      5u   /* a varint of 32 bits */
 #define ADMIN_ERROR_BYTES        512u /* AdminResponse.error with its NUL */
+/* The longest request that admin_request_encode() makes: a datagram for the policy. */
+#define ADMIN_REQUEST_ENCODED_MAX (sluice_v1_PolicyTestRequest_size + 16u)
 
 /* Field numbers of AdminRequest. */
 enum admin_request_body {
@@ -33,7 +35,11 @@ enum admin_request_body {
     ADMIN_SETTINGS = 5,
     ADMIN_SETTING_SET = 6,
     ADMIN_CONFIG_SHOW = 7,
+    ADMIN_XDP_STATUS = 8,
+    ADMIN_POLICY_TEST = 9,
+    ADMIN_TAP = 10,
 };
+#define ADMIN_REQUEST_BODY_MAX ADMIN_TAP
 
 /* Field numbers of AdminResponse. */
 enum admin_response_body {
@@ -44,7 +50,11 @@ enum admin_response_body {
     ADMIN_BODY_SETTINGS = 7,
     ADMIN_BODY_SETTING = 8,
     ADMIN_BODY_CONFIG = 9,
+    ADMIN_BODY_XDP_STATUS = 10,
+    ADMIN_BODY_POLICY_TEST = 11,
+    ADMIN_BODY_TAP_SAMPLE = 12,
 };
+#define ADMIN_RESPONSE_BODY_MAX ADMIN_BODY_TAP_SAMPLE
 
 struct admin_request {
     enum admin_request_body which;
@@ -56,6 +66,9 @@ struct admin_request {
         sluice_v1_SettingsRequest settings;
         sluice_v1_SettingSetRequest setting_set;
         sluice_v1_ConfigShowRequest config_show;
+        sluice_v1_XdpStatusRequest xdp_status;
+        sluice_v1_PolicyTestRequest policy_test;
+        sluice_v1_TapRequest tap;
     };
 };
 

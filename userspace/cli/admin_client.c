@@ -45,7 +45,7 @@ void admin_client_close(struct admin_client *c)
 
 int admin_client_send(struct admin_client *c, const struct admin_request *r)
 {
-    uint8_t frame[2048]; /* the largest request, a full get or tail, has some hundred bytes */
+    uint8_t frame[ADMIN_REQUEST_ENCODED_MAX];
     int64_t bytes = admin_request_encode(r, frame, sizeof frame), at = 0;
 
     if (bytes < 0)

@@ -96,5 +96,7 @@ int tail_main(int argc, char **argv);
 int config_main(int argc, char **argv);
 int log_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
+int xdp_main(int argc, char **argv);
+int tap_main(int argc, char **argv);
 
 #endif

@@ -17,15 +17,20 @@ static const char help[] =
     "  datagrams  seen = dropped, by reason + delivered\n"
     "  events     decoded = invalid + refused + duplicate + conflict + in flight + committed\n"
     "             + unaccounted (in flight when an earlier run was killed)\n"
+    "  xdp        arrived = dropped, by reason + redirected + passed, where there is XDP; and of\n"
+    "             what was redirected: taken + ring full + waiting\n"
     "Each figure is counted where it happens. Exit code 1 when they do not balance.\n\n"
     "Options:\n" CLI_OPTIONS_HELP "\nExamples:\n"
     "  sluice ledger\n"
     "  sluice ledger --json | jq '.events.total.committed'\n"
     "  sluice ledger >/dev/null || echo 'events are unaccounted for'\n" CLI_EXIT_HELP;
 
+static bool has_xdp(const sluice_v1_LedgerResponse *l) { return l->has_xdp && l->xdp.present; }
+
 static bool ledger_balances(const sluice_v1_LedgerResponse *l)
 {
-    return l->datagrams_balance && l->events_balance && l->log_agrees;
+    return l->datagrams_balance && l->events_balance && l->log_agrees &&
+           (!has_xdp(l) || (l->xdp.balances && l->xdp.rings_agree));
 }
 
 static json_t *counts_json(const sluice_v1_LedgerDrop *list, pb_size_t n)
@@ -48,24 +53,40 @@ static json_t *type_json(const sluice_v1_LedgerType *t)
                      "unaccounted", (json_int_t)t->unaccounted, "balances", t->balances);
 }
 
+static json_t *xdp_json(const sluice_v1_XdpLedger *x)
+{
+    return json_pack(
+        "{s:I, s:I, s:o, s:I, s:I, s:b, s:{s:I, s:I, s:I, s:b}, s:I, s:{s:I, s:I, s:I}}", "arrived",
+        (json_int_t)x->arrived, "dropped", (json_int_t)x->dropped, "drops",
+        counts_json(x->drops, x->drops_count), "redirected", (json_int_t)x->redirected, "passed",
+        (json_int_t)x->passed, "balance", x->balances, "rings", "taken", (json_int_t)x->ring_taken,
+        "full", (json_int_t)x->ring_dropped, "waiting", (json_int_t)x->ring_waiting, "agree",
+        x->rings_agree, "fragments", (json_int_t)x->fragments, "tcp", "passed",
+        (json_int_t)x->tcp_passed, "denied", (json_int_t)x->tcp_denied, "synRate",
+        (json_int_t)x->tcp_syn_rate);
+}
+
 static json_t *ledger_json(const sluice_v1_LedgerResponse *l)
 {
-    json_t *types = json_array();
+    json_t *types = json_array(), *o;
     pb_size_t i;
 
     for (i = 0; i < l->types_count; i++)
         json_array_append_new(types, type_json(&l->types[i]));
-    return json_pack("{s:I, s:{s:I, s:I, s:o, s:b}, s:{s:o, s:o, s:o, s:I, s:b}, s:o, "
-                     "s:{s:I, s:I, s:b}, s:b}",
-                     "sinceNs", (json_int_t)l->since_ns, "datagrams", "seen",
-                     (json_int_t)l->datagrams_seen, "delivered", (json_int_t)l->datagrams_delivered,
-                     "drops", counts_json(l->drops, l->drops_count), "balance",
-                     l->datagrams_balance, "events", "types", types, "total", type_json(&l->total),
-                     "reasons", counts_json(l->reasons, l->reasons_count), "unaccounted",
-                     (json_int_t)l->unaccounted, "balance", l->events_balance, "streams",
-                     counts_json(l->streams, l->streams_count), "log", "events",
-                     (json_int_t)l->log_events, "eventsBefore", (json_int_t)l->log_events_before,
-                     "agrees", l->log_agrees, "balances", ledger_balances(l));
+    o = json_pack("{s:I, s:{s:I, s:I, s:o, s:b}, s:{s:o, s:o, s:o, s:I, s:b}, s:o, "
+                  "s:{s:I, s:I, s:b}, s:b}",
+                  "sinceNs", (json_int_t)l->since_ns, "datagrams", "seen",
+                  (json_int_t)l->datagrams_seen, "delivered", (json_int_t)l->datagrams_delivered,
+                  "drops", counts_json(l->drops, l->drops_count), "balance", l->datagrams_balance,
+                  "events", "types", types, "total", type_json(&l->total), "reasons",
+                  counts_json(l->reasons, l->reasons_count), "unaccounted",
+                  (json_int_t)l->unaccounted, "balance", l->events_balance, "streams",
+                  counts_json(l->streams, l->streams_count), "log", "events",
+                  (json_int_t)l->log_events, "eventsBefore", (json_int_t)l->log_events_before,
+                  "agrees", l->log_agrees, "balances", ledger_balances(l));
+    if (o != NULL && has_xdp(l))
+        json_object_set_new(o, "xdp", xdp_json(&l->xdp));
+    return o;
 }
 
 static const char *verdict(bool balances) { return balances ? "balances" : "DOES NOT BALANCE"; }
@@ -87,6 +108,38 @@ static void print_datagrams(struct columns *t, const sluice_v1_LedgerResponse *l
         columns_number(t, l->drops[i].count);
         columns_text(t, "%s", "");
     }
+    columns_print(t, stdout, 2);
+}
+
+static void xdp_row(struct columns *t, const char *name, uint64_t n, const char *verdict_text)
+{
+    columns_text(t, "%s", name);
+    columns_number(t, n);
+    columns_text(t, "%s", verdict_text);
+}
+
+static void print_xdp(struct columns *t, const sluice_v1_XdpLedger *x, bool sep)
+{
+    pb_size_t i;
+
+    printf("\nxdp\n");
+    columns_init(t, "lrl", sep);
+    xdp_row(t, "arrived", x->arrived, verdict(x->balances));
+    for (i = 0; i < x->drops_count; i++) {
+        columns_text(t, "dropped: %s", x->drops[i].reason);
+        columns_number(t, x->drops[i].count);
+        columns_text(t, "%s", "");
+    }
+    xdp_row(t, "dropped in the kernel", x->dropped, "");
+    xdp_row(t, "passed to the kernel's sockets", x->passed, "");
+    xdp_row(t, "redirected", x->redirected, verdict(x->rings_agree));
+    xdp_row(t, "  taken from the rings", x->ring_taken, "");
+    xdp_row(t, "  ring full", x->ring_dropped, "");
+    xdp_row(t, "  waiting", x->ring_waiting, "");
+    xdp_row(t, "fragments, passed", x->fragments, "");
+    xdp_row(t, "tcp: passed", x->tcp_passed, "");
+    xdp_row(t, "tcp: denied", x->tcp_denied, "");
+    xdp_row(t, "tcp: syn_rate", x->tcp_syn_rate, "");
     columns_print(t, stdout, 2);
 }
 
@@ -161,6 +214,8 @@ static void print_text(const sluice_v1_LedgerResponse *l)
         return;
     printf("since %s\n\n", cli_time(since, l->since_ns));
     print_datagrams(t, l, sep);
+    if (has_xdp(l))
+        print_xdp(t, &l->xdp, sep);
     print_events(t, l, sep);
     print_counts(t, "invalid and refused events, by reason", l->reasons, l->reasons_count, sep);
     print_counts(t, "streams", l->streams, l->streams_count, sep);

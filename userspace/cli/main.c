@@ -21,6 +21,8 @@ static const struct command {
     { "log", log_main, "checks a log on disk" },
     { "bench", bench_main, "a quick load on a running daemon, with latencies" },
     { "config", config_main, "the configuration file, and the replicated settings" },
+    { "xdp", xdp_main, "the prefilter in the driver: state, rates, policy" },
+    { "tap", tap_main, "samples of dropped datagrams" },
 };
 
 #define COMMANDS (sizeof commands / sizeof *commands)

@@ -46,10 +46,10 @@ static json_t *status_json(const sluice_v1_StatusResponse *s)
 
     cli_hex(cluster, s->cluster_id.bytes, s->cluster_id.size);
     cli_hex(digest, s->digest.bytes, s->digest.size);
-    o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b}", "version", s->version, "role",
-                  s->role, "nodeName", s->node_name, "regionName", s->region_name, "clusterId",
-                  cluster, "digest", digest, "dataDir", s->data_dir, "error", s->error, "diskFull",
-                  s->disk_full);
+    o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b}", "version", s->version,
+                  "role", s->role, "nodeName", s->node_name, "regionName", s->region_name,
+                  "clusterId", cluster, "digest", digest, "dataDir", s->data_dir, "error", s->error,
+                  "xdp", s->xdp, "diskFull", s->disk_full);
     if (o == NULL)
         return NULL;
     set_number(o, "uptimeNs", s->uptime_ns);
@@ -166,6 +166,8 @@ static void print_text(const sluice_v1_StatusResponse *s)
     columns_text(t, "%s, sluiced %s", duration_text(text, s->uptime_ns), s->version);
     row(t, "started in", duration_text(text, s->start_ns));
     row_log(t, s);
+    if (s->xdp[0] != '\0')
+        row(t, "xdp", s->xdp);
     row(t, "memory", bytes_text(mem, s->rss_bytes));
     cli_hex(id, s->cluster_id.bytes, s->cluster_id.size);
     row(t, "cluster", id);

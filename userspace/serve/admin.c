@@ -259,8 +259,8 @@ static int connection_turn(struct admin *a, struct admin_connection *c, short re
     } else if ((revents & POLLERR) != 0 || (revents & POLLHUP) != 0) {
         c->broken = true;
     }
-    work = connection_work(&a->answerer, c);
-    if (work > 0)
+    work = connection_work(&a->answerer, c, now_ns);
+    if (work > 0 && !c->tap.on)
         c->since_ns = now_ns;
     connection_flush(c, now_ns);
     connection_update(c, now_ns);
@@ -306,9 +306,11 @@ static int wait_ms(const struct admin *a, int timeout_ms, uint64_t now_ns)
     for (i = 0; i < a->connections; i++) {
         uint64_t deadline = connection_deadline_ns(a, a->connection[i]);
 
-        if (connection_runnable(a->connection[i], commit))
+        if (connection_runnable(a->connection[i], commit, now_ns))
             return 0;
         until = deadline < until ? deadline : until;
+        if (a->connection[i]->tap.on && a->connection[i]->tap.next_ns < until)
+            until = a->connection[i]->tap.next_ns;
     }
     if (a->accept_after_ns != 0 && a->accept_after_ns < until)
         until = a->accept_after_ns;
@@ -356,10 +358,12 @@ int admin_do_work(struct admin *a, int timeout_ms)
         n += connection_turn(a, a->connection[i], a->poll[i + 2].revents, now_ns);
     watch_update(a);
     for (i = 0; i < a->connections; i++) {
-        if (a->connection[i]->broken)
+        if (a->connection[i]->broken) {
+            tap_stop(&a->answerer, a->connection[i]);
             connection_close(a->connection[i]);
-        else
+        } else {
             a->connection[kept++] = a->connection[i];
+        }
     }
     a->connections = kept;
     if (a->poll[1].revents != 0)
@@ -412,8 +416,10 @@ void admin_close(struct admin *a)
     }
     if (a->watching)
         a->answerer.source.unwatch(a->answerer.source.arg, &a->wake);
-    for (i = 0; i < a->connections; i++)
+    for (i = 0; i < a->connections; i++) {
+        tap_stop(&a->answerer, a->connection[i]);
         connection_close(a->connection[i]);
+    }
     socket_remove(a);
     wake_close(&a->wake);
     free(a->connection);

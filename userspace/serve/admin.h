@@ -5,12 +5,12 @@
  * it is accepted. It knows the daemon only through struct admin_source.
  *
  * Thread:  one, poll(); struct admin_source's functions run on it and may wait for other threads.
- *          A turn does a bounded piece of work for each connection: one request, or a few records
- *          of its tail.
+ *          A turn does a bounded piece of work for each connection: one request, a few records of
+ *          its tail, or a few samples of its tap.
  * Memory:  per connection an input buffer of one request and an output buffer of ADMIN_OUT_BYTES.
  * Limits:  connections_max; request and response sizes of base/admin_frame.h. A connection whose
  *          output is not read is not worked for: a slow tail is paused and continues where it was,
- *          the log holds what it has not seen.
+ *          the log holds what it has not seen. A slow tap loses samples. One tap at a time.
  * Errors:  bad input gets one AdminResponse with a sentence, then the connection is closed.
  */
 #ifndef SLUICE_SERVE_ADMIN_H
@@ -75,6 +75,21 @@ struct admin_source {
 
     /* Writes the effective configuration as text or JSON. 0 or a negative errno. */
     int (*config)(void *arg, bool json, FILE *f);
+
+    /* Fills in a zeroed message; the sources, which may take long, only when asked. */
+    void (*xdp_status)(void *arg, bool sources, sluice_v1_XdpStatusResponse *ret);
+    /* What would become of the datagram; request->from is any text. Fills in a zeroed message: 0,
+     * or a negative errno with a sentence in error. */
+    int (*policy_test)(void *arg, const sluice_v1_PolicyTestRequest *request,
+                       sluice_v1_PolicyTestResponse *ret, char error[ADMIN_ERROR_BYTES]);
+
+    /* Begins to sample; never while a tap is open. The reasons are any texts. 0, or a negative
+     * errno with a sentence in error; then there is nothing to stop. */
+    int (*tap_start)(void *arg, const sluice_v1_TapRequest *request, char error[ADMIN_ERROR_BYTES]);
+    /* Fills in a zeroed message, without waiting: 1; 0: there is none now; a negative errno: the
+     * tap cannot go on, and is stopped. */
+    int (*tap_next)(void *arg, sluice_v1_TapSample *ret);
+    void (*tap_stop)(void *arg);
 };
 
 struct admin_config {
@@ -85,7 +100,7 @@ struct admin_config {
     bool shared;              /* allows() admits uids beside root and ours: mode 0666, not 0600 */
     unsigned connections_max; /* 0: 32 */
     uint32_t request_ms_max;  /* a request that has begun must be complete by then; 0: 5000 */
-    uint32_t output_ms_max;   /* nothing read for so long: closed (not a tail); 0: 30000 */
+    uint32_t output_ms_max;   /* nothing read for so long: closed (a tap, not a tail); 0: 30000 */
     uint32_t idle_ms_max;     /* without a request; 0: 300000 */
 };
 

@@ -77,8 +77,7 @@ void connection_fail(struct admin_connection *c, int code, bool fatal, const cha
         c->closing = true;
 }
 
-/* Sends what `encode` gave, or says that it does not fit. */
-static void answer_encoded(struct admin_connection *c, int64_t bytes)
+void connection_answer(struct admin_connection *c, int64_t bytes)
 {
     if (bytes > 0)
         connection_commit(c, (size_t)bytes);
@@ -93,7 +92,8 @@ static void answer_status(struct admin_answerer *a, struct admin_connection *c)
 
     memset(&a->scratch, 0, sizeof a->scratch);
     a->source.status(a->source.arg, &a->scratch.status);
-    answer_encoded(c, admin_response_encode(to, cap, true, ADMIN_BODY_STATUS,
+    connection_answer(c,
+                      admin_response_encode(to, cap, true, ADMIN_BODY_STATUS,
                                             sluice_v1_StatusResponse_fields, &a->scratch.status));
 }
 
@@ -104,7 +104,9 @@ static void answer_ledger(struct admin_answerer *a, struct admin_connection *c)
 
     memset(&a->scratch, 0, sizeof a->scratch);
     a->source.ledger(a->source.arg, &a->scratch.ledger);
-    answer_encoded(c, admin_response_encode(to, cap, true, ADMIN_BODY_LEDGER,
+    a->scratch.ledger.has_xdp = a->scratch.ledger.xdp.present;
+    connection_answer(c,
+                      admin_response_encode(to, cap, true, ADMIN_BODY_LEDGER,
                                             sluice_v1_LedgerResponse_fields, &a->scratch.ledger));
 }
 
@@ -156,7 +158,7 @@ static void answer_settings(struct admin_answerer *a, struct admin_connection *c
     head = admin_response_begin(to, cap, NULL, 0, true, ADMIN_BODY_SETTINGS, body.bytes);
     if (head > 0)
         memcpy(to + head, body.data, body.bytes);
-    answer_encoded(c, head > 0 ? head + (int64_t)body.bytes : head);
+    connection_answer(c, head > 0 ? head + (int64_t)body.bytes : head);
 done:
     free(body.data);
 }
@@ -183,8 +185,8 @@ static void answer_setting_set(struct admin_answerer *a, struct admin_connection
     entry.index = (uint64_t)index;
     entry.uid = c->uid;
     to = admin_reserve(c, &cap);
-    answer_encoded(c, admin_response_encode(to, cap, true, ADMIN_BODY_SETTING,
-                                            sluice_v1_SettingEntry_fields, &entry));
+    connection_answer(c, admin_response_encode(to, cap, true, ADMIN_BODY_SETTING,
+                                               sluice_v1_SettingEntry_fields, &entry));
 }
 
 static size_t string_field(uint8_t *to, size_t cap, uint32_t tag, const char *text, size_t bytes)
@@ -236,14 +238,14 @@ static void answer_config(struct admin_answerer *a, struct admin_connection *c)
         string_field(to + head + text_field, body - text_field,
                      sluice_v1_ConfigShowResponse_json_tag, json, json_bytes);
     }
-    answer_encoded(c, head > 0 ? head + (int64_t)body : head);
+    connection_answer(c, head > 0 ? head + (int64_t)body : head);
 done:
     free(text);
     free(json);
 }
 
 static void answer(struct admin_answerer *a, struct admin_connection *c,
-                   const struct admin_request *r)
+                   const struct admin_request *r, uint64_t now_ns)
 {
     switch (r->which) {
     case ADMIN_STATUS:
@@ -267,6 +269,15 @@ static void answer(struct admin_answerer *a, struct admin_connection *c,
     case ADMIN_CONFIG_SHOW:
         answer_config(a, c);
         break;
+    case ADMIN_XDP_STATUS:
+        xdp_status_answer(a, c, r->xdp_status.sources);
+        break;
+    case ADMIN_POLICY_TEST:
+        policy_test_answer(a, c, &r->policy_test);
+        break;
+    case ADMIN_TAP:
+        tap_begin(a, c, &r->tap, now_ns);
+        break;
     }
 }
 
@@ -275,10 +286,12 @@ static int request_find(const struct admin_connection *c, size_t *head, size_t *
     return admin_frame_find(c->in, c->in_bytes, ADMIN_REQUEST_BYTES_MAX, head, body);
 }
 
-bool connection_runnable(const struct admin_connection *c, uint64_t commit)
+bool connection_runnable(const struct admin_connection *c, uint64_t commit, uint64_t now_ns)
 {
     size_t head, body;
 
+    if (c->tap.on && !c->broken)
+        return c->tap.next_ns <= now_ns;
     if (c->broken || c->closing || !connection_has_room(c))
         return false;
     if (c->tail.on)
@@ -286,12 +299,14 @@ bool connection_runnable(const struct admin_connection *c, uint64_t commit)
     return request_find(c, &head, &body) != -EAGAIN;
 }
 
-int connection_work(struct admin_answerer *a, struct admin_connection *c)
+int connection_work(struct admin_answerer *a, struct admin_connection *c, uint64_t now_ns)
 {
     struct admin_request request;
     size_t head, body;
     int rc;
 
+    if (c->tap.on && !c->broken)
+        return c->tap.next_ns <= now_ns ? tap_work(a, c, now_ns) : 0;
     if (c->broken || c->closing || !connection_has_room(c))
         return 0;
     if (c->tail.on)
@@ -312,7 +327,7 @@ int connection_work(struct admin_answerer *a, struct admin_connection *c)
     }
     c->in_bytes -= head + body;
     memmove(c->in, c->in + head + body, c->in_bytes);
-    answer(a, c, &request);
+    answer(a, c, &request, now_ns);
     return 1;
 }
 
@@ -351,7 +366,8 @@ void connection_update(struct admin_connection *c, uint64_t now_ns)
 {
     enum connection_state state;
 
-    if (c->tail.on)
+    /* A tap that is not read may not keep others from having one. */
+    if (c->tail.on || (c->tap.on && connection_pending(c) == 0))
         state = CONNECTION_TAIL;
     else if (connection_pending(c) > 0)
         state = CONNECTION_OUTPUT;
@@ -362,6 +378,6 @@ void connection_update(struct admin_connection *c, uint64_t now_ns)
     c->state = state;
     if (connection_pending(c) > 0)
         return;
-    if (c->closing || (c->eof && !c->tail.on && !connection_runnable(c, 0)))
+    if (c->closing || (c->eof && !c->tail.on && !c->tap.on && !connection_runnable(c, 0, now_ns)))
         c->broken = true;
 }

@@ -31,6 +31,12 @@ _Static_assert(BLOCK_PAYLOAD_MAX + BLOCK_EVENTS_MAX * (ADMIN_EVENT_EXTRA - 40u) 
 /* What a connection waits for, which says how long it may. */
 enum connection_state { CONNECTION_IDLE, CONNECTION_REQUEST, CONNECTION_OUTPUT, CONNECTION_TAIL };
 
+struct admin_tap {
+    bool on;
+    uint64_t next_ns; /* when the source is asked for samples again; monotonic */
+    uint64_t left;    /* samples to send; UINT64_MAX: no limit */
+};
+
 struct admin_tail {
     bool on;
     uint64_t next; /* index to read */
@@ -51,15 +57,20 @@ struct admin_connection {
     bool broken;       /* close now */
     size_t in_bytes, out_at, out_bytes; /* out: [out_at, out_bytes) waits */
     struct admin_tail tail;
+    struct admin_tap tap;
     uint8_t *in, *out;
 };
 
 /* What serve/admin.c shares with the files that answer. */
 struct admin_answerer {
     struct admin_source source;
+    struct admin_connection *tap; /* the one that has the tap; NULL: nobody */
     union {
         sluice_v1_StatusResponse status;
         sluice_v1_LedgerResponse ledger;
+        sluice_v1_XdpStatusResponse xdp_status;
+        sluice_v1_PolicyTestResponse policy_test;
+        sluice_v1_TapSample tap_sample;
     } scratch;
 };
 
@@ -79,20 +90,20 @@ static inline bool connection_has_room(const struct admin_connection *c)
 }
 
 /* Would connection_work() do anything now? commit: the source's commit index. */
-bool connection_runnable(const struct admin_connection *c, uint64_t commit);
+bool connection_runnable(const struct admin_connection *c, uint64_t commit, uint64_t now_ns);
 
 /* Does it want to read? */
 static inline bool connection_wants_input(const struct admin_connection *c)
 {
-    return !c->eof && !c->closing && !c->tail.on && c->in_bytes < ADMIN_IN_BYTES &&
+    return !c->eof && !c->closing && !c->tail.on && !c->tap.on && c->in_bytes < ADMIN_IN_BYTES &&
            connection_has_room(c);
 }
 
 /* Reads what there is, at most the room in the buffer. */
 void connection_read(struct admin_connection *c);
 
-/* One request, or a piece of the tail. Returns the number of things done. */
-int connection_work(struct admin_answerer *a, struct admin_connection *c);
+/* One request, or a piece of the tail or tap. Returns the number of things done. */
+int connection_work(struct admin_answerer *a, struct admin_connection *c, uint64_t now_ns);
 
 /* Writes what the socket takes. */
 void connection_flush(struct admin_connection *c, uint64_t now_ns);
@@ -103,6 +114,9 @@ void connection_update(struct admin_connection *c, uint64_t now_ns);
 /* Answers with an error; fatal: and closes afterwards. */
 void connection_fail(struct admin_connection *c, int code, bool fatal, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Sends the response of so many bytes at admin_reserve()'s place, or says that it does not fit. */
+void connection_answer(struct admin_connection *c, int64_t bytes);
 
 /* Where the next response goes: makes room for ADMIN_OUT_BYTES - ADMIN_OUT_HIGH_BYTES bytes. */
 uint8_t *admin_reserve(struct admin_connection *c, size_t *ret_cap);
@@ -118,5 +132,15 @@ void tail_begin(struct admin_answerer *a, struct admin_connection *c,
 int tail_work(struct admin_answerer *a, struct admin_connection *c);
 void get_answer(struct admin_answerer *a, struct admin_connection *c,
                 const sluice_v1_GetRequest *request);
+
+/* serve/admin_xdp.c */
+void xdp_status_answer(struct admin_answerer *a, struct admin_connection *c, bool sources);
+void policy_test_answer(struct admin_answerer *a, struct admin_connection *c,
+                        const sluice_v1_PolicyTestRequest *request);
+void tap_begin(struct admin_answerer *a, struct admin_connection *c,
+               const sluice_v1_TapRequest *request, uint64_t now_ns);
+int tap_work(struct admin_answerer *a, struct admin_connection *c, uint64_t now_ns);
+/* Before c is closed; nothing if it has no tap. */
+void tap_stop(struct admin_answerer *a, struct admin_connection *c);
 
 #endif
