@@ -57,6 +57,17 @@ static void add_note(sluice_v1_StatusResponse *r, const char *note)
         snprintf(r->notes[r->notes_count++], sizeof r->notes[0], "%s", note);
 }
 
+static void add_port_note(sluice_v1_StatusResponse *r, const struct prefilter_port *port)
+{
+    char note[sizeof r->notes[0]];
+
+    if (port->note[0] == '\0')
+        return;
+    snprintf(note, sizeof note, "xdp on %.15s: %.*s", port->name, (int)sizeof note - 32,
+             port->note);
+    add_note(r, note);
+}
+
 static void add_listening(struct pipeline *p, sluice_v1_StatusResponse *r, uint16_t udp,
                           uint16_t tcp)
 {
@@ -140,6 +151,9 @@ static void on_status(void *arg, sluice_v1_StatusResponse *r)
         add_note(r, "dedupe: the memory limit leaves some runs without a filter; every new key is "
                     "looked up there");
     status_workers(p, r);
+    pipeline_xdp_line(p, r->xdp, sizeof r->xdp);
+    for (uint32_t i = 0; i < prefilter_ports(p->prefilter); i++)
+        add_port_note(r, prefilter_port(p->prefilter, i));
 }
 
 static void add_count(sluice_v1_LedgerDrop *list, pb_size_t *n, size_t max, const char *name,
@@ -176,7 +190,7 @@ static void ledger_streams(const struct ledger *l, sluice_v1_LedgerResponse *r)
                   rows[i].name, rows[i].count);
 }
 
-static void type_name(const struct settings *s, unsigned type, char *ret, size_t bytes)
+void pipeline_type_name(const struct settings *s, unsigned type, char *ret, size_t bytes)
 {
     if (type == 0)
         snprintf(ret, bytes, "unknown");
@@ -208,7 +222,7 @@ static void ledger_types(struct pipeline *p, const struct ledger *l, const struc
             .unaccounted = l->unaccounted[t],
             .balances = sums->type_balances[t],
         };
-        type_name(&p->policy->admission.settings, t, row->name, sizeof row->name);
+        pipeline_type_name(&p->policy->admission.settings, t, row->name, sizeof row->name);
         r->types_count++;
     }
     pthread_mutex_unlock(&p->policy_lock);
@@ -254,6 +268,7 @@ static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
     }
     ledger_types(p, &all, &sums, r);
     ledger_streams(&all, r);
+    pipeline_xdp_ledger(p, &run, &all, &r->xdp);
     r->datagrams_balance = sums.datagrams_balance;
     r->events_balance = sums.events_balance;
     r->unaccounted = sums.unaccounted;
@@ -483,8 +498,11 @@ static int64_t on_setting_set(void *arg, const char *key, const char *value, uin
         snprintf(change.key, sizeof change.key, "%s", key);
         snprintf(change.value, sizeof change.value, "%s", value);
         index = cluster_propose_setting(call.p->cluster, &change);
-        if (index >= 0)
+        if (index >= 0) {
+            /* What was changed holds when we say so, in the driver too. */
+            (void)policy_wait(call.p);
             return index;
+        }
         e = (int)index;
     }
     snprintf(error, ADMIN_ERROR_BYTES, "%s",

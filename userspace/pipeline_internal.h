@@ -60,6 +60,14 @@ struct pipeline {
 /* The workers' ledgers, added up; at a moment of each worker's own. */
 void pipeline_ledger(struct pipeline *p, struct ledger *ret_run);
 
+/* pipeline_admin.c: "trade", "type 70", "unknown". */
+void pipeline_type_name(const struct settings *s, unsigned type, char *ret, size_t bytes);
+
+/* pipeline_xdp.c: its parts of status ("native on eth0 (4 queues)") and ledger. */
+void pipeline_xdp_line(struct pipeline *p, char *ret, size_t bytes);
+void pipeline_xdp_ledger(struct pipeline *p, const struct ledger *run, const struct ledger *all,
+                         sluice_v1_XdpLedger *r);
+
 /* pipeline_policy.c. Makes a version of the settings and hands it to the workers; -1 without
  * memory. Cluster thread, and start. */
 int policy_publish(struct pipeline *p, const struct settings *settings);
