@@ -300,7 +300,8 @@ static __always_inline int udp(struct passage *g, enum packet_kind kind, const s
     g->defer = !goes_to_ring(g);
     reason = judge(g, 0);
     class = g->class;
-    if (g->control->shadow)
+    /* What goes the kernel's way the worker counts. */
+    if (g->control->shadow && (!g->defer || reason != REASON_NONE))
         shadow_count(g, reason);
     if (reason != REASON_NONE)
         return drop(g, reason);

@@ -110,6 +110,26 @@ static struct timespec time_of(uint64_t ns)
     return (struct timespec){ (time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S) };
 }
 
+/* Somebody may have taken the program away, or the interface. */
+static void look_at_ports(struct pipeline *p)
+{
+    prefilter_refresh(p->prefilter);
+    for (uint32_t i = 0; i < prefilter_ports(p->prefilter); i++) {
+        struct prefilter_port *port = prefilter_port(p->prefilter, i);
+
+        if (port->mode == PREFILTER_SOCKET || port->attached == !p->port_lost[i])
+            continue;
+        p->port_lost[i] = !port->attached;
+        if (p->port_lost[i])
+            report_warn("xdp_lost",
+                        "%s: the program is no longer attached; datagrams come by the "
+                        "kernel's sockets",
+                        port->name);
+        else
+            report_info("xdp_back", "%s: the program is attached again", port->name);
+    }
+}
+
 /* With policy_lock, except while it works. */
 static void *keeper_main(void *arg)
 {
@@ -134,7 +154,7 @@ static void *keeper_main(void *arg)
         if (push)
             policy_push(p);
         if (look)
-            prefilter_refresh(p->prefilter);
+            look_at_ports(p);
         if (save)
             ledger_keep(p, false);
         look_at = look ? now + NS_PER_S : look_at;

@@ -50,6 +50,7 @@ struct pipeline {
     uint64_t started_ns; /* monotonic */
     pthread_t keeper;
     bool keeper_started, keeper_stop;
+    bool port_lost[XDP_INTERFACES_MAX]; /* the keeper has said so */
     pthread_cond_t keeper_wake;
 
     /* pipeline_admin.c, admin thread only */

@@ -121,6 +121,9 @@ static void shadow_fill(struct pipeline *p, const struct ledger *run,
     pthread_mutex_lock(&p->policy_lock);
     r->shadow_on = p->policy->admission.shadow;
     r->policy_version = p->pushed;
+    if (p->push_error < 0)
+        snprintf(r->note, sizeof r->note, "the policy in the driver is an older one: %s",
+                 strerror(-p->push_error));
     pthread_mutex_unlock(&p->policy_lock);
 }
 

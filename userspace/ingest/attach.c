@@ -77,13 +77,6 @@ static uint32_t flags_of(enum prefilter_mode mode)
     return mode == PREFILTER_NATIVE ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
 }
 
-uint32_t attach_program_id(uint32_t ifindex)
-{
-    uint32_t id = 0;
-
-    return bpf_xdp_query_id((int)ifindex, 0, &id) == 0 ? id : 0;
-}
-
 static uint32_t program_id_of(int fd, char name[BPF_OBJ_NAME_LEN])
 {
     struct bpf_prog_info info = { 0 };
@@ -100,12 +93,12 @@ static uint32_t program_id_of(int fd, char name[BPF_OBJ_NAME_LEN])
  * refuses here: that one is alive. */
 static void take_over(struct prefilter_port *port)
 {
-    uint32_t id = attach_program_id(port->ifindex);
     LIBBPF_OPTS(bpf_xdp_attach_opts, opts);
     char name[BPF_OBJ_NAME_LEN];
+    uint32_t id = 0;
     int fd;
 
-    if (id == 0)
+    if (bpf_xdp_query_id((int)port->ifindex, 0, &id) < 0 || id == 0)
         return;
     fd = bpf_prog_get_fd_by_id(id);
     (void)program_id_of(fd, name);
@@ -236,21 +229,15 @@ void attach_port(struct prefilter *f, uint32_t i)
     }
 }
 
-uint32_t attach_own_id(const struct prefilter *f, uint32_t i)
+/* Without privileges no more can be seen of a dispatcher than that there is one: others come and go
+ * in it, and each time it is another. */
+bool attach_holds(const struct prefilter *f, uint32_t i)
 {
     uint32_t id = 0;
-    struct xdp_multiprog *m;
 
-    /* Alone, what is on the interface is we. */
-    if (!f->at[i].multi)
-        return f->port[i].program_id;
-    m = xdp_multiprog__get_from_ifindex((int)f->port[i].ifindex);
-    if (libxdp_get_error(m) != 0)
-        return 0;
-    if (xdp_program__is_attached(f->at[i].multi, (int)f->port[i].ifindex) != XDP_MODE_UNSPEC)
-        id = attach_program_id(f->port[i].ifindex);
-    xdp_multiprog__close(m);
-    return id;
+    if (bpf_xdp_query_id((int)f->port[i].ifindex, 0, &id) < 0)
+        return false;
+    return f->at[i].multi ? id != 0 : id == f->port[i].program_id;
 }
 
 void detach_port(struct prefilter *f, uint32_t i)

@@ -355,8 +355,7 @@ void prefilter_refresh(struct prefilter *f)
         if (port->mode == PREFILTER_SOCKET)
             continue;
         mac_refresh(f, i, fd);
-        port->attached = port->program_id != 0 && attach_program_id(port->ifindex) != 0 &&
-                         attach_own_id(f, i) == attach_program_id(port->ifindex);
+        port->attached = attach_holds(f, i);
     }
     pthread_mutex_unlock(&f->lock);
     close(fd);

@@ -48,9 +48,7 @@ struct prefilter {
  * Leaves port->mode at PREFILTER_SOCKET, with a note, when there is none. */
 void attach_port(struct prefilter *f, uint32_t port);
 void detach_port(struct prefilter *f, uint32_t port);
-/* The id of the XDP program on an interface (in a dispatcher: the dispatcher's), 0 when there is
- * none. */
-uint32_t attach_program_id(uint32_t ifindex);
-uint32_t attach_own_id(const struct prefilter *f, uint32_t port);
+/* Is our program still there? Asks for no privileges. */
+bool attach_holds(const struct prefilter *f, uint32_t port);
 
 #endif
