@@ -166,6 +166,9 @@ static int attach_alone(struct prefilter *f, uint32_t i, enum prefilter_mode mod
 static const char *reason_text(const struct prefilter_port *port, int rc)
 {
     switch (-rc) {
+    case EINVAL:
+    case ENOEXEC:
+        return "the kernel does not take the program; Linux 6.1 or newer is needed";
     case EPERM:
     case EACCES:
         return "it asks for CAP_BPF and CAP_NET_ADMIN";
