@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
 /*
  * ingress.bpf.c - the program in the driver: what is ours, what kind it is, and where it goes.
  *
@@ -118,13 +118,17 @@ static __always_inline __u32 source_rule(const struct passage *g, __u32 shadow)
     struct xdp_cpu *cpu = g->cpu;
     __u32 rule;
 
-    if (!shadow && cpu->word == g->word && cpu->source.half[1] == g->source.half[1] &&
-        cpu->source.half[0] == g->source.half[0])
+    if (!shadow && cpu->source.half[1] == g->source.half[1] &&
+#ifndef PLANT_XDP_CACHE_STALE
+        cpu->word == g->word &&
+#endif
+        cpu->source.half[0] == g->source.half[0] && cpu->ipv4 == g->ipv4)
         return cpu->rule;
     rule = rule_look_up(g, shadow);
     if (!shadow) {
         cpu->source = g->source;
         cpu->word = g->word;
+        cpu->ipv4 = g->ipv4;
         cpu->rule = rule;
     }
     return rule;
@@ -179,12 +183,15 @@ __noinline int walk_types(struct xdp_md *ctx, struct walk *w, __u32 payload)
     return 0;
 }
 
-/* What one policy says, the active one or the shadow: an enum drop_reason, and the class. */
+/* What one policy says, the active one or the shadow: an enum drop_reason, and the class. The
+ * source's rate comes before its type's, which is everybody's: a source over its own uses up none
+ * of that. */
 static __noinline __u32 judge(struct passage *g, __u32 shadow)
 {
     const struct policy *p = lookup(&policies, word_slot(g->word, shadow));
     struct policy_cells *cell = (struct policy_cells *)lookup(&cells, 0);
     struct policy_verdict v;
+    __u32 type = g->walk.type[0] & (POLICY_TYPES - 1);
     int defer = g->control->defer;
 
     g->class = XDP_CLASSES - 1;
@@ -192,13 +199,16 @@ static __noinline __u32 judge(struct passage *g, __u32 shadow)
         return REASON_SOURCE_DENIED;
     if (source_rule(g, shadow & 1) != SOURCE_ALLOW)
         return REASON_SOURCE_DENIED;
-    v = policy_datagram(p, cell->at[shadow & 1], &g->walk, defer);
+    v = policy_datagram(p, cell->at[shadow & 1], &g->walk, 1);
     g->class = v.class;
-    if (v.reason == REASON_NONE && p->source_interval_ns != 0 && !defer &&
+    if (v.reason != REASON_NONE || defer)
+        return v.reason;
+    if (p->source_interval_ns != 0 &&
         !source_rate(g, shadow ? BUCKET_SHADOW_DATAGRAMS : BUCKET_DATAGRAMS, p->source_interval_ns,
                      p->source_burst_ns))
         return REASON_SOURCE_RATE;
-    return v.reason;
+    return g->walk.batch ? REASON_NONE
+                         : policy_event(&p->type[type], &cell->at[shadow & 1][type], 0);
 }
 
 /* Returns how many bytes it has put into the ring. */
@@ -225,9 +235,9 @@ static __noinline __u32 sample(struct passage *g, __u32 reason)
     s->reason = (__u8)reason;
     s->in_kernel = 1;
     if (bytes == 0 || bpf_xdp_load_bytes(g->ctx, 0, s->data, (__u32)bytes) < 0)
-        s->bytes = 0;
+        bytes = s->bytes = 0;
     bpf_ringbuf_submit(s, 0);
-    return 0;
+    return (__u32)bytes;
 }
 
 static __always_inline int drop(struct passage *g, __u32 reason)
@@ -284,13 +294,14 @@ static __always_inline int udp(struct passage *g, enum packet_kind kind, const s
     g->count->arrived++;
     g->count->bytes += p->payload_bytes;
     g->walk.type[0] = 0;
-    if (kind == PACKET_LENGTH)
-        return drop(g, REASON_LENGTH);
-    if (packet_source_is_martian(p))
-        return drop(g, REASON_SOURCE_DENIED);
-    if (!walk_begin(&g->walk, p->udp + 8, end, p->payload_bytes))
+    reason = kind == PACKET_LENGTH         ? REASON_LENGTH
+             : packet_source_is_martian(p) ? REASON_SOURCE_DENIED
+                                           : REASON_NONE;
+    if (reason == REASON_NONE && !walk_begin(&g->walk, p->udp + 8, end, p->payload_bytes))
         walk_types(g->ctx, &g->walk, g->payload);
     g->count->type_arrived[g->walk.type[0] & (POLICY_TYPES - 1)]++;
+    if (reason != REASON_NONE)
+        return drop(g, reason);
     reason = judge(g, 0);
     class = g->class;
     if (g->control->shadow)

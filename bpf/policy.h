@@ -41,8 +41,12 @@ static __always_inline int rate_take(__u64 *tat_ns, __u64 now_ns, __u64 interval
     for (int i = 0; i < POLICY_RACES_MAX; i++) {
         __u64 old = *(volatile __u64 *)tat_ns, next = (old > now_ns ? old : now_ns) + interval_ns;
 
-        if (next - now_ns > burst_ns)
+        if (next - now_ns > burst_ns) {
+            /* Further ahead than this rate can have put it: a slower one did, before a change. */
+            if (next - now_ns > 2 * (burst_ns + interval_ns))
+                __sync_val_compare_and_swap(tat_ns, old, now_ns + burst_ns);
             return 0;
+        }
         if (__sync_val_compare_and_swap(tat_ns, old, next) == old)
             return 1;
     }
