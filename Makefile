@@ -45,7 +45,7 @@ LDLIBS    = -lprotobuf-nanopb $(shell pkg-config --libs $(PKGS)) -lraft -lpthrea
 # The programs for the kernel: the same for every BUILD. x86 headers ask for the machine's name.
 BPF_CC     := clang
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v3 -D__$(ARCH)__ \
-              -I/usr/include/$(ARCH)-linux-gnu
+              -I/usr/include/$(ARCH)-linux-gnu $(if $(PLANT),-DPLANT_$(PLANT))
 BPFTOOL    := $(or $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool),bpftool)
 
 # --- what is built from what --------------------------------------------------------------------

@@ -121,13 +121,17 @@ static __always_inline __u32 source_rule(const struct passage *g, __u32 shadow)
     struct xdp_cpu *cpu = g->cpu;
     __u32 rule;
 
-    if (!shadow && cpu->word == g->word && cpu->source.half[1] == g->source.half[1] &&
-        cpu->source.half[0] == g->source.half[0])
+    if (!shadow && cpu->source.half[1] == g->source.half[1] &&
+#ifndef PLANT_XDP_CACHE_STALE
+        cpu->word == g->word &&
+#endif
+        cpu->source.half[0] == g->source.half[0] && cpu->ipv4 == g->ipv4)
         return cpu->rule;
     rule = rule_look_up(g, shadow);
     if (!shadow) {
         cpu->source = g->source;
         cpu->word = g->word;
+        cpu->ipv4 = g->ipv4;
         cpu->rule = rule;
     }
     return rule;
@@ -188,19 +192,22 @@ static __noinline __u32 judge(struct passage *g, __u32 shadow)
     const struct policy *p = lookup(&policies, word_slot(g->word, shadow));
     struct policy_cells *cell = (struct policy_cells *)lookup(&cells, 0);
     struct policy_verdict v;
+    __u32 type = g->walk.type[0] & (POLICY_TYPES - 1);
 
     g->class = XDP_CLASSES - 1;
     if (!p || !cell) /* arrays always have their entries */
         return REASON_SOURCE_DENIED;
     if (source_rule(g, shadow & 1) != SOURCE_ALLOW)
         return REASON_SOURCE_DENIED;
-    v = policy_datagram(p, cell->at[shadow & 1], &g->walk, g->defer);
+    v = policy_datagram(p, &g->walk);
     g->class = v.class;
-    if (v.reason == REASON_NONE && p->source_interval_ns != 0 && !g->defer &&
+    if (v.reason != REASON_NONE || g->defer)
+        return v.reason;
+    if (p->source_interval_ns != 0 &&
         !source_rate(g, shadow ? BUCKET_SHADOW_DATAGRAMS : BUCKET_DATAGRAMS, p->source_interval_ns,
                      p->source_burst_ns))
         return REASON_SOURCE_RATE;
-    return v.reason;
+    return g->walk.batch ? REASON_NONE : policy_event(&p->type[type], &cell->at[shadow & 1][type]);
 }
 
 /* Returns how many bytes it has put into the ring. */
@@ -230,9 +237,9 @@ static __noinline __u32 sample(struct passage *g, __u32 reason)
     s->reason = (__u8)reason;
     s->in_kernel = 1;
     if (bytes == 0 || bpf_xdp_load_bytes(g->ctx, 0, s->data, (__u32)bytes) < 0)
-        s->bytes = 0;
+        bytes = s->bytes = 0;
     bpf_ringbuf_submit(s, 0);
-    return 0;
+    return (__u32)bytes;
 }
 
 static __always_inline int drop(struct passage *g, __u32 reason)
@@ -256,15 +263,21 @@ static __always_inline void shadow_count(struct passage *g, __u32 active)
         g->count->shadow[reason]++;
 }
 
+static __always_inline const struct xdp_interface *interface_at(const struct passage *g)
+{
+    return &g->control->interface[g->interface & (XDP_INTERFACES_MAX - 1)];
+}
+
 static __always_inline int goes_to_ring(const struct passage *g)
 {
-    const struct xdp_interface *i = &g->control->interface[g->interface & (XDP_INTERFACES_MAX - 1)];
+    const struct xdp_interface *i = interface_at(g);
 
     return g->ctx->rx_queue_index < i->queues && frame_bytes(g->ctx) <= i->frame_bytes_max;
 }
 
 static __always_inline int deliver(struct passage *g, __u32 class)
 {
+    const struct xdp_interface *i = interface_at(g);
     __u32 at =
         socket_index(g->interface & (XDP_INTERFACES_MAX - 1),
                      g->ctx->rx_queue_index & (XDP_QUEUES_MAX - 1), class & (XDP_CLASSES - 1));
@@ -273,9 +286,7 @@ static __always_inline int deliver(struct passage *g, __u32 class)
         g->count->redirected[class & (XDP_CLASSES - 1)]++;
         return XDP_REDIRECT;
     }
-    if (g->defer &&
-        frame_bytes(g->ctx) >
-            g->control->interface[g->interface & (XDP_INTERFACES_MAX - 1)].frame_bytes_max)
+    if (g->defer && g->ctx->rx_queue_index < i->queues)
         g->count->passed[PASS_OVERSIZE]++;
     else
         g->count->passed[PASS_NO_SOCKET]++;
@@ -290,13 +301,14 @@ static __always_inline int udp(struct passage *g, enum packet_kind kind, const s
     g->count->arrived++;
     g->count->bytes += p->payload_bytes;
     g->walk.type[0] = 0;
-    if (kind == PACKET_LENGTH)
-        return drop(g, REASON_LENGTH);
-    if (packet_source_is_martian(p))
-        return drop(g, REASON_SOURCE_DENIED);
-    if (!walk_begin(&g->walk, p->udp + 8, end, p->payload_bytes))
+    reason = kind == PACKET_LENGTH         ? REASON_LENGTH
+             : packet_source_is_martian(p) ? REASON_SOURCE_DENIED
+                                           : REASON_NONE;
+    if (reason == REASON_NONE && !walk_begin(&g->walk, p->udp + 8, end, p->payload_bytes))
         walk_types(g->ctx, &g->walk, g->payload);
     g->count->type_arrived[g->walk.type[0] & (POLICY_TYPES - 1)]++;
+    if (reason != REASON_NONE)
+        return drop(g, reason);
     g->defer = !goes_to_ring(g);
     reason = judge(g, 0);
     class = g->class;

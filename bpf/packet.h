@@ -82,7 +82,8 @@ packet_transport(const __u8 *at, const __u8 *end, __u8 protocol, __u32 l4_bytes,
     p->udp = at;
     bytes = load_be16(at + 4);
     p->payload_bytes = 0;
-    if (bytes < 8 || bytes > l4_bytes || at + bytes > end)
+    /* IP's length, too, must be within the frame: the kernel takes no other. */
+    if (bytes < 8 || bytes > l4_bytes || at + (__u16)l4_bytes > end)
         return PACKET_LENGTH;
     p->payload_bytes = bytes - 8u;
     return PACKET_UDP;
@@ -134,6 +135,9 @@ static __always_inline enum packet_kind packet_ipv6(const __u8 *at, const __u8 *
     p->source.half[1] = LOAD_RAW(__u64, at + 16);
     p->destination.half[0] = LOAD_RAW(__u64, at + 24);
     p->destination.half[1] = LOAD_RAW(__u64, at + 32);
+    /* A mapped address is not for the wire: it would look like one of our IPv4 addresses. */
+    if (p->destination.half[0] == 0 && (__u32)p->destination.half[1] == MAPPED_PREFIX)
+        return PACKET_OTHER;
     at += 40;
     for (int i = 0; i <= PACKET_EXTENSIONS_MAX; i++) {
         if (next == PROTOCOL_UDP || next == PROTOCOL_TCP)

@@ -42,8 +42,12 @@ static __always_inline int rate_take(__u64 *tat_ns, __u64 now_ns, __u64 interval
     for (int i = 0; i < POLICY_RACES_MAX; i++) {
         __u64 old = *(volatile __u64 *)tat_ns, next = (old > now_ns ? old : now_ns) + interval_ns;
 
-        if (next - now_ns > burst_ns)
+        if (next - now_ns > burst_ns) {
+            /* Further ahead than this rate can have put it: a slower one did, before a change. */
+            if (next - now_ns > 2 * (burst_ns + interval_ns))
+                __sync_val_compare_and_swap(tat_ns, old, now_ns + burst_ns);
             return 0;
+        }
         if (__sync_val_compare_and_swap(tat_ns, old, next) == old)
             return 1;
     }
@@ -51,28 +55,27 @@ static __always_inline int rate_take(__u64 *tat_ns, __u64 now_ns, __u64 interval
     return 1;
 }
 
-/* One event of this type. Returns REASON_NONE or why it is dropped. `defer`: neither samples nor
- * limits. */
-static __always_inline enum drop_reason policy_event(const struct policy_type *t,
-                                                     struct policy_cell *cell, int defer)
+/* What the policy says of a type, whatever came before. Returns REASON_NONE or why it is dropped.
+ */
+static __always_inline enum drop_reason policy_type(const struct policy_type *t)
 {
-    switch (t->action) {
-    case POLICY_ACCEPT:
-        return REASON_NONE;
-    case POLICY_DROP:
-        return REASON_TYPE_DROPPED;
-    case POLICY_UNKNOWN:
-        return REASON_TYPE_UNKNOWN;
-    case POLICY_SAMPLE:
-        if (defer || t->every == 0)
-            return REASON_NONE;
+    return t->action == POLICY_DROP      ? REASON_TYPE_DROPPED
+           : t->action == POLICY_UNKNOWN ? REASON_TYPE_UNKNOWN
+                                         : REASON_NONE;
+}
+
+/* One event of this type, with what came before: this one counts. */
+static __always_inline enum drop_reason policy_event(const struct policy_type *t,
+                                                     struct policy_cell *cell)
+{
+    if (t->action == POLICY_SAMPLE && t->every != 0)
         return __sync_fetch_and_add(&cell->turn, 1) % t->every == 0 ? REASON_NONE
                                                                     : REASON_SAMPLED_OUT;
-    default:
-        if (defer || rate_take(&cell->tat_ns, policy_now_ns(), t->interval_ns, t->burst_ns))
-            return REASON_NONE;
-        return REASON_TYPE_RATE;
-    }
+    if (t->action == POLICY_RATE)
+        return rate_take(&cell->tat_ns, policy_now_ns(), t->interval_ns, t->burst_ns)
+                   ? REASON_NONE
+                   : REASON_TYPE_RATE;
+    return policy_type(t);
 }
 
 #define POLICY_REFUSES (1u << POLICY_DROP | 1u << POLICY_UNKNOWN)
@@ -82,10 +85,11 @@ struct policy_verdict {
     __u32 class;
 };
 
-/* All that can be decided of a datagram by looking at it. cells: the POLICY_TYPES of the policy.
- * After REASON_NONE a single event is decided, unless `defer`. */
-static __always_inline struct policy_verdict
-policy_datagram(const struct policy *p, struct policy_cell *cells, const struct walk *w, int defer)
+/* All that can be decided of a datagram by looking at it alone. After REASON_NONE come its source's
+ * rate and then, of a single event, policy_event(): a source over its own rate uses up none of the
+ * type's, which is everybody's. */
+static __always_inline struct policy_verdict policy_datagram(const struct policy *p,
+                                                             const struct walk *w)
 {
     struct policy_verdict v = { REASON_NONE, 0 };
     __u32 classes = 0, actions = 0; /* bits: without branches, the verifier has one path */
@@ -102,7 +106,7 @@ policy_datagram(const struct policy *p, struct policy_cell *cells, const struct 
         __u32 type = w->type[0] & (POLICY_TYPES - 1);
 
         v.class = p->type[type].class & (XDP_CLASSES - 1);
-        v.reason = policy_event(&p->type[type], &cells[type], defer);
+        v.reason = policy_type(&p->type[type]);
         return v;
     }
     for (__u32 i = 0; i < WALK_EVENTS; i++) {

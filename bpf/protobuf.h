@@ -6,10 +6,10 @@
  *   Event       08 <type> ...              type is field 1, and the first
  *   EventBatch  0a <bytes> <Event> ...     events are field 1; other fields may stand between them
  *
- * One step() a field, at most WALK_STEPS of them and WALK_EVENTS events: what is behind is not
- * looked at, and `complete` stays 0. A step is as strict as base/wire.h: no groups, no field 0, no
- * varint over 64 bits, no length past the end. Inside an event of a batch nothing is an error: that
- * event has type 0 then, and the worker refuses it alone.
+ * One step() a field, at most WALK_STEPS of them, WALK_EVENTS events and WALK_BYTES: what is behind
+ * is not looked at, and `complete` stays 0. A step is as strict as base/wire.h: no groups, no field
+ * 0, no varint over 64 bits, no length past the end. Inside an event of a batch nothing is an
+ * error: that event has type 0 then, and the worker refuses it alone.
  *
  * Memory: borrows the datagram. Every byte is checked against the frame's end and the datagram's.
  */
@@ -21,8 +21,10 @@
 
 #define WALK_STEPS  32u
 #define WALK_EVENTS 16u
+#define WALK_BYTES  0x3fc0u /* the last field begins before */
 
-/* In the kernel the verifier wants a bound on every offset; a frame there is far shorter. */
+/* In the kernel the verifier wants a bound on every offset. Tag and length of a field are at most
+ * 20 bytes, so that no walk comes to this one. */
 #ifdef __bpf__
 #define WALK_OFFSET(at) ((at)&0x3fff)
 #else
@@ -33,6 +35,7 @@ enum walk_status { WALK_OK, WALK_EMPTY, WALK_NOT_PROTOBUF, WALK_MALFORMED };
 
 struct walk {
     __u32 at, end;   /* offsets in the datagram */
+    __u32 stop;      /* end, or WALK_BYTES */
     __u32 event_end; /* of the event that is being walked; 0: between events */
     __u8 batch;
     __u8 status; /* enum walk_status */
@@ -81,22 +84,25 @@ static __always_inline void walk_event_is(struct walk *w, __u64 type)
     w->event_end = 0;
 }
 
+static __always_inline int walk_is_over(struct walk *w)
+{
+    if (w->at < w->end)
+        return w->events >= WALK_EVENTS || w->at >= WALK_BYTES;
+    w->complete = 1;
+    return 1;
+}
+
 /* Something in here does not add up: the event's own trouble, or the whole datagram's. */
 static __always_inline int walk_bad(struct walk *w)
 {
     if (w->batch && w->event_end != 0) {
         walk_event_is(w, 0);
+#ifdef PLANT_XDP_BROKEN_LAST
         return 0;
+#endif
+        return walk_is_over(w);
     }
     w->status = WALK_MALFORMED;
-    return 1;
-}
-
-static __always_inline int walk_is_over(struct walk *w)
-{
-    if (w->at < w->end)
-        return w->events >= WALK_EVENTS;
-    w->complete = 1;
     return 1;
 }
 
@@ -130,8 +136,10 @@ static __always_inline int walk_step(struct walk *w, const __u8 *data, const __u
     } else {
         return walk_bad(w);
     }
+#ifndef PLANT_XDP_LENGTH_UNCHECKED
     if (bytes > end - at)
         return walk_bad(w);
+#endif
     if (field == 1 && wire == 0 && (w->event_end != 0 || (!w->batch && w->events == 0))) {
         if (w->event_end == 0)
             w->event_end = at; /* a single event: on with its other fields */
@@ -147,7 +155,7 @@ static __always_inline int walk_step(struct walk *w, const __u8 *data, const __u
             w->receipt = value != 0;
         w->at = at + (__u32)bytes;
     }
-    return w->event_end != 0 ? 0 : walk_is_over(w);
+    return w->event_end != 0 ? w->at >= WALK_BYTES : walk_is_over(w);
 }
 
 /* What nearly all fields are: a tag of one byte, a length or number of one or two. Returns the
@@ -200,6 +208,7 @@ static __always_inline int walk_begin(struct walk *w, const __u8 *data, const __
 {
     w->at = 0;
     w->end = bytes;
+    w->stop = bytes < WALK_BYTES ? bytes : WALK_BYTES;
     w->event_end = 0;
     w->batch = 0;
     w->complete = 0;
@@ -233,6 +242,7 @@ static __always_inline void walk_all(struct walk *w, const __u8 *data, const __u
                                      WALK_RARE(rare), struct walk_frame *frame, __u32 payload)
 {
     __u32 at = w->at, end = w->end, batch = w->batch;
+    __u32 stop = w->stop;
 
     for (__u32 i = 0; i < WALK_STEPS; i++) {
         const __u8 *p = data + WALK_OFFSET(at);
@@ -259,7 +269,7 @@ static __always_inline void walk_all(struct walk *w, const __u8 *data, const __u
         at += took;
         if (at >= end)
             w->complete = 1;
-        if (at >= end || w->events >= WALK_EVENTS)
+        if (at >= stop || w->events >= WALK_EVENTS)
             return;
     }
 }

@@ -95,6 +95,7 @@ struct xdp_cpu {
     struct xdp_counters count;
     struct address source;
     __u32 word, rule;
+    __u32 ipv4, zero; /* IPv6 can carry a mapped address as well; its rule is another one */
 };
 
 enum policy_action {

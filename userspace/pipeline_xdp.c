@@ -306,8 +306,7 @@ static const char *rule_text(unsigned rule)
 static int on_policy_test(void *arg, const sluice_v1_PolicyTestRequest *request,
                           sluice_v1_PolicyTestResponse *r, char error[ADMIN_ERROR_BYTES])
 {
-    static struct policy_cells scratch;      /* the admin thread's alone; with `defer` not used */
-    static struct settings_policy effective; /* likewise */
+    static struct settings_policy effective; /* the admin thread's alone */
     unsigned which = request->shadow ? POLICY_SHADOW : POLICY_ACTIVE, rule;
     enum drop_reason reason = REASON_SOURCE_DENIED;
     struct pipeline *p = arg;
@@ -327,7 +326,7 @@ static int on_policy_test(void *arg, const sluice_v1_PolicyTestRequest *request,
     if (request->shadow)
         (void)settings_shadow(&a->settings, &effective);
     rule = admission_source(&a->sources[which], &ip);
-    v = policy_datagram(&a->policy[which], scratch.at[which], &w, 1);
+    v = policy_datagram(&a->policy[which], &w);
     events_fill(&a->settings, &effective, &w, r);
     pthread_mutex_unlock(&p->policy_lock);
     if (rule == SOURCE_ALLOW)

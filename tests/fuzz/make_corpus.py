@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""Writes the corpora of fuzz_datagram and fuzz_frame, and requests of fuzz_admin, with Google's protobuf for Python.
+"""Writes the corpora of fuzz_datagram, fuzz_packet and fuzz_frame, and requests of fuzz_admin, with Google's
+protobuf for Python.
 
 usage: tests/fuzz/make_corpus.py        (in the source tree's root)
 
@@ -7,6 +8,7 @@ The files are committed; run this again when the messages change. The same messa
 files.
 """
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -106,6 +108,52 @@ write("datagram", "batch-all", batch.SerializeToString())
 write("datagram", "batch-empty", ev.EventBatch(events=[ev.Event()]).SerializeToString())
 many = ev.EventBatch(events=[event(ev.TRADE, n) for n in range(40)])
 write("datagram", "batch-many", many.SerializeToString())
+
+
+# Frames for fuzz_packet: headers of every kind, without checksums, which are not looked at.
+def udp(payload, length=None):
+    return struct.pack(">HHHH", 5000, 7400, length or 8 + len(payload), 0) + payload
+
+
+def ipv4(inner, protocol=17, options=b"", fragment=0):
+    words = 5 + len(options) // 4
+    return (
+        struct.pack(">BBHHHBBH", 0x40 | words, 0, words * 4 + len(inner), 1, fragment, 64, protocol, 0)
+        + bytes([192, 0, 2, 1, 198, 51, 100, 1]) + options + inner
+    )  # fmt: skip
+
+
+def ipv6(inner, first=17):
+    addresses = bytes.fromhex("20010db8" + "0" * 23 + "1" + "20010db80001" + "0" * 19 + "1")
+    return struct.pack(">IHBB", 6 << 28, len(inner), first, 64) + addresses + inner
+
+
+def ethernet(inner, kind=0x0800, tags=()):
+    return bytes(12) + b"".join(struct.pack(">HH", t, 5) for t in tags) + struct.pack(">H", kind) + inner
+
+
+trade = event(ev.TRADE, 7).SerializeToString()
+few = ev.EventBatch(events=[event(k, 3) for k in KINDS.values()], producer="maker", seq=1)
+few = few.SerializeToString()
+chain = b"\x3c\0\1\4\0\0\0\0" + b"\x2b\0\1\4\0\0\0\0" + b"\x2c\0\0\0\0\0\0\0"
+chain += b"\x33\0\0\0\0\0\0\1" + b"\x11\2" + bytes(14)
+packets = {
+    "v4-event": ethernet(ipv4(udp(trade))),
+    "v4-batch": ethernet(ipv4(udp(few))),
+    "v4-options": ethernet(ipv4(udp(trade), options=b"\1" * 40)),
+    "v4-fragment": ethernet(ipv4(udp(trade), fragment=0x2000)),
+    "v4-length": ethernet(ipv4(udp(trade, length=4))),
+    "v4-tcp": ethernet(ipv4(struct.pack(">HHIIBBHI", 5000, 7400, 1, 0, 0x50, 2, 0, 0), protocol=6)),
+    "v4-two-vlans": ethernet(ipv4(udp(few)), tags=(0x88A8, 0x8100)),
+    "v6-event": ethernet(ipv6(udp(trade)), kind=0x86DD),
+    "v6-batch": ethernet(ipv6(udp(few)), kind=0x86DD, tags=(0x8100,)),
+    "v6-chain": ethernet(ipv6(chain + udp(trade), first=0), kind=0x86DD),
+    "bare-event": trade,
+    "bare-batch": few,
+    "bare-odd-batch": bytes.fromhex("0a0512017808020a000a0109120361626360010a03088001"),
+}
+for name, data in packets.items():
+    write("packet", name, data)
 
 # The first byte picks the reader in fuzz_frame: 0 client, 1 server, 2 a bare receipt.
 hello = wire.ClientFrame(hello=wire.Hello(protocol=1, producer="maker", token=b"secret"))

@@ -55,14 +55,19 @@ static enum drop_reason judge(struct worker *w, unsigned which, const struct wal
     *ret_class = XDP_CLASSES - 1;
     if (rule != SOURCE_ALLOW)
         return REASON_SOURCE_DENIED;
-    v = policy_datagram(p, w->stages.limits->cells->at[which], walk, 0);
+    v = policy_datagram(p, walk);
     *ret_class = v.class;
-    if (v.reason == REASON_NONE && p->source_interval_ns != 0 &&
+    if (v.reason != REASON_NONE)
+        return v.reason;
+    if (p->source_interval_ns != 0 &&
         !limits_take(w->stages.limits, source,
                      which == POLICY_SHADOW ? BUCKET_SHADOW_DATAGRAMS : BUCKET_DATAGRAMS,
                      policy_now_ns(), p->source_interval_ns, p->source_burst_ns))
         return REASON_SOURCE_RATE;
-    return v.reason;
+    if (walk->batch)
+        return REASON_NONE;
+    return policy_event(&p->type[walk->type[0]],
+                        &w->stages.limits->cells->at[which][walk->type[0]]);
 }
 
 bool receive_judge(struct worker *w, struct datagram *d, const struct source_verdict *source,

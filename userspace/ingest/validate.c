@@ -163,7 +163,7 @@ static unsigned policy_reason(const struct stages *s, unsigned which, unsigned t
 {
     const struct policy_type *t = &s->admission->policy[which].type[type];
 
-    switch (policy_event(t, &s->limits->cells->at[which][type], 0)) {
+    switch (policy_event(t, &s->limits->cells->at[which][type])) {
     case REASON_TYPE_DROPPED:
     case REASON_TYPE_UNKNOWN:
         return REASON(TYPE_NOT_ADMITTED);
