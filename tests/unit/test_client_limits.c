@@ -123,6 +123,11 @@ static void transient_refusals_are_reported_and_not_sent_again(void **state)
     assert_false(sluice_reason_is_transient(sluice_v1_Reason_ID_CONFLICT));
     assert_string_equal(sluice_reason_name(sluice_v1_Reason_OVERLOADED), "OVERLOADED");
     assert_string_equal(sluice_reason_name(77), "UNKNOWN");
+    /* A policy is an answer: sending again would only go round it. */
+    assert_string_equal(sluice_reason_name(sluice_v1_Reason_RATE_LIMITED), "RATE_LIMITED");
+    assert_false(sluice_reason_is_transient(sluice_v1_Reason_RATE_LIMITED));
+    for (uint32_t reason = 0; reason <= sluice_v1_Reason_RATE_LIMITED; reason++)
+        assert_string_not_equal(sluice_reason_name(reason), "UNKNOWN");
     sluice_stats(c, &stats);
     assert_int_equal(stats.in_flight, 0);
     assert_int_equal(stats.resent, 0);

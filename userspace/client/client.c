@@ -529,6 +529,8 @@ const char *sluice_reason_name(uint32_t reason)
         NAME(STAGE_TIMEOUT),
         NAME(BATCH_TOO_LARGE),
         NAME(FIELD_REPEATED),
+        NAME(SAMPLED_OUT),
+        NAME(RATE_LIMITED),
         NAME(DUPLICATE),
     };
 #undef NAME
