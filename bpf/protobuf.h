@@ -81,22 +81,22 @@ static __always_inline void walk_event_is(struct walk *w, __u64 type)
     w->event_end = 0;
 }
 
-/* Something in here does not add up: the event's own trouble, or the whole datagram's. */
-static __always_inline int walk_bad(struct walk *w)
-{
-    if (w->batch && w->event_end != 0) {
-        walk_event_is(w, 0);
-        return 0;
-    }
-    w->status = WALK_MALFORMED;
-    return 1;
-}
-
 static __always_inline int walk_is_over(struct walk *w)
 {
     if (w->at < w->end)
         return w->events >= WALK_EVENTS;
     w->complete = 1;
+    return 1;
+}
+
+/* Something in here does not add up: the event's own trouble, or the whole datagram's. */
+static __always_inline int walk_bad(struct walk *w)
+{
+    if (w->batch && w->event_end != 0) {
+        walk_event_is(w, 0);
+        return walk_is_over(w);
+    }
+    w->status = WALK_MALFORMED;
     return 1;
 }
 
