@@ -312,6 +312,31 @@ static void a_sources_rate_is_of_datagrams_and_of_each_source_alone(void **state
     rig_close(&r);
 }
 
+static void a_source_over_its_rate_uses_up_nobody_elses(void **state)
+{
+    uint64_t begun = clock_monotonic_ns(), passed_s;
+    struct rig r;
+
+    (void)state;
+    rig_init(&r);
+    rig_set(&r, "limit.source_burst", "5");
+    rig_set(&r, "limit.source_per_s", "1");
+    rig_set(&r, "admit.trade", "rate 1 burst 20");
+    rig_open(&r);
+    rig_start(&r);
+    for (int v6 = 0; v6 < 2; v6++) {
+        int fd = rig_udp(&r, v6);
+
+        send_events(fd, TRADE, 100);
+        RIG_WAIT(&r, l->datagrams_seen == 100u * (unsigned)(v6 + 1));
+        close(fd);
+    }
+    passed_s = (clock_monotonic_ns() - begun) / NS_PER_S;
+    assert_int_equal(r.snap.ledger.datagram_drop[DROP_TYPE_RATE], 0);
+    assert_in_range(r.snap.ledger.datagram_drop[DROP_SOURCE_RATE], 190 - 2 * passed_s, 190);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -321,6 +346,7 @@ int main(void)
         cmocka_unit_test(an_event_alone_is_sampled_once),
         cmocka_unit_test(the_shadow_counts_and_changes_nothing),
         cmocka_unit_test(a_sources_rate_is_of_datagrams_and_of_each_source_alone),
+        cmocka_unit_test(a_source_over_its_rate_uses_up_nobody_elses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

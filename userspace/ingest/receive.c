@@ -45,24 +45,29 @@ static void deliver(struct worker *w)
 /* --- the policy, where the program in the driver has not decided --------------------------------
  */
 
-/* What one policy says. */
+/* What one policy says. The source's rate comes before its type's, which is everybody's: a source
+ * over its own uses up none of that. */
 static enum drop_reason judge(struct worker *w, unsigned which, const struct walk *walk,
                               unsigned rule, const struct in6_addr *source, unsigned *ret_class)
 {
     const struct policy *p = &w->stages.admission->policy[which];
+    struct policy_cell *cells = w->stages.limits->cells->at[which];
+    unsigned type = walk->type[0] & (POLICY_TYPES - 1);
     struct policy_verdict v;
 
     *ret_class = XDP_CLASSES - 1;
     if (rule != SOURCE_ALLOW)
         return REASON_SOURCE_DENIED;
-    v = policy_datagram(p, w->stages.limits->cells->at[which], walk, 0);
+    v = policy_datagram(p, cells, walk, 1);
     *ret_class = v.class;
-    if (v.reason == REASON_NONE && p->source_interval_ns != 0 &&
+    if (v.reason != REASON_NONE)
+        return v.reason;
+    if (p->source_interval_ns != 0 &&
         !limits_take(w->stages.limits, source,
                      which == POLICY_SHADOW ? BUCKET_SHADOW_DATAGRAMS : BUCKET_DATAGRAMS,
                      policy_now_ns(), p->source_interval_ns, p->source_burst_ns))
         return REASON_SOURCE_RATE;
-    return v.reason;
+    return walk->batch ? REASON_NONE : policy_event(&p->type[type], &cells[type], 0);
 }
 
 bool receive_judge(struct worker *w, struct datagram *d, const struct source_verdict *source,
