@@ -36,11 +36,18 @@ static __always_inline __u64 policy_now_ns(void)
 #endif
 }
 
+/* For BPF clang has no atomic load; a volatile one is the same there. */
+#ifdef __bpf__
+#define LOAD_SHARED(p) (*(volatile const __u64 *)(p))
+#else
+#define LOAD_SHARED(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#endif
+
 /* Returns 1 when it is taken. */
 static __always_inline int rate_take(__u64 *tat_ns, __u64 now_ns, __u64 interval_ns, __u64 burst_ns)
 {
     for (int i = 0; i < POLICY_RACES_MAX; i++) {
-        __u64 old = *(volatile __u64 *)tat_ns, next = (old > now_ns ? old : now_ns) + interval_ns;
+        __u64 old = LOAD_SHARED(tat_ns), next = (old > now_ns ? old : now_ns) + interval_ns;
 
         if (next - now_ns > burst_ns) {
             /* Further ahead than this rate can have put it: a slower one did, before a change. */

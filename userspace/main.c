@@ -123,6 +123,17 @@ static void descriptors_raise(void)
         report_warn("descriptors", "RLIMIT_NOFILE: %s", strerror(errno));
 }
 
+/* io_uring's rings are locked memory, and count when the privileges are gone. */
+static void locked_memory_raise(void)
+{
+    struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
+
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
 int main(int argc, char **argv)
 {
     struct arguments arguments = { NULL, NULL };
@@ -142,6 +153,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* the write then fails, and says so */
     descriptors_raise();
+    locked_memory_raise();
     /* Blocked in every thread; main waits for them. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);

@@ -43,6 +43,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -283,15 +284,23 @@ static void report_ports(struct pipeline *p)
     }
 }
 
-/* Without any, from here on. A data directory of somebody else's is a reason to keep some. */
+static bool is_anothers(const char *directory)
+{
+    struct stat st;
+
+    return stat(directory, &st) == 0 && st.st_uid != geteuid();
+}
+
+/* Without any, from here on. Directories of somebody else's are a reason to keep some. */
 static int drop_privileges(struct pipeline *p)
 {
     struct privileges keep = { .detach = prefilter_needs_privileges(p->prefilter) };
-    struct stat st;
-    char names[128];
+    char admin[CONFIG_PATH_BYTES], names[128];
     int e;
 
-    keep.files = stat(p->config->data.dir, &st) == 0 && st.st_uid != geteuid();
+    config_admin_socket(p->config, admin);
+    keep.files = is_anothers(p->config->data.dir) || is_anothers(p->log_dir) ||
+                 is_anothers(p->dedupe_dir) || is_anothers(dirname(admin));
     e = privileges_drop(&keep, names, sizeof names);
     if (e == 0 && names[0] != '\0')
         report_info("privileges", "kept: %s", names);

@@ -13,7 +13,7 @@
 struct privileges {
     bool detach; /* CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: libxdp's dispatcher is made anew at the end
                   */
-    bool files;  /* CAP_DAC_OVERRIDE, CAP_FOWNER: the data directory is another user's */
+    bool files;  /* CAP_DAC_OVERRIDE, CAP_FOWNER: a directory is another user's */
 };
 
 /* Also sets no_new_privs. Returns 0 or a negative errno. ret_kept: names, "" for none. */

@@ -90,20 +90,23 @@ def check_ledger(args):
     with open(args.hostile, encoding="utf-8") as f:
         hostile = json.load(f)
     datagrams, events = account["datagrams"], account["events"]
-    invalid = sum(hostile["reasons"].values())
+    invalid, refused = (sum(hostile[k].values()) for k in ("invalidByType", "refusedByType"))
     expect_equal(datagrams["seen"], args.datagrams + hostile["sent"], "datagrams seen")
     expect_equal(datagrams["delivered"], args.datagrams + hostile["delivered"], "datagrams delivered")
     expect_equal(without_zeros(datagrams["drops"]), hostile["drops"], "datagrams dropped, by reason")
     expect_equal(without_zeros(events["reasons"]), hostile["reasons"], "events refused, by reason")
-    by_type = {str(t["type"]): t["invalid"] for t in events["types"]}
-    expect_equal(without_zeros(by_type), hostile["invalidByType"], "invalid events, by type")
-    wanted = {"decoded": args.events + invalid, "invalid": invalid, "committed": args.events,
-              "refused": 0, "duplicate": 0, "conflict": 0, "inFlight": 0}
+    for what in ("invalid", "refused"):
+        by_type = {str(t["type"]): t[what] for t in events["types"]}
+        expect_equal(without_zeros(by_type), hostile[what + "ByType"], what + " events, by type")
+    wanted = {"decoded": args.events + invalid + refused, "invalid": invalid, "refused": refused,
+              "committed": args.events, "duplicate": 0, "conflict": 0, "inFlight": 0}
     expect_equal({k: events["total"][k] for k in wanted}, wanted, "events")
     expect_equal(account["log"]["events"], args.events, "events in the log")
+    expect_equal(hostile["answers"], hostile["receipts"], "receipts for hostile datagrams")
+    expect_equal(account["streams"]["udp_receipts"], hostile["receipts"], "receipts sent over UDP")
     expect_equal(account["balances"], True, "the ledgers balance")
     print("  %9d hostile datagrams and %d hostile events, every one under its reason"
-          % (hostile["sent"] - hostile["delivered"], invalid))
+          % (hostile["sent"] - hostile["delivered"], invalid + refused))
     print("  %9d datagrams lost" % datagrams["drops"]["kernel"])
 
 

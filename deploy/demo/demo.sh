@@ -14,7 +14,8 @@ bin=$(cd "${1:?usage: demo.sh BIN_DIR}" && pwd)
 python=/usr/bin/python3
 udp_events=1000000 udp_batch=10 udp_rate=60000 # events; in datagrams of up to ten
 tcp_events=100000 tcp_rate=10000
-hostile_each=200 hostile_rate=2000
+hostile_each=200 hostile_rate=2500
+dropped_type=100 # the settings name it and drop it
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sluice-demo.XXXXXX")
 pids=()
@@ -83,6 +84,8 @@ for _ in $(seq 500); do
 done
 [ -s "$work/status" ] || fatal "sluiced does not answer"
 grep -E '^(node|role|started in|memory|listening)' "$work/status" | sed 's/^/  /'
+sluice config set type.unwanted $dropped_type >/dev/null || fatal "a type cannot be named"
+sluice config set admit.unwanted drop >/dev/null || fatal "a type cannot be dropped"
 
 section "Events come: $udp_events over UDP, $tcp_events over TCP, hostile datagrams between them"
 sluice send --generate $udp_events --udp --batch $udp_batch --rate $udp_rate --run 1 --source demo-udp \
@@ -93,7 +96,7 @@ sluice send --generate $tcp_events --rate $tcp_rate --run 2 --source demo-tcp --
   >"$work/tcp.json" 2>"$work/tcp.err" &
 tcp=$!
 "$python" "$here/hostile.py" --to "127.0.0.1:$port" --each $hostile_each --rate $hostile_rate \
-  --denied-from 127.0.0.2 >"$work/hostile.json" &
+  --denied-from 127.0.0.2 --dropped-type $dropped_type >"$work/hostile.json" &
 hostile=$!
 pids+=("$udp" "$tcp" "$hostile")
 wait "$udp" || oops "sluice send --udp: $(tail -n 1 "$work/udp.err")"

@@ -172,12 +172,21 @@ exits 4 sluice get not-an-ingestion-id
 exits 2 sluice tail --no-follow --type nonsense
 exits 4 sluice log verify "$data"
 says 'running'
-# A second daemon on the same directory, or on the same port.
+# A second daemon on the same port and directory, on the same port, on the same directory, on the same
+# admin socket: each says what is taken, and the first goes on.
+taken="cannot bind UDP port $port on 127.0.0.1: Address already in use"
 exits 1 sluiced --config "$work/sluiced.yaml"
-says 'start_failed'
+says "start_failed.*$taken"
 sed "s|dir: .*|dir: $work/second|; s|socket: .*|socket: $work/second.sock|" "$work/sluiced.yaml" >"$work/second.yaml"
 exits 1 sluiced --config "$work/second.yaml"
-says "port $port"
+says "start_failed.*$taken"
+expect "$(ls -A "$work/second")" '' "what a daemon without a port leaves in its data directory"
+sed "s|port: .*|port: $(free_port)|; s|socket: .*|socket: $work/second.sock|" "$work/sluiced.yaml" >"$work/second.yaml"
+exits 1 sluiced --config "$work/second.yaml"
+says "start_failed.*$data/log is in use by another process"
+sed "s|port: .*|port: $(free_port)|; s|dir: .*|dir: $work/second|" "$work/sluiced.yaml" >"$work/second.yaml"
+exits 1 sluiced --config "$work/second.yaml"
+says "start_failed.*a daemon answers on $SLUICE_SOCKET already"
 exits 0 sluice status
 # Into a pipe that nobody reads, and into a full device.
 sluice tail --no-follow --json | head -n 1 >/dev/null || true

@@ -88,8 +88,12 @@ expect "$(json "$work/out" refused_by_reason ID_CONFLICT)" 100 "conflicts"
 ledger
 expect "$(json "$work/ledger.json" events total conflict)" 100 "conflicts in the ledger"
 expect "$(json "$work/ledger.json" events total duplicate)" $((n_tcp + n_udp)) "duplicates in the ledger"
-# Of hostile events the ledger must know every one, and under its reason.
-"$python" -B "$root/deploy/demo/hostile.py" --to "$to" --each 5 --rate 5000 >"$work/hostile.json"
+# Of hostile events the ledger must know every one, and under its reason. What it knows already: the
+# conflicts above.
+exits 0 sluice config set type.unwanted 100
+exits 0 sluice config set admit.unwanted drop
+"$python" -B "$root/deploy/demo/hostile.py" --to "$to" --each 5 --rate 5000 --dropped-type 100 >"$work/hostile.json"
+expect "$(json "$work/hostile.json" answers)" "$(json "$work/hostile.json" receipts)" "answers to those who asked"
 sent=$(json "$work/hostile.json" sent)
 seen_all() { ledger_quiet && [ "$(json "$work/ledger.json" datagrams seen)" = $((sent + $(json "$work/udp.json" batches))) ]; }
 until_true "all datagrams are seen" seen_all
@@ -97,8 +101,12 @@ until_true "all datagrams are seen" seen_all
 import json, sys
 ledger, hostile = (json.load(open(f)) for f in sys.argv[1:])
 some = lambda counts: {k: v for k, v in counts.items() if v}
+by_type = lambda what: some({str(t["type"]): t[what] for t in ledger["events"]["types"]})
 for got, wanted in ((some(ledger["events"]["reasons"]), hostile["reasons"]),
-                    (some(ledger["datagrams"]["drops"]), hostile["drops"])):
+                    (some(ledger["datagrams"]["drops"]), hostile["drops"]),
+                    (by_type("invalid"), hostile["invalidByType"]),
+                    (by_type("refused"), hostile["refusedByType"]),
+                    (ledger["streams"]["udp_receipts"], hostile["receipts"])):
     if got != wanted:
         print("got", got, "wanted", wanted)
         sys.exit(1)
@@ -110,6 +118,8 @@ done_with "other bytes under a known id are a conflict; hostile events are count
 
 exits 1 send 3 100 1 --types custom:1 --custom-type 77
 expect "$(json "$work/out" refused_by_reason TYPE_UNKNOWN)" 100 "refused while the type has no name"
+# Over UDP it is the datagram that is dropped, unless it wants a receipt.
+exits 0 send 3 100 1 --types custom:1 --custom-type 77 --udp --rate 5000 --batch 5
 exits 0 sluice config set type.news 77
 exits 0 sluice config set class.news 2
 news() { send 3 100 1 --types custom:1 --custom-type 77 >/dev/null; }
@@ -128,14 +138,14 @@ exits 0 sluice config set skew.past_ms ''
 exits 0 sluice config history --json
 expect "$("$python" -c 'import json, sys
 print(" ".join("%s=%s" % (h["key"], h["value"]) for h in json.load(open(sys.argv[1]))))' "$work/out")" \
-  'type.news=77 class.news=2 skew.past_ms=1000 skew.past_ms=' "history of the settings"
+  'type.unwanted=100 admit.unwanted=drop type.news=77 class.news=2 skew.past_ms=1000 skew.past_ms=' "history of the settings"
 # More than a checkpoint keeps: the log has the rest.
 for i in {1..50}; do exits 0 sluice config set skew.future_ms $((5000 + i)); done
 exits 0 sluice config history --json
 expect "$("$python" -c 'import json, sys
 h = json.load(open(sys.argv[1]))
-print(len(h), h[0]["key"], h[4]["value"], h[-1]["value"], all(a["index"] < b["index"] for a, b in zip(h, h[1:])))' "$work/out")" \
-  '54 type.news 5001 5050 True' "all of a long history"
+print(len(h), h[2]["key"], h[6]["value"], h[-1]["value"], all(a["index"] < b["index"] for a, b in zip(h, h[1:])))' "$work/out")" \
+  '56 type.news 5001 5050 True' "all of a long history"
 exits 0 sluice config set admit.70 'rate 500'
 exits 0 sluice config set source.2001:DB8:0::/32 deny
 exits 0 sluice config set shadow.class.news 3

@@ -70,15 +70,28 @@ static struct source_entry *entry_of(struct source_entry *set, uint64_t key)
     return oldest;
 }
 
+/* Makes the entry this key's. False when another source was faster. What the one before has used up
+ * is taken back, but never what a thread with the same key has taken in the meantime. */
+static bool entry_claim(struct source_entry *e, uint64_t key, uint64_t now_ns)
+{
+    uint64_t tat_ns = __atomic_load_n(&e->tat_ns, __ATOMIC_RELAXED);
+    uint64_t there = __atomic_load_n(&e->key, __ATOMIC_RELAXED);
+
+    if (there == key)
+        return true;
+    if (!__atomic_compare_exchange_n(&e->key, &there, key, false, __ATOMIC_RELAXED,
+                                     __ATOMIC_RELAXED))
+        return there == key;
+    if (tat_ns > now_ns)
+        (void)__sync_bool_compare_and_swap(&e->tat_ns, tat_ns, now_ns);
+    return true;
+}
+
 bool limits_take(struct limits *l, const struct in6_addr *ip, enum bucket_kind kind,
                  uint64_t now_ns, uint64_t interval_ns, uint64_t burst_ns)
 {
     uint64_t key = XXH3_64bits_withSeed(ip, sizeof *ip, l->seed + kind) | 1;
     struct source_entry *e = entry_of(&l->source[(key >> 8) & (l->sources - WAYS)], key);
 
-    if (__atomic_load_n(&e->key, __ATOMIC_RELAXED) != key) {
-        __atomic_store_n(&e->tat_ns, now_ns, __ATOMIC_RELAXED);
-        __atomic_store_n(&e->key, key, __ATOMIC_RELAXED);
-    }
-    return rate_take(&e->tat_ns, now_ns, interval_ns, burst_ns);
+    return !entry_claim(e, key, now_ns) || rate_take(&e->tat_ns, now_ns, interval_ns, burst_ns);
 }

@@ -4,7 +4,7 @@
  *
  * Sources are kept in a table of fixed size, four to a set; a new one takes the place of the one
  * that has been quiet for longest. Workers write it without locks: two that meet on one entry may
- * let a datagram more through, never a wrong source.
+ * let a datagram more or less through, never a wrong source.
  *
  * Thread:  any number.
  * Memory:  mapped in limits_open(): 16 bytes a source.

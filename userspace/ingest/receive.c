@@ -45,11 +45,14 @@ static void deliver(struct worker *w)
 /* --- the policy, where the program in the driver has not decided --------------------------------
  */
 
-/* What one policy says. */
+/* What one policy says. The source's rate comes before its type's, which is everybody's: a source
+ * over its own uses up none of that. */
 static enum drop_reason judge(struct worker *w, unsigned which, const struct walk *walk,
                               unsigned rule, const struct in6_addr *source, unsigned *ret_class)
 {
     const struct policy *p = &w->stages.admission->policy[which];
+    struct policy_cell *cells = w->stages.limits->cells->at[which];
+    unsigned type = walk->type[0] & (POLICY_TYPES - 1);
     struct policy_verdict v;
 
     *ret_class = XDP_CLASSES - 1;
@@ -64,10 +67,7 @@ static enum drop_reason judge(struct worker *w, unsigned which, const struct wal
                      which == POLICY_SHADOW ? BUCKET_SHADOW_DATAGRAMS : BUCKET_DATAGRAMS,
                      policy_now_ns(), p->source_interval_ns, p->source_burst_ns))
         return REASON_SOURCE_RATE;
-    if (walk->batch)
-        return REASON_NONE;
-    return policy_event(&p->type[walk->type[0]],
-                        &w->stages.limits->cells->at[which][walk->type[0]]);
+    return walk->batch ? REASON_NONE : policy_event(&p->type[type], &cells[type]);
 }
 
 bool receive_judge(struct worker *w, struct datagram *d, const struct source_verdict *source,

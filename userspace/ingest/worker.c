@@ -137,9 +137,10 @@ static int ring_open(struct worker *w, char error[256])
 
     if (rc < 0) {
         snprintf(error, 256, "io_uring: %s%s", strerror(-rc),
-                 rc == -EINVAL  ? " (Linux 6.1 or newer is needed)"
-                 : rc == -EPERM ? " (see the sysctl kernel.io_uring_disabled)"
-                                : "");
+                 rc == -EINVAL   ? " (Linux 6.1 or newer is needed)"
+                 : rc == -EPERM  ? " (see the sysctl kernel.io_uring_disabled)"
+                 : rc == -ENOMEM ? " (see the limit of locked memory, ulimit -l)"
+                                 : "");
         return rc;
     }
     w->ring_open = true;
