@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 # pylint: disable=wrong-import-position
 from sluice_node import (  # noqa: E402,F401
-    BIN, FULL, WORK, Failed, Node, Stream, admin, batch_bytes, check_receipt, ev, event_key, expect,
+    BIN, FULL, WORK, Failed, Node, Stream, admin, batch_bytes, check_receipt, clean_up, ev, event_key, expect,
     expect_equal, field, main, nodes, number_field, trade, varint, wait_until, wire)
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -240,6 +241,48 @@ def frame(pair, payload, source=None, to=None, sport=40000, port=PORT, mac=None,
     return ether + struct.pack("!H", 0x86DD if v6 else 0x0800) + ip + udp + b"\0" * pad
 
 
+# --- in the background ----------------------------------------------------------------------------
+
+
+class Background:
+    """Calls step(i) again and again in a process of its own, until told to stop: end() returns how often that
+    was. An exception there is one here."""
+
+    def __init__(self, step, pause=0.0):
+        context = multiprocessing.get_context("fork")
+        self.ending, self.result = context.Event(), context.Queue()
+        self.begun = context.Value("L", 0)
+        self.process = context.Process(target=self.main, args=(step, pause), daemon=True)
+        self.process.start()
+
+    def main(self, step, pause):
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        atexit.unregister(clean_up)
+        n = 0
+        try:
+            while not self.ending.is_set():
+                step(n)
+                n += 1
+                self.begun.value = n
+                if pause:
+                    time.sleep(pause)  # a pace, not a wait for anything
+        except BaseException as e:  # pylint: disable=broad-except
+            self.result.put("%d: %r" % (n, e))
+            return
+        self.result.put(n)
+
+    def count(self):
+        """Steps so far."""
+        return self.begun.value
+
+    def end(self):
+        self.ending.set()
+        n = self.result.get(timeout=30)
+        self.process.join(30)
+        expect(isinstance(n, int), "the sender in the background:", n)
+        return n
+
+
 # --- events ---------------------------------------------------------------------------------------
 
 
@@ -330,6 +373,13 @@ class XdpNode(Node):
         for response in self.ask(admin.AdminRequest(setting_set=admin.SettingSetRequest(key=key, value=value))):
             expect(not response.error, key, value, response.error)
             return response.setting.index
+        raise EOFError
+
+    def policy_test(self, datagram, source, shadow=False):
+        request = admin.PolicyTestRequest(datagram=datagram, shadow=shadow, **{"from": source})
+        for response in self.ask(admin.AdminRequest(policy_test=request)):
+            expect(not response.error, response.error)
+            return response.policy_test
         raise EOFError
 
     def look(self):
