@@ -163,10 +163,9 @@ class Pair:
         return s
 
     def lost(self):
-        """Frames that the pair itself has lost on their way to the server."""
-        out = self.server.run("ethtool -S " + self.s)
-        return sum(int(line.split(":")[1]) for line in out.splitlines()
-                   if line.strip().startswith("rx_queue_") and "drops" in line and "xdp_drops" not in line)
+        """Frames that the pair itself has lost on their way to the server, before any program saw them."""
+        link = json.loads(self.client.run("ip -s -j link show dev " + self.c))[0]
+        return link["stats64"]["tx"]["dropped"]
 
 
 @contextlib.contextmanager
@@ -248,14 +247,15 @@ class Background:
     """Calls step(i) again and again in a process of its own, until told to stop: end() returns how often that
     was. An exception there is one here."""
 
-    def __init__(self, step, pause=0.0):
+    def __init__(self, step, pause=0.0, nice=0):
         context = multiprocessing.get_context("fork")
         self.ending, self.result = context.Event(), context.Queue()
         self.begun = context.Value("L", 0)
-        self.process = context.Process(target=self.main, args=(step, pause), daemon=True)
+        self.process = context.Process(target=self.main, args=(step, pause, nice), daemon=True)
         self.process.start()
 
-    def main(self, step, pause):
+    def main(self, step, pause, nice):
+        os.nice(nice)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         atexit.unregister(clean_up)
         n = 0
