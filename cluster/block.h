@@ -84,6 +84,7 @@ struct block_request {
     uint16_t positions;  /* events the request had, refused ones included */
     uint8_t transport;
     struct sockaddr_in6 peer; /* UDP; IPv4 as a mapped address */
+    struct in6_addr local;    /* UDP: whom it asked, and so who answers; ::, the socket's address */
 };
 
 struct block_exception {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # run.sh - builds and runs the tests. `make test` runs `tests/run.sh quick`, `make check-full` `... full`.
 #
-#   quick  unit and end-to-end tests under ASan+UBSan, what has threads under TSan too, the fuzz corpora
-#          replayed, the proof that nothing is allocated (sanitizers bring an allocator of their own),
-#          and the planted bugs that are quick to find
+#   quick  unit and end-to-end tests under ASan+UBSan, those between network namespaces too, what has
+#          threads under TSan too, the fuzz corpora replayed, the proof that nothing is allocated
+#          (sanitizers bring an allocator of their own), and the planted bugs that are quick to find
 #   full   the same with every seed and operation, the release build, the end-to-end tests under TSan
 #          too, longer campaigns, all planted bugs, and fuzzing
 #
@@ -83,6 +83,15 @@ end_to_end() { # end_to_end BUILD
   done
 }
 
+# Hosts in network namespaces; skipped where these cannot be made.
+namespaces() { # namespaces BUILD
+  local t
+  build "$1" '' all || return
+  for t in tests/netns/test_*.py; do
+    SLUICE_BIN="build/$1" SLUICE_MODE=$mode check "$1/netns/$(basename "$t")" 600 /usr/bin/python3 "$t"
+  done
+}
+
 # planted NAME BUILD TEST: with the bug NAME planted, TEST (a unit test or an end-to-end script) must fail.
 planted() {
   local name=$1 b=$2 t=$3 rc
@@ -118,10 +127,12 @@ unit tsan $(threaded)
 unit release tests/unit/test_no_alloc.c
 corpora
 end_to_end asan
+namespaces asan
 all_planted
 if [ "$mode" = full ]; then
   unit release tests/unit/test_*.c
   end_to_end release
+  namespaces release
   end_to_end tsan
   check fuzz 3000 make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
 fi

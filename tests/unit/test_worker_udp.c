@@ -402,6 +402,37 @@ static void a_receipt_comes_when_wanted_and_is_never_larger_than_its_request(voi
     rig_close(&r);
 }
 
+/* A client that has connected its socket hears nobody else. */
+static void a_receipt_comes_from_the_address_that_was_asked(void **state)
+{
+    static const struct in6_addr any4 = { .s6_addr = { [10] = 0xff, [11] = 0xff } };
+    struct sockaddr_in to = { .sin_family = AF_INET };
+    static uint8_t reply[65536];
+    struct rig r;
+    size_t bytes;
+    int fd;
+
+    rig_init(&r);
+    r.config.ingest.address.at[0].ip = any4;
+    r.config.ingest.address.at[1].ip = in6addr_any;
+    rig_open(&r);
+    rig_start(&r);
+    fd = rig_udp(&r, false);
+    to.sin_port = htons(r.udp_port);
+    assert_int_equal(inet_pton(AF_INET, "127.0.0.5", &to.sin_addr), 1);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof to), 0);
+    bytes = rig_batch(big, sizeof big, 1, 50, 1, 79, true);
+    rig_send(fd, big, bytes);
+    assert_true(rig_receipt_decode(&receipt, reply, rig_answer(fd, reply, sizeof reply)));
+    assert_int_equal(receipt.r.request, 79);
+    close(fd);
+    fd = rig_udp(&r, true);
+    rig_send(fd, big, bytes);
+    assert_true(rig_receipt_decode(&receipt, reply, rig_answer(fd, reply, sizeof reply)));
+    close(fd);
+    rig_close(&r);
+}
+
 static void what_was_sent_before_a_drain_is_taken(void **state)
 {
     struct rig r;
@@ -577,6 +608,7 @@ int main(void)
         cmocka_unit_test(behind_the_lowest_class_is_dropped_first_and_nothing_is_lost_uncounted),
         cmocka_unit_test(while_two_blocks_are_away_the_third_grows),
         cmocka_unit_test(a_receipt_comes_when_wanted_and_is_never_larger_than_its_request),
+        cmocka_unit_test(a_receipt_comes_from_the_address_that_was_asked),
         cmocka_unit_test(what_was_sent_before_a_drain_is_taken),
         cmocka_unit_test(new_settings_are_seen_by_the_next_turn),
         cmocka_unit_test(damaged_datagrams_are_all_accounted_for),

@@ -86,7 +86,8 @@ const struct config_key config_keys[] = {
       "16KiB", "A larger datagram is dropped and counted." },
     { "ingest.xdp.mode", TYPE_CHOICE, AT_CHOICE(ingest.xdp.mode, xdp_modes), NONE, "auto",
       "How frames are taken in. auto: native (in the driver), if it cannot be had generic (in the "
-      "kernel's network core), and else the kernel's sockets alone. native, generic: this or the "
+      "kernel's network core; not on virtual interfaces, where it would take what a sender has "
+      "joined for one datagram), and else the kernel's sockets alone. native, generic: this or the "
       "sockets; `sluice status` says why it is the sockets. XDP is used only on the interfaces "
       "named in ingest.xdp.interfaces." },
     { "ingest.xdp.interfaces", TYPE_INTERFACES, AT(ingest.xdp.interfaces), NONE, "[]",

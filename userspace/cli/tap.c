@@ -60,13 +60,17 @@ struct payload {
     size_t at, bytes; /* at 0: all of the sample */
 };
 
-/* The datagram's payload in a frame; where this is no frame with one, all of it. */
-static struct payload payload_of(const uint8_t *data, size_t bytes)
+/* The datagram's payload in a frame; where this is no frame with one, all of it. What came by a
+ * socket is none, whatever its sender makes it look like. */
+static struct payload payload_of(const sluice_v1_TapSample *s)
 {
+    const uint8_t *data = s->data.bytes;
+    size_t bytes = s->data.size, at = 12;
     struct payload all = { data, 0, bytes }, p = all;
     unsigned type, n, length;
-    size_t at = 12;
 
+    if (s->interface[0] == '\0')
+        return all;
     for (n = 0; n < 3; n++, at += 4) { /* two VLAN tags at most */
         if (bytes < at + 2)
             return all;
@@ -114,7 +118,7 @@ static void print_text(const sluice_v1_TapSample *s)
 {
     const char *source = s->source[0] ? s->source : "-";
     char time[TEXT_TIME_BYTES_MAX];
-    struct payload p = payload_of(s->data.bytes, s->data.size);
+    struct payload p = payload_of(s);
 
     text_time_put(time, s->time_ns);
     printf("%s ", time);
@@ -139,7 +143,7 @@ static void json_text(const char *key, const char *value)
 
 static void print_json(const sluice_v1_TapSample *s)
 {
-    struct payload p = payload_of(s->data.bytes, s->data.size);
+    struct payload p = payload_of(s);
 
     printf("{\"timeNs\":%" PRIu64 ",", s->time_ns);
     json_text("reason", s->reason);

@@ -158,27 +158,50 @@ static uint32_t receipt_fill(struct receipt *ret, struct ack *ack, const struct 
 
 /* --- sending ------------------------------------------------------------------------------- */
 
+/* From `local`, where the socket has more than one address; else it is ::. */
+static bool send_from(int fd, const struct iovec *iov, const struct sockaddr_in6 *peer,
+                      const struct in6_addr *local)
+{
+    bool v4 = IN6_IS_ADDR_V4MAPPED(&peer->sin6_addr);
+    struct in6_pktinfo from6 = { .ipi6_addr = *local };
+    struct sockaddr_in to4 = { .sin_family = AF_INET, .sin_port = peer->sin6_port };
+    struct sockaddr_in6 to6 = *peer;
+    struct in_pktinfo from4 = { 0 };
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof from6)] = { 0 };
+    struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = 1 };
+    struct cmsghdr *c = (struct cmsghdr *)control;
+
+    memcpy(&to4.sin_addr, peer->sin6_addr.s6_addr + 12, 4);
+    memcpy(&from4.ipi_spec_dst, local->s6_addr + 12, 4);
+    if (IN6_IS_ADDR_LINKLOCAL(local))
+        from6.ipi6_ifindex = peer->sin6_scope_id;
+    m.msg_name = v4 ? (void *)&to4 : (void *)&to6;
+    m.msg_namelen = v4 ? sizeof to4 : sizeof to6;
+    if (!IN6_IS_ADDR_UNSPECIFIED(local)) {
+        c->cmsg_level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
+        c->cmsg_type = v4 ? IP_PKTINFO : IPV6_PKTINFO;
+        c->cmsg_len = CMSG_LEN(v4 ? sizeof from4 : sizeof from6);
+        memcpy(CMSG_DATA(c), v4 ? (void *)&from4 : (void *)&from6,
+               v4 ? sizeof from4 : sizeof from6);
+        m.msg_control = control;
+        m.msg_controllen = CMSG_SPACE(v4 ? sizeof from4 : sizeof from6);
+    }
+    return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)iov->iov_len;
+}
+
 static void send_udp(struct worker *w, const struct block_request *q, struct receipt *receipt)
 {
     size_t cap = q->bytes < sizeof w->scratch ? q->bytes : sizeof w->scratch;
     ssize_t bytes = frame_put_bare_receipt(w->scratch, cap, receipt);
-    struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = q->peer.sin6_port };
-    const struct sockaddr *to = (const struct sockaddr *)&q->peer;
-    socklen_t len = sizeof q->peer;
 
     if (bytes < 0) {
         receipt->truncated = true;
         receipt->exceptions = receipt->assigned = 0;
         bytes = frame_put_bare_receipt(w->scratch, cap, receipt);
     }
-    if (IN6_IS_ADDR_V4MAPPED(&q->peer.sin6_addr)) {
-        memcpy(&v4.sin_addr, q->peer.sin6_addr.s6_addr + 12, 4);
-        to = (const struct sockaddr *)&v4;
-        len = sizeof v4;
-    }
     assert(q->connection < w->udp.n);
-    if (bytes > 0 && sendto(w->udp.at[q->connection].fd, w->scratch, (size_t)bytes,
-                            MSG_DONTWAIT | MSG_NOSIGNAL, to, len) == bytes)
+    if (bytes > 0 && send_from(w->udp.at[q->connection].fd,
+                               &(struct iovec){ w->scratch, (size_t)bytes }, &q->peer, &q->local))
         w->ledger.udp_receipts++;
     else
         w->ledger.udp_receipts_unsent++;

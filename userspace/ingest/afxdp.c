@@ -271,7 +271,12 @@ static bool ring_first(struct worker *w, struct afxdp *q, unsigned class, struct
     }
     w->ledger.ring_taken[class]++;
     w->turn_events++;
-    receive_drop(w, why, &(struct datagram){ .bytes = { frame, d->len } });
+    receive_drop(w, why,
+                 &(struct datagram){
+                     .bytes = { frame, d->len },
+                     .packet = why == DROP_CHECKSUM ? &q->packet : NULL,
+                     .ifindex = q->port->ifindex,
+                 });
     ring_done(q, r);
     return false;
 }

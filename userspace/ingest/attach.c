@@ -89,22 +89,24 @@ static uint32_t program_id_of(int fd, char name[BPF_OBJ_NAME_LEN])
     return info.id;
 }
 
-/* Takes away what a dead process of ours has left. With a link the kernel does that itself, and
- * refuses here: that one is alive. */
+/* Takes away what a dead process of ours has left, in whichever mode. With a link the kernel does
+ * that itself, and refuses here: that one is alive. */
 static void take_over(struct prefilter_port *port)
 {
     LIBBPF_OPTS(bpf_xdp_attach_opts, opts);
+    LIBBPF_OPTS(bpf_xdp_query_opts, there);
     char name[BPF_OBJ_NAME_LEN];
-    uint32_t id = 0;
+    uint32_t flags;
     int fd;
 
-    if (bpf_xdp_query_id((int)port->ifindex, 0, &id) < 0 || id == 0)
+    if (bpf_xdp_query((int)port->ifindex, 0, &there) < 0 || there.prog_id == 0)
         return;
-    fd = bpf_prog_get_fd_by_id(id);
+    flags = there.attach_mode == XDP_ATTACHED_SKB ? XDP_FLAGS_SKB_MODE : XDP_FLAGS_DRV_MODE;
+    fd = bpf_prog_get_fd_by_id(there.prog_id);
     (void)program_id_of(fd, name);
     opts.old_prog_fd = fd;
     if (fd >= 0 && strcmp(name, PROGRAM_NAME) == 0)
-        (void)bpf_xdp_detach((int)port->ifindex, XDP_FLAGS_REPLACE, &opts);
+        (void)bpf_xdp_detach((int)port->ifindex, flags | XDP_FLAGS_REPLACE, &opts);
     if (fd >= 0)
         close(fd);
 }
@@ -163,7 +165,7 @@ static int attach_alone(struct prefilter *f, uint32_t i, enum prefilter_mode mod
     return f->at[i].link < 0 ? -errno : 0;
 }
 
-static const char *reason_text(const struct prefilter_port *port, int rc)
+static const char *reason_text(int rc)
 {
     switch (-rc) {
     case EINVAL:
@@ -179,7 +181,9 @@ static const char *reason_text(const struct prefilter_port *port, int rc)
         return "the driver cannot do that";
     case ERANGE:
     case E2BIG:
-        return port->mtu > 3500 ? "its MTU is too large for it" : strerror(-rc);
+        return "its MTU, or its peer's, is too large for it";
+    case ENOSPC: /* veth: its peer has more to send by */
+        return "it has too few receive queues for it";
     default:
         return strerror(-rc);
     }
@@ -220,6 +224,14 @@ void attach_port(struct prefilter *f, uint32_t i)
         if (wanted != CONFIG_XDP_AUTO &&
             (wanted == CONFIG_XDP_NATIVE) != (mode == PREFILTER_NATIVE))
             continue;
+        if (mode == PREFILTER_GENERIC && port->virtual_device)
+            prefilter_note(port,
+                           "%s XDP on a virtual interface: datagrams that their sender has "
+                           "joined (UDP_SEGMENT) %s be taken for one",
+                           wanted == CONFIG_XDP_AUTO ? "no generic" : "generic",
+                           wanted == CONFIG_XDP_AUTO ? "would" : "will");
+        if (mode == PREFILTER_GENERIC && port->virtual_device && wanted == CONFIG_XDP_AUTO)
+            return;
         rc = attach_in(f, i, mode);
         if (rc == 0) {
             port->mode = mode;
@@ -228,7 +240,7 @@ void attach_port(struct prefilter *f, uint32_t i)
                 program_id_of(bpf_program__fd(f->at[i].program->progs.sluice_ingress), name);
             return;
         }
-        prefilter_note(port, "no %s XDP: %s", prefilter_mode_name(mode), reason_text(port, rc));
+        prefilter_note(port, "no %s XDP: %s", prefilter_mode_name(mode), reason_text(rc));
     }
 }
 

@@ -99,14 +99,24 @@ static uint32_t queues_of(int fd, const char *name)
     return c.rx_count + c.combined_count;
 }
 
+/* Virtio, and what is on no bus: an address there has digits in it, and in its place others have
+ * nothing (veth), "N/A" (bridge) or "tun". */
 static bool device_is_virtual(int fd, const char *name)
 {
     struct ethtool_drvinfo d = { .cmd = ETHTOOL_GDRVINFO };
     struct ifreq r = { .ifr_data = (char *)&d };
 
     snprintf(r.ifr_name, sizeof r.ifr_name, "%s", name);
-    return ioctl(fd, SIOCETHTOOL, &r) == 0 &&
-           (strcmp(d.driver, "veth") == 0 || strncmp(d.driver, "virtio", 6) == 0);
+    return ioctl(fd, SIOCETHTOOL, &r) < 0 || strncmp(d.driver, "virtio", 6) == 0 ||
+           strpbrk(d.bus_info, "0123456789") == NULL;
+}
+
+static bool device_is_loopback(int fd, const char *name)
+{
+    struct ifreq r = { 0 };
+
+    snprintf(r.ifr_name, sizeof r.ifr_name, "%s", name);
+    return ioctl(fd, SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_LOOPBACK) != 0;
 }
 
 static void port_look(struct prefilter_port *port, const char *name)
@@ -119,6 +129,9 @@ static void port_look(struct prefilter_port *port, const char *name)
     port->ifindex = if_nametoindex(name);
     if (port->ifindex == 0 || fd < 0 || ioctl(fd, SIOCGIFMTU, &r) < 0) {
         prefilter_note(port, "there is no interface %s", name);
+        port->ifindex = 0;
+    } else if (device_is_loopback(fd, name)) {
+        prefilter_note(port, "no XDP on loopback: nothing there comes from outside");
         port->ifindex = 0;
     } else {
         port->mtu = (uint32_t)r.ifr_mtu;
@@ -280,10 +293,13 @@ static void mac_refresh(struct prefilter *f, uint32_t port, int fd)
         memcpy(f->control->interface[port].mac, r.ifr_hwaddr.sa_data, 6);
 }
 
+/* Loopback's are not for the wire: the kernel would not take what comes to them from outside. */
 static void address_add(struct xdp_control *c, uint32_t *n, const struct in6_addr *ip)
 {
     struct address a;
 
+    if (IN6_IS_ADDR_LOOPBACK(ip) || (IN6_IS_ADDR_V4MAPPED(ip) && ip->s6_addr[12] == 127))
+        return;
     memcpy(&a, ip, sizeof a);
     for (uint32_t i = 0; i < *n; i++) {
         if (memcmp(&c->address[i], &a, sizeof a) == 0)

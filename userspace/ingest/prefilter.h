@@ -39,7 +39,8 @@ struct prefilter_port {
     uint32_t mtu;
     uint32_t queues;       /* receive queues, at most XDP_QUEUES_MAX */
     uint32_t frame_bytes;  /* a frame of its UMEMs */
-    bool virtual_device;   /* veth or virtio: senders may leave checksums unfinished */
+    bool virtual_device;   /* senders on this machine may leave checksums unfinished, and hand over
+                            * joined datagrams */
     bool dispatcher;       /* attached beside others' programs */
     bool zero_copy;        /* of the last socket that was opened */
     bool rings;            /* it has AF_XDP sockets in all queues */

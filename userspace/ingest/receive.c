@@ -109,8 +109,6 @@ void receive_source(const struct worker *w, const struct in6_addr *ip, struct so
 /* Which of our sockets answers: the one with the address that the datagram was sent to. */
 static uint32_t socket_of(const struct worker *w, const struct packet *p)
 {
-    bool ipv4 = p->ipv4_header_bytes != 0;
-
     for (uint32_t i = 0; i < w->udp.n; i++) {
         if (memcmp(&w->udp.at[i].ip, &p->destination, sizeof p->destination) == 0)
             return i;
@@ -118,13 +116,13 @@ static uint32_t socket_of(const struct worker *w, const struct packet *p)
     for (uint32_t i = 0; i < w->udp.n; i++) {
         const struct in6_addr *ip = &w->udp.at[i].ip;
 
-        if (ipv4 ? IN6_IS_ADDR_V4MAPPED(ip) && ip->s6_addr32[3] == 0 : IN6_IS_ADDR_UNSPECIFIED(ip))
+        if (listener_is_any(ip) && IN6_IS_ADDR_V4MAPPED(ip) == (p->ipv4_header_bytes != 0))
             return i;
     }
     return 0;
 }
 
-/* Who is to get a receipt, and by which socket. */
+/* Who is to get a receipt, by which socket, and from which address. */
 static void answer_to(const struct worker *w, const struct datagram *d, struct block_request *r)
 {
     const struct packet *p = d->packet;
@@ -133,9 +131,12 @@ static void answer_to(const struct worker *w, const struct datagram *d, struct b
     r->connection = d->socket;
     if (!p) {
         r->peer = *d->peer;
+        r->local = *d->local;
         return;
     }
     r->connection = socket_of(w, p);
+    if (listener_is_any(&w->udp.at[r->connection].ip))
+        memcpy(&r->local, &p->destination, sizeof r->local);
     r->peer = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = p->source_port };
     memcpy(&r->peer.sin6_addr, &p->source, sizeof r->peer.sin6_addr);
     if (IN6_IS_ADDR_LINKLOCAL(&r->peer.sin6_addr))

@@ -28,9 +28,23 @@
 #endif
 
 /* 8-byte aligned, so that the control messages behind it are. */
-#define NAME_BYTES    32u
-#define CONTROL_BYTES (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)))
-#define HEADER_BYTES  (sizeof(struct io_uring_recvmsg_out) + NAME_BYTES + CONTROL_BYTES)
+#define NAME_BYTES 32u
+#define CONTROL_BYTES                                                                              \
+    (CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(int)) +                                      \
+     CMSG_SPACE(sizeof(struct in6_pktinfo)))
+#define HEADER_BYTES (sizeof(struct io_uring_recvmsg_out) + NAME_BYTES + CONTROL_BYTES)
+
+/* Of a socket of every address: which of them was asked, so that it is the one that answers. */
+static int ask_for_address(int fd, const struct in6_addr *ip)
+{
+    int one = 1, rc = 0;
+
+    if (listener_is_any(ip) && IN6_IS_ADDR_V4MAPPED(ip))
+        rc = setsockopt(fd, IPPROTO_IP, IP_PKTINFO, &one, sizeof one);
+    else if (listener_is_any(ip))
+        rc = setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &one, sizeof one);
+    return rc < 0 ? -errno : 0;
+}
 
 static int socket_options(struct worker *w, int fd)
 {
@@ -93,6 +107,8 @@ int udp_open(struct worker *w, char error[256])
         u->at[u->n++] = (struct listener){ .fd = fd, .ip = w->config->ingest.address.at[i].ip };
         port = worker_port_of(fd); /* port 0: the same one everywhere */
         rc = socket_options(w, fd);
+        if (rc == 0)
+            rc = ask_for_address(fd, &u->at[i].ip);
         if (rc < 0) {
             snprintf(error, 256, "UDP socket options: %s", strerror(-rc));
             return rc;
@@ -231,6 +247,24 @@ void socket_peer_map(struct sockaddr_in6 *peer)
     *peer = mapped;
 }
 
+/* The address that a datagram was sent to. One that came by multicast is answered from whichever
+ * the route takes. */
+static void local_read(struct udp_buffer *slot, struct cmsghdr *c)
+{
+    struct in6_pktinfo v6;
+    struct in_pktinfo v4;
+
+    if (c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_PKTINFO) {
+        memcpy(&v6, CMSG_DATA(c), sizeof v6);
+        if (!IN6_IS_ADDR_MULTICAST(&v6.ipi6_addr))
+            slot->local = v6.ipi6_addr;
+    } else if (c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_PKTINFO) {
+        memcpy(&v4, CMSG_DATA(c), sizeof v4);
+        slot->local = (struct in6_addr){ .s6_addr = { [10] = 0xff, [11] = 0xff } };
+        memcpy(slot->local.s6_addr + 12, &v4.ipi_spec_dst, 4);
+    }
+}
+
 /* Fills what the kernel wrote in front of the payload into the buffer's slot. Returns false when
  * there is no sense in it. */
 static bool buffer_parse(struct worker *w, uint32_t at, uint32_t b, int res, uint32_t *ret_flags)
@@ -245,6 +279,7 @@ static bool buffer_parse(struct worker *w, uint32_t at, uint32_t b, int res, uin
     slot->socket = (uint16_t)at;
     slot->nodes = 0;
     slot->segment_bytes = 0;
+    slot->local = in6addr_any;
     slot->bytes = io_uring_recvmsg_payload_length(out, res, &u->msg);
     slot->offset = (uint32_t)((uint8_t *)io_uring_recvmsg_payload(out, &u->msg) - memory);
     *ret_flags = out->flags;
@@ -257,6 +292,8 @@ static bool buffer_parse(struct worker *w, uint32_t at, uint32_t b, int res, uin
             kernel_drops(w, &u->at[at], value);
         else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO)
             slot->segment_bytes = value;
+        else
+            local_read(slot, c);
     }
     memcpy(&slot->peer, io_uring_recvmsg_name(out), sizeof slot->peer);
     socket_peer_map(&slot->peer);
@@ -302,6 +339,7 @@ static struct datagram datagram_of(const struct udp *u, uint32_t b, uint32_t seg
     return (struct datagram){
         .bytes = s,
         .peer = &u->buffer[b].peer,
+        .local = &u->buffer[b].local,
         .socket = u->buffer[b].socket,
         .decided = s.bytes > 0 && s.data[0] == 0x08,
     };

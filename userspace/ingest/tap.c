@@ -14,15 +14,21 @@ void tap_sample(struct worker *w, enum datagram_drop reason, const struct datagr
     struct tap *t = &w->tap;
     uint32_t tail = atomic_load_explicit(&t->tail, memory_order_relaxed);
     struct drop_sample *s = &t->sample[tail % TAP_SAMPLES];
+    struct slice whole = d->bytes;
 
     if (tail - atomic_load_explicit(&t->head, memory_order_acquire) == TAP_SAMPLES ||
         !rate_take(&t->tat_ns, w->now_ns, SAMPLE_INTERVAL_NS, SAMPLE_BURST_NS))
         return;
+    /* What came by a ring is still behind its headers. */
+    if (d->packet && whole.data != d->packet->mac) {
+        whole.bytes += (uint32_t)(whole.data - d->packet->mac);
+        whole.data = d->packet->mac;
+    }
     *s = (struct drop_sample){
         .time_ns = w->now_ns,
         .ifindex = d->ifindex,
         .queue = w->wc.id,
-        .frame_bytes = d->bytes.bytes,
+        .frame_bytes = whole.bytes,
         .reason = (uint8_t)reason,
     };
     if (d->peer) {
@@ -32,8 +38,8 @@ void tap_sample(struct worker *w, enum datagram_drop reason, const struct datagr
         s->source = d->packet->source;
         s->source_port = d->packet->source_port;
     }
-    s->bytes = (uint16_t)(d->bytes.bytes < DROP_SAMPLE_BYTES ? d->bytes.bytes : DROP_SAMPLE_BYTES);
-    memcpy(s->data, d->bytes.data, s->bytes);
+    s->bytes = (uint16_t)(whole.bytes < DROP_SAMPLE_BYTES ? whole.bytes : DROP_SAMPLE_BYTES);
+    memcpy(s->data, whole.data, s->bytes);
     atomic_store_explicit(&t->tail, tail + 1, memory_order_release);
 }
 

@@ -53,6 +53,12 @@ struct listener {
     uint32_t drops_seen; /* UDP: the kernel's counter so far */
 };
 
+/* Does a listener on this address take what comes to any address of its family? */
+static inline bool listener_is_any(const struct in6_addr *ip)
+{
+    return IN6_IS_ADDR_V4MAPPED(ip) ? ip->s6_addr32[3] == 0 : IN6_IS_ADDR_UNSPECIFIED(ip);
+}
+
 /* The waiting datagrams of one class in one buffer: a buffer holds up to UDP_SEGMENTS_MAX. */
 struct udp_node {
     uint64_t mask[UDP_SEGMENTS_MAX / 64];
@@ -61,6 +67,7 @@ struct udp_node {
 
 struct udp_buffer {
     struct sockaddr_in6 peer;
+    struct in6_addr local; /* where it was sent to, by a socket of every address; else :: */
     uint32_t offset, bytes, segment_bytes; /* payload in the buffer */
     uint16_t socket;
     uint16_t nodes; /* that still wait */
@@ -92,7 +99,8 @@ struct udp {
 /* A datagram on its way from where it came in to a block. */
 struct datagram {
     struct slice bytes;
-    const struct sockaddr_in6 *peer; /* from a socket: whose it is */
+    const struct sockaddr_in6 *peer; /* from a socket: whose it is ... */
+    const struct in6_addr *local;    /* ... and where it was sent to */
     const struct packet *packet;     /* from a ring: its headers */
     uint32_t socket, ifindex;
     bool decided; /* what the policy says of its event is done */
