@@ -282,7 +282,7 @@ static void *hammer_sampled(void *arg)
 
     pthread_barrier_wait(h->barrier);
     for (unsigned i = 0; i < h->tries; i++)
-        h->taken += policy_event(&sampled, cell, 0) == REASON_NONE;
+        h->taken += policy_event(&sampled, cell) == REASON_NONE;
     return NULL;
 }
 
@@ -293,7 +293,7 @@ static void *hammer_rated(void *arg)
 
     pthread_barrier_wait(h->barrier);
     for (unsigned i = 0; i < h->tries; i++)
-        h->taken += policy_event(&rated, cell, 0) == REASON_NONE;
+        h->taken += policy_event(&rated, cell) == REASON_NONE;
     return NULL;
 }
 
@@ -308,10 +308,10 @@ static void one_in_n_is_one_in_n_of_what_all_threads_have(void **state)
     /* The first one is taken, then every tenth. */
     memset(limits.cells, 0, sizeof *limits.cells);
     for (unsigned i = 0; i < 100; i++)
-        assert_int_equal(policy_event(&sampled, &limits.cells->at[0][1], 0),
+        assert_int_equal(policy_event(&sampled, &limits.cells->at[0][1]),
                          i % 10 == 0 ? REASON_NONE : REASON_SAMPLED_OUT);
-    /* Whoever defers does not count. */
-    assert_int_equal(policy_event(&sampled, &limits.cells->at[0][1], 1), REASON_NONE);
+    /* Whoever only looks at the type does not count. */
+    assert_int_equal(policy_type(&sampled), REASON_NONE);
     assert_int_equal(limits.cells->at[0][1].turn, 100);
 }
 
@@ -331,7 +331,7 @@ static void a_types_rate_is_one_for_all_threads(void **state)
     taken = hammer(hammer_rated, h, THREADS);
     passed = policy_now_ns() - before;
     assert_in_range(taken, 100, 100 + passed / NS_PER_MS + THREADS - 1);
-    assert_int_equal(policy_event(&rated, &limits.cells->at[0][2], 1), REASON_NONE);
+    assert_int_equal(policy_type(&rated), REASON_NONE);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
