@@ -21,6 +21,7 @@
 #include "protobuf.h"
 #include "shared.h"
 
+#define POLICY_AHEAD_NS  1000000000u
 #define POLICY_RACES_MAX 4 /* then the event is taken, so that the loop is bounded */
 
 /* CLOCK_MONOTONIC in nanoseconds; asked for only where a rate is set. */
@@ -50,8 +51,9 @@ static __always_inline int rate_take(__u64 *tat_ns, __u64 now_ns, __u64 interval
         __u64 old = LOAD_SHARED(tat_ns), next = (old > now_ns ? old : now_ns) + interval_ns;
 
         if (next - now_ns > burst_ns) {
-            /* Further ahead than this rate can have put it: a slower one did, before a change. */
-            if (next - now_ns > 2 * (burst_ns + interval_ns))
+            /* Further ahead than this rate can have put it: a slower one did, before a change. Not
+             * another thread whose clock this one has not seen yet: that is not so far ahead. */
+            if (next - now_ns > burst_ns + 2 * interval_ns + POLICY_AHEAD_NS)
                 __sync_val_compare_and_swap(tat_ns, old, now_ns + burst_ns);
             return 0;
         }
