@@ -255,6 +255,9 @@ static int cluster_open_log(struct cluster *c, const char *log_dir)
         return cluster_fail(c, e, "%s is in use by another process", log_dir);
     if (e == -EOPNOTSUPP)
         return cluster_fail(c, e, "%s: this file system has no direct I/O (O_DIRECT)", log_dir);
+    if (e == -ENOMEM)
+        return cluster_fail(c, e, "%s: io_uring: %s (see the limit of locked memory, ulimit -l)",
+                            log_dir, strerror(-e));
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
     c->disk_fd = c->disk->ops->event_fd(c->disk);
