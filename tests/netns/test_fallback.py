@@ -145,6 +145,62 @@ def flapping():
         node.seen(sent)
 
 
+def renumbered():
+    """another MAC address, more queues and another name while it runs cost no datagram"""
+    with lab(queues=4) as (p,), XdpNode(p.server, [p], "native") as node:
+        node.stop()
+        p.client.run("ethtool -L %s rx 1 tx 1" % p.c)
+        p.server.run("ethtool -L %s rx 1 tx 1" % p.s)
+        node.start()
+        expect_equal(node.interface(p.s)["queues"], 1, "queues")
+        sent = both(p, 20)
+        node.seen(sent)
+        p.smac = "02:00:00:00:00:77"
+        p.server.run("ip link set %s address %s" % (p.s, p.smac))
+        p.neighbours()
+
+        def by_ring():
+            nonlocal sent
+            before = node.interface(p.s)["redirected"]
+            sent += send(p, 5)
+            node.seen(sent)
+            return node.interface(p.s)["redirected"] > before
+        wait_until(by_ring, "datagrams to the new MAC address come by the ring", 20)
+        # What comes by a queue that was not there goes the kernel's way.
+        p.server.run("ethtool -L %s rx 4 tx 4" % p.s)
+        p.client.run("ethtool -L %s rx 4 tx 4" % p.c)
+        for _ in range(24):
+            sent += send(p, 5)
+        node.seen(sent)
+        expect(node.interface(p.s)["redirected"] < sent, "some came by other queues")
+        p.server.run("ip link set %s down" % p.s)
+        p.server.run("ip link set %s name other0" % p.s)
+        p.server.run("ip link set other0 up")
+        name, p.s = p.s, "other0"
+        p.neighbours()
+        wait_until(lambda: "LOWER_UP" in p.client.run("ip link show " + p.c), "the link is up", 10)
+        sent += send(p, 20)
+        a = node.seen(sent)
+        expect_equal((drops(a), committed(a)), ({}, sent), "drops and committed")
+        idle(node, "the node sleeps")
+        expect(node.interface(name)["attached"], "it is still attached")
+
+
+def down():
+    """an interface that is down when the node starts is taken up with what there is, and the reason is said"""
+    with lab() as (p,):
+        p.server.run("ip link set %s down" % p.s)
+        with XdpNode(p.server, [p], "native", ingest__address="[0.0.0.0, '::']") as node:
+            i = node.interface(p.s)
+            p.server.run("ip link set %s up" % p.s)
+            p.neighbours()
+            wait_until(lambda: "LOWER_UP" in p.client.run("ip link show " + p.c), "the link is up", 10)
+            a = node.seen(send(p, 50))
+            expect_equal((drops(a), committed(a)), ({}, 50), "drops and committed")
+            if a["xdp"]["redirected"] == 0:
+                expect("down" in i["note"], "the note says why there are no rings:", i["note"])
+
+
 def detached():
     """a program that somebody detaches is missed within a second or two; datagrams then come by the sockets"""
     with lab() as (p,), XdpNode(p.server, [p], "native") as node:
@@ -287,5 +343,5 @@ def loopback_addresses():
 
 if __name__ == "__main__":
     need()
-    main([missing, unfit, peer_mtu, generic_says, deleted, flapping, detached, theirs, stale, killed, second,
+    main([missing, unfit, peer_mtu, generic_says, deleted, flapping, renumbered, down, detached, theirs, stale, killed, second,
           loopback_addresses])

@@ -145,6 +145,29 @@ def one_by_one():
             expect_equal(node.xdp()["fillEmpty"], 0, "fill_empty")
 
 
+def ended():
+    """told to end while its rings are full, it commits what is in them or counts it"""
+    ring = 256
+    with lab() as (p,), XdpNode(p.server, [p], "native", ingest__xdp__ring=ring) as node:
+        node.set("type.news", "64")
+        with p.udp() as s:
+            halt(node)
+            for _ in range(ring + 50):
+                for _, make in MAKE:
+                    s.send(make("ended", ids()))
+            node.process.send_signal(signal.SIGTERM)
+            node.process.send_signal(signal.SIGCONT)
+        expect_equal(node.ended(), 0, "exit code")
+        events = node.verify()["events"]
+        node.start()
+        a = node.seen(4 * (ring + 50))
+        gone = drops(a)
+        stopping = gone.pop("stopping", 0)
+        expect_equal(gone, {"ring_full_%d" % c: 50 for c in range(4)}, "drops")
+        expect_equal(events + stopping, 4 * ring, "committed, or counted")
+        expect_equal((committed(a), a["log"]["events"]), (events, events), "events in ledger and log")
+
+
 def load():
     """stopped for two seconds under the load of all classes from several senders, in whatever state it is: what was
     sent is committed or counted"""
@@ -185,4 +208,4 @@ def load():
 
 if __name__ == "__main__":
     need()
-    main([stopped, one_by_one, other_class, load])
+    main([stopped, one_by_one, other_class, ended, load])

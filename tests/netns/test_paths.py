@@ -408,6 +408,21 @@ def wildcard():
             expect_equal(drops(a), {}, "drops")
 
 
+def many_addresses():
+    """addresses beyond those that the driver has room for are taken too, by the kernel's way"""
+    with lab() as (p,):
+        for k in range(80):
+            p.server.run("ip addr add 10.77.0.%d/24 dev %s" % (100 + k, p.s))
+            p.client.run("ip neigh replace 10.77.0.%d lladdr %s dev %s nud permanent" % (100 + k, p.smac, p.c))
+        with XdpNode(p.server, [p], "native", ingest__address="[0.0.0.0]") as node:
+            for k in range(80):
+                with p.udp("10.77.0.%d" % (100 + k)) as s:
+                    receipt(s, trades(2), k + 1)
+            a = node.seen(80)
+            expect_equal(drops(a), {}, "drops")
+            expect(0 < a["xdp"]["arrived"] < 80, "by the driver", a["xdp"]["arrived"])
+
+
 def queues():
     """two interfaces with four and one queues, two workers: every queue's datagrams are taken, and a receipt
     comes back over the interface that was asked"""
@@ -462,4 +477,4 @@ def beside():
 
 if __name__ == "__main__":
     need()
-    main([modes, odd, checksums, lengths, jumbo, segments, wildcard, queues, beside])
+    main([modes, odd, checksums, lengths, jumbo, segments, wildcard, many_addresses, queues, beside])

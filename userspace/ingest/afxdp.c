@@ -9,10 +9,12 @@
  *
  * Thread:  the worker's; afxdp_open() and afxdp_close() any.
  * Memory:  mapped in afxdp_open() and locked by the kernel: 16 KiB a descriptor, for each queue.
- * Limits:  ingest.xdp.ring; halved while memory cannot be locked (RLIMIT_MEMLOCK).
+ * Limits:  ingest.xdp.ring; halved while memory cannot be locked (RLIMIT_MEMLOCK). Of what can be
+ *          some is left for io_uring.
  * Counts:  ring_taken, DROP_CHECKSUM, DROP_RING_FULL_x and DROP_FILL_EMPTY.
  */
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/if_link.h>
 #include <linux/if_xdp.h>
 #include <poll.h>
@@ -20,6 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <xdp/xsk.h>
 
 #include "ingest/checksum.h"
@@ -28,6 +33,10 @@
 #define FRAMES_PER_DESCRIPTOR 8u
 #define RING_MIN              64u
 #define PEEKED_MAX            64u
+
+/* What io_uring locks once AF_XDP has taken its part: the log's ring, and a worker's. */
+#define LOCKED_BYTES_LOG    (512u * 1024u)
+#define LOCKED_BYTES_WORKER (128u * 1024u)
 
 struct class_ring {
     struct xsk_socket *socket;
@@ -142,14 +151,46 @@ static void mode_look(struct afxdp *q)
         q->port->zero_copy = (o.flags & XDP_OPTIONS_ZEROCOPY) != 0;
 }
 
+/* Bytes that all queues together may lock. */
+static uint64_t lock_budget(const struct worker *w)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    uint64_t others = LOCKED_BYTES_LOG + config_workers(w->config) * LOCKED_BYTES_WORKER;
+    struct __user_cap_data_struct data[2] = { 0 };
+    struct rlimit limit;
+
+    if ((syscall(SYS_capget, &header, data) == 0 &&
+         (data[0].effective & 1u << CAP_IPC_LOCK) != 0) ||
+        getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+        return UINT64_MAX;
+    return limit.rlim_cur > others ? limit.rlim_cur - others : 0;
+}
+
+/* Descriptors of a ring: ingest.xdp.ring, or what the budget allows; 0 when that is too few. */
+static uint32_t descriptors_of(const struct worker *w)
+{
+    uint64_t budget = lock_budget(w), bytes = 0;
+    uint32_t n = w->config->ingest.xdp.ring;
+
+    for (uint32_t i = 0; i < prefilter_ports(w->wc.prefilter); i++) {
+        const struct prefilter_port *port = prefilter_port(w->wc.prefilter, i);
+
+        if (port->mode != PREFILTER_SOCKET)
+            bytes += (uint64_t)port->queues * FRAMES_PER_DESCRIPTOR * port->frame_bytes;
+    }
+    while (n >= RING_MIN && n * bytes > budget)
+        n /= 2;
+    return n >= RING_MIN ? n : 0;
+}
+
 static int queue_open(struct worker *w, struct afxdp *q, uint32_t port)
 {
     const struct config_xdp *x = &w->config->ingest.xdp;
-    int rc = -ENOMEM;
+    int rc = -ENOBUFS;
 
     q->verify = x->checksum != CONFIG_CHECKSUM_NEVER;
     q->unfinished = x->checksum == CONFIG_CHECKSUM_AUTO && q->port->virtual_device;
-    for (uint32_t n = x->ring; n >= RING_MIN; n /= 2) {
+    for (uint32_t n = descriptors_of(w); n >= RING_MIN; n /= 2) {
         q->free_n = 0;
         rc = umem_open(q, n);
         if (rc == 0)
@@ -196,7 +237,9 @@ static void port_open(struct worker *w, uint32_t p)
         rc = queue_open(w, q, p);
         if (rc < 0) {
             prefilter_note(port, "no AF_XDP on queue %u: %s", q->queue,
-                           rc == -ENOBUFS ? "RLIMIT_MEMLOCK" : strerror(-rc));
+                           rc == -ENOBUFS ? "RLIMIT_MEMLOCK"
+                           : rc == -EPERM ? "it asks for CAP_NET_RAW"
+                                          : strerror(-rc));
             return;
         }
         w->rings.n++;
