@@ -13,17 +13,20 @@ set -euo pipefail
 
 bin=$(cd "${1:?usage: demo.sh BIN_DIR}" && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/sluice-demo.XXXXXX")
+# shellcheck source=deploy/demo/lib.sh
 . "$(dirname "$0")/lib.sh"
 hostile_each=200 hostile_rate=2000
 
 # Who waits there has all of us holding the other end of the pipe: when nobody does any more, however
 # that came about, the directory goes.
+# shellcheck disable=SC2016,SC2034
 exec {alive}> >(exec setsid bash -c 'trap "" INT TERM HUP; cat; rm -rf -- "$1"' - "$work" >/dev/null 2>&1)
 
 pids=()
 clean_up() {
-  for p in "${pids[@]}"; do kill -9 "$p" 2>/dev/null || true; done
-  rm -rf "$work" 2>/dev/null || true
+  exec 2>/dev/null # the shell has a word to say on each that is killed
+  for p in "${pids[@]}"; do kill -9 "$p" || true; done
+  rm -rf "$work" || true
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM

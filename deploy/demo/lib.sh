@@ -23,10 +23,11 @@ for k in sys.argv[2:]: v = v[int(k)] if isinstance(v, list) else v.get(k, 0)
 print("%.0f" % v)' "$@"
 }
 
-# In $node; its configuration is $work/sluiced.yaml.
+# In $node; its configuration is $work/sluiced.yaml. In a session of its own, as a service would be: the
+# scheduler then weighs it against what else runs, and not against its own producers.
 start_node() {
   export SLUICE_SOCKET=$work/data/admin.sock
-  "${tied[@]}" "$bin/sluiced" --config "$work/sluiced.yaml" >"$work/log" 2>&1 &
+  "${tied[@]}" setsid "$bin/sluiced" --config "$work/sluiced.yaml" >"$work/log" 2>&1 &
   node=$!
   pids+=("$node")
   for _ in $(seq 500); do
