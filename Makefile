@@ -129,6 +129,11 @@ $(OUT)/libsluice.a: $(LIBSLUICE)
 	@rm -f $@
 	@ar rcs $@ $^
 
+# What the demo sends besides, as root.
+$(OUT)/flood: $(OUT)/deploy/demo/flood.o
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) -o $@ $^
+
 # That it is enough, and that C++ takes its header.
 UNIT += $(OUT)/unit/test_libsluice_cxx
 $(OUT)/unit/test_libsluice_cxx: tests/unit/test_libsluice_cxx.cc $(OUT)/libsluice.a
@@ -163,7 +168,7 @@ check-full: ## the tests with every sanitizer, long campaigns, all planted bugs 
 
 demo: ## install what is missing, build, and show a node at work (exit 0 only if every account balances)
 	@deploy/deps.sh
-	@$(MAKE) -s -j$$(nproc) BUILD=release all
+	@$(MAKE) -s -j$$(nproc) BUILD=release all $$([ $$(id -u) != 0 ] || echo build/release/flood)
 	@deploy/demo/demo.sh build/release
 
 FUZZ_SECONDS ?= 20
