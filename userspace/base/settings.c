@@ -243,7 +243,7 @@ _Static_assert(BUILT_IN_N - 1 + SETTINGS_TYPES - SETTINGS_CUSTOM_MIN == SETTINGS
 
 void settings_init(struct settings *s)
 {
-    char error[SETTINGS_ERROR_BYTES];
+    char error[SETTINGS_ERROR_BYTES] = "";
 
     memset(s, 0, sizeof *s);
     for (uint32_t t = 0; t < SETTINGS_TYPES; t++)

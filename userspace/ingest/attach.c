@@ -132,8 +132,7 @@ static void take_over_multi(struct prefilter_port *port)
 static int attach_multi(struct prefilter *f, uint32_t i, enum prefilter_mode mode)
 {
     struct prefilter_port *port = &f->port[i];
-    DECLARE_LIBXDP_OPTS(xdp_program_opts, opts, .obj = f->at[i].program->obj,
-                        .prog_name = PROGRAM_NAME);
+    LIBBPF_OPTS(xdp_program_opts, opts, .obj = f->at[i].program->obj, .prog_name = PROGRAM_NAME);
     struct xdp_program *p = xdp_program__create(&opts);
     int rc = (int)libxdp_get_error(p);
 
