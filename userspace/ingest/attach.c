@@ -132,7 +132,11 @@ static void take_over_multi(struct prefilter_port *port)
 static int attach_multi(struct prefilter *f, uint32_t i, enum prefilter_mode mode)
 {
     struct prefilter_port *port = &f->port[i];
-    LIBBPF_OPTS(xdp_program_opts, opts, .obj = f->at[i].program->obj, .prog_name = PROGRAM_NAME);
+    struct xdp_program_opts opts = {
+        .sz = sizeof opts,
+        .obj = f->at[i].program->obj,
+        .prog_name = PROGRAM_NAME,
+    };
     struct xdp_program *p = xdp_program__create(&opts);
     int rc = (int)libxdp_get_error(p);
 
@@ -152,7 +156,7 @@ static int attach_multi(struct prefilter *f, uint32_t i, enum prefilter_mode mod
 
 static int attach_alone(struct prefilter *f, uint32_t i, enum prefilter_mode mode)
 {
-    LIBBPF_OPTS(bpf_link_create_opts, opts, .flags = flags_of(mode));
+    struct bpf_link_create_opts opts = { .sz = sizeof opts, .flags = flags_of(mode) };
     struct prefilter_port *port = &f->port[i];
     int rc = ingress__load(f->at[i].program), fd;
 
