@@ -75,9 +75,10 @@ static void on_settings(void *arg, const struct settings *settings)
 /* --- the ledger ---------------------------------------------------------------------------------
  */
 
-void pipeline_ledger(struct pipeline *p, struct ledger *ret_run)
+void pipeline_ledger(struct pipeline *p, struct ledger *ret_run,
+                     struct xdp_counters ret_ports[XDP_INTERFACES_MAX])
 {
-    struct xdp_counters xdp[XDP_INTERFACES_MAX];
+    struct xdp_counters here[XDP_INTERFACES_MAX], *xdp = ret_ports ? ret_ports : here;
     struct worker_snapshot s;
 
     memset(ret_run, 0, sizeof *ret_run);
@@ -98,7 +99,7 @@ static void ledger_keep(struct pipeline *p, bool closed)
     struct ledger l;
     int e;
 
-    pipeline_ledger(p, &l);
+    pipeline_ledger(p, &l, NULL);
     ledger_add(&l, &p->ledger_before);
     e = ledger_file_save(&p->ledger_file, &l, p->ledger_since_ns, closed);
     if (e < 0)

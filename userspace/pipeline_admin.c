@@ -250,7 +250,7 @@ static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
     uint64_t held;
 
     cluster_status(p->cluster, &before);
-    pipeline_ledger(p, &run);
+    pipeline_ledger(p, &run, NULL);
     cluster_status(p->cluster, &after);
     all = run;
     ledger_add(&all, &p->ledger_before);

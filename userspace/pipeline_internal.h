@@ -58,8 +58,10 @@ struct pipeline {
     void *read_buf;
 };
 
-/* The workers' ledgers, added up; at a moment of each worker's own. */
-void pipeline_ledger(struct pipeline *p, struct ledger *ret_run);
+/* The workers' ledgers and what the driver has counted, added up; at a moment of each one's own.
+ * ret_ports: the driver's part by interface, or NULL. */
+void pipeline_ledger(struct pipeline *p, struct ledger *ret_run,
+                     struct xdp_counters ret_ports[XDP_INTERFACES_MAX]);
 
 /* pipeline_admin.c: "trade", "type 70", "unknown". */
 void pipeline_type_name(const struct settings *s, unsigned type, char *ret, size_t bytes);

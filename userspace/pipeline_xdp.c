@@ -135,8 +135,7 @@ static void on_xdp_status(void *arg, bool sources, sluice_v1_XdpStatusResponse *
     uint32_t n = prefilter_ports(p->prefilter);
     struct ledger_sums sums;
 
-    pipeline_ledger(p, &run);
-    prefilter_count(p->prefilter, ports);
+    pipeline_ledger(p, &run, ports);
     ledger_check(&run, &sums);
     snprintf(r->mode, sizeof r->mode, "%s", best_mode(p));
     if (n == 0)
