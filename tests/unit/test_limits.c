@@ -18,7 +18,7 @@
 #include "tests/lib/frames.h"
 #include "tests/lib/ingest_rig.h"
 
-#define INTERVAL_NS (10 * NS_PER_MS)
+#define INTERVAL_NS (100 * NS_PER_US) /* all of a test is shorter than POLICY_AHEAD_NS */
 #define BURST       20u
 #define BURST_NS    (BURST * INTERVAL_NS)
 #define START_NS    (1000 * NS_PER_S)
