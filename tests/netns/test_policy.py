@@ -61,6 +61,10 @@ def churn():
                     node.cli("xdp", "policy", "set", "orderbook", "accept")
                     node.cli("xdp", "policy", "set", "--shadow", "trade", "drop")
                     node.cli("xdp", "policy", "discard")
+                    # The account balances at every moment.
+                    a = node.json("ledger")
+                    expect(a["balances"] and a["xdp"]["balance"] and a["xdp"]["rings"]["agree"], "it balances:", a)
+                    expect(node.xdp()["balances"], "xdp status balances")
             n = sender.end()
             expect(n > changes, "datagrams were sent meanwhile:", n)
             a = node.seen(5 * n)
@@ -141,7 +145,7 @@ def restart():
 
             sender = Background(step, 0.001)
             node.start()
-            wait_until(lambda: node.look() and node.look()[2] > 20, "trades are committed", 20)
+            wait_until(lambda: (node.look() or (0, {}, 0))[2] > 20, "trades are committed", 20)
             sender.end()
             seen = [None]
 
