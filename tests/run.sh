@@ -134,6 +134,7 @@ if [ "$mode" = full ]; then
   end_to_end release
   namespaces release
   end_to_end tsan
+  namespaces tsan
   check fuzz 3000 make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
 fi
 [ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[*]}"

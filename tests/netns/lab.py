@@ -17,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.dont_write_bytecode = True
@@ -32,7 +33,6 @@ CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
 PORT = 7400
 SOL_UDP, UDP_SEGMENT = 17, 103
-ROOT = os.path.dirname(BIN.rstrip("/"))
 
 
 def skip(why):
@@ -115,17 +115,19 @@ class Pair:
         self.s, self.c = "s%d" % i, "c%d" % i
         self.s4, self.c4 = "10.77.%d.1" % i, "10.77.%d.2" % i
         self.s6, self.c6 = "fd77:%d::1" % i, "fd77:%d::2" % i
-        self.s_local, self.c_local = "fe80::ff:fe00:%x" % (256 * i + 1), "fe80::ff:fe00:%x" % (256 * i + 2)  # of these MAC addresses
+        self.s_local, self.c_local = "fe80::77:%d:1" % i, "fe80::77:%d:2" % i
         self.smac, self.cmac = "02:00:00:00:%02x:01" % i, "02:00:00:00:%02x:02" % i
         n = client_queues or queues
         server.run("ip link add %s numrxqueues %d numtxqueues %d address %s mtu %d type veth peer name %s "
                    "numrxqueues %d numtxqueues %d address %s mtu %d netns %s" % (
                        self.s, queues, queues, self.smac, mtu, self.c, n, n, self.cmac, mtu, client.path))
-        for net, name, a4, a6 in ((server, self.s, self.s4, self.s6), (client, self.c, self.c4, self.c6)):
-            net.sysctl("ipv6/conf/%s/accept_dad" % name, 0)
+        for net, name, a4, *a6 in ((server, self.s, self.s4, self.s6, self.s_local),
+                                   (client, self.c, self.c4, self.c6, self.c_local)):
+            # The kernel's own link-local address would come some time later.
+            net.run("ip link set %s addrgenmode none up" % name)
             net.run("ip addr add %s/24 dev %s" % (a4, name))
-            net.run("ip addr add %s/64 dev %s nodad" % (a6, name))
-            net.run("ip link set %s up" % name)
+            for a in a6:
+                net.run("ip addr add %s/64 dev %s nodad" % (a, name))
         with client.inside():
             self.c_index = socket.if_nametoindex(self.c)
         self.neighbours()
@@ -191,6 +193,47 @@ def need():
             pass
     except (OSError, Failed) as e:
         skip("no network namespaces or veth pairs here: %s" % e)
+
+
+def run(tests, together=2):
+    """Runs the tests, so many at a time: each in a process and namespaces of its own. Starting a node is mostly the
+    kernel's verifying of the program, on one core."""
+    need()
+    waiting, running, failed = list(tests), {}, []
+    sys.stdout.flush()
+    while waiting or running:
+        if waiting and len(running) < together:
+            test, out = waiting.pop(0), tempfile.TemporaryFile(mode="w+")
+            pid = os.fork()
+            if pid == 0:
+                run_one(test, out)
+            running[pid] = test, out
+            continue
+        pid, status = os.wait()
+        test, out = running.pop(pid)
+        out.seek(0)
+        print(out.read(), end="", flush=True)
+        if status != 0:
+            failed.append(test.__name__)
+    for name in failed:
+        print("failed: " + name)
+    sys.exit(1 if failed else 0)
+
+
+def run_one(test, out):
+    """In a child: never returns, and leaves what the parent owns alone."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.dup2(out.fileno(), 1)
+    os.dup2(out.fileno(), 2)
+    code = 1
+    try:
+        main([test])
+    except SystemExit as e:
+        code = e.code
+    finally:
+        leave_none()
+        sys.stdout.flush()
+        os._exit(code)
 
 
 # --- frames by hand -------------------------------------------------------------------------------
@@ -340,7 +383,7 @@ class XdpNode(Node):
             "log__segment_bytes": "4MiB",
         }
         keys.update(settings)
-        super().__init__(name="node%d" % XdpNode.count, **keys)
+        super().__init__(name="node%d-%d" % (os.getpid(), XdpNode.count), **keys)
         self.port = PORT
 
     def launch(self, wrap=()):

@@ -15,8 +15,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
 from lab import (  # noqa: E402
-    BIN, PORT, SOL_UDP, UDP_SEGMENT, Background, Ids, XdpNode, admin, batch_bytes, book, custom, drops, expect,
-    expect_equal, field, frame, frames, lab, main, need, quote, trade, varint, wait_until)
+    BIN, SOL_UDP, UDP_SEGMENT, Background, Ids, XdpNode, admin, batch_bytes, book, custom, drops, expect,
+    expect_equal, field, frame, frames, lab, run, quote, trade, varint, wait_until)
 
 ids = Ids()
 
@@ -261,5 +261,4 @@ def flood():
 
 
 if __name__ == "__main__":
-    need()
-    main([reasons, headers, command, lookalike, flood])
+    run([reasons, headers, command, lookalike, flood])
