@@ -477,4 +477,4 @@ def beside():
 
 
 if __name__ == "__main__":
-    run([modes, odd, checksums, lengths, jumbo, segments, wildcard, many_addresses, queues, beside])
+    run([modes, odd, checksums, lengths, segments, wildcard, queues, beside] + [jumbo, many_addresses] * FULL)

@@ -46,7 +46,7 @@ def churn():
 
             node.set("type.news", "64")
             sender = Background(step, 0.001)
-            changes = 300 if FULL else 80
+            changes = 300 if FULL else 60
             for k in range(changes):
                 node.set("admit.quote", "drop" if k % 2 else "accept")
                 node.set("class.orderbook", str(k % 4))

@@ -91,7 +91,9 @@ const struct config_key config_keys[] = {
       "sockets; `sluice status` says why it is the sockets. XDP is used only on the interfaces "
       "named in ingest.xdp.interfaces." },
     { "ingest.xdp.interfaces", TYPE_INTERFACES, AT(ingest.xdp.interfaces), NONE, "[]",
-      "Network interfaces, by name, on which XDP is used; at most 8. Empty: sockets only." },
+      "Network interfaces, by name, on which XDP is used; at most 8. Empty: sockets only. What is "
+      "taken there has passed neither the host's packet filter (nftables) nor rp_filter, and comes "
+      "with any VLAN tag: ingest.udp.allow and the policy's sources decide alone." },
     { "ingest.xdp.ring", TYPE_NUMBER, AT(ingest.xdp.ring), 64, 32768, "2048",
       "Frames that may wait for a worker, for each queue and class; a power of two. Memory locked "
       "for each queue of an interface: 16 KiB a descriptor (2,048: 32 MiB)." },
