@@ -82,7 +82,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     line_reset(l);
     if (bytes == 0 || bytes > UINT16_MAX)
         return 0;
-    datagram_peek_type(data, bytes);
     event[0] = (struct slice){ data, (uint32_t)bytes };
     if (data[0] == 0x0a) {
         if (batch_walk(&walk, event, BATCH_EVENTS_MAX, data, bytes) != 0)
