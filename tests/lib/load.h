@@ -36,7 +36,7 @@ struct load {
     const struct veth *veth;
     pthread_t thread;
     _Atomic int began, ended;
-    uint32_t frame_bytes;
+    uint64_t cpu_ns;
 };
 
 void load_open(struct load *l, const struct veth *v);
@@ -50,6 +50,9 @@ uint64_t load_for(struct load *l, const struct load_kind *first, const struct lo
 uint64_t load_sent(const struct load *l, unsigned stream);
 /* Since load_open(): time in which the sender's processor had nothing to do. */
 uint64_t load_spun_ns(const struct load *l);
+
+/* Since load_open(): all time of its threads, softirqs included. */
+uint64_t load_cpu_ns(const struct load *l);
 
 /* A payload of n trades, 128 bytes each, or of other events of `type`; n = 0: one that is not in a
  * batch. The buffer must stay. */
