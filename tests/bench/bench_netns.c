@@ -320,8 +320,9 @@ static void measure_sender(void)
 /* --- loss-free ----------------------------------------------------------------------------------
  */
 
-/* Nothing is lost at this pace. */
-static bool holds(enum mode m, double rate, double seconds)
+/* The pace at which it was sent, which a busy machine may make less; 0 when some were lost, or the
+ * sender was too slow. */
+static double holds(enum mode m, double rate, double seconds)
 {
     for (unsigned i = 0; i < 2; i++) {
         uint64_t before = taken(m, UINT64_MAX), sent, got;
@@ -335,12 +336,12 @@ static bool holds(enum mode m, double rate, double seconds)
                     (uintmax_t)sent, (intmax_t)(sent - got));
         if (got < sent && m != RSYSLOG)
             say_ledger();
-        if (got == sent && (double)sent >= 0.98 * rate * seconds)
-            return true;
+        if (got == sent && (double)sent >= 0.9 * rate * seconds)
+            return (double)sent / seconds;
         if (got < sent * 99 / 100)
-            return false;
+            return 0;
     }
-    return false;
+    return 0;
 }
 
 static double loss_free(enum mode m)
@@ -350,14 +351,16 @@ static double loss_free(enum mode m)
     while (high / low > RATE_STEP) {
         double rate = (low + high) / 2;
 
-        if (holds(m, rate, PROBE_S))
+        if (holds(m, rate, PROBE_S) > 0)
             low = rate;
         else
             high = rate;
     }
     for (unsigned i = 0; i < CONFIRMS_MAX; i++) {
-        if (holds(m, low, CONFIRM_S))
-            return low;
+        double pace = holds(m, low, CONFIRM_S);
+
+        if (pace > 0)
+            return pace;
         low *= 0.9;
     }
     fprintf(stderr, "# %s loses some at every pace that was tried\n", mode_name[m]);
