@@ -443,6 +443,18 @@ static double cpu_us(enum mode m, const struct cpu_time *alone)
     return (t.process + t.sender - alone->sender) / 1e3;
 }
 
+static void print_figure(enum mode m, const char *name, const double by_mode[3], const char *unit)
+{
+    const char *short_name = strncmp(name, "ingest_", 7) == 0 ? name + 7 : name;
+
+    if (m != RSYSLOG) {
+        printf("bench %s_%s %.3f %s\n", name, mode_name[m], by_mode[m], unit);
+        return;
+    }
+    printf("peer rsyslog %s %.3f %s\n", short_name, by_mode[m], unit);
+    printf("ratio %s %.2f\n", short_name, by_mode[AFXDP] / by_mode[m]);
+}
+
 static void measure_rates(void)
 {
     double cpu[3] = { 0 }, pps[3] = { 0 };
@@ -465,15 +477,10 @@ static void measure_rates(void)
         if (!is_left_out("loss-free"))
             pps[m] = loss_free((enum mode)m);
         taker_close((enum mode)m);
-        if (m == RSYSLOG) {
-            printf("peer rsyslog loss_free_pps %.0f pps\n", pps[m]);
-            printf("peer rsyslog cpu_us_per_datagram %.3f us\n", cpu[m]);
-            printf("ratio loss_free_pps %.2f\n", pps[AFXDP] / pps[m]);
-            printf("ratio cpu_us_per_datagram %.2f\n", cpu[AFXDP] / cpu[m]);
-        } else {
-            printf("bench ingest_loss_free_pps_%s %.0f pps\n", mode_name[m], pps[m]);
-            printf("bench cpu_us_per_datagram_%s %.3f us\n", mode_name[m], cpu[m]);
-        }
+        if (!is_left_out("loss-free"))
+            print_figure((enum mode)m, "ingest_loss_free_pps", pps, "pps");
+        if (!is_left_out("cpu"))
+            print_figure((enum mode)m, "cpu_us_per_datagram", cpu, "us");
     }
 }
 
