@@ -52,13 +52,13 @@ BPFTOOL    := $(or $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool),bpf
 PROTO     := $(wildcard proto/*.proto)
 GEN_C     := $(PROTO:%.proto=$(GEN)/%.pb.c)
 GEN_H     := $(PROTO:%.proto=$(GEN)/%.pb.h)
-BPF       := $(patsubst bpf/%.bpf.c,%,$(wildcard bpf/*.bpf.c))
-SKEL_H    := $(BPF:%=$(GEN)/bpf/%.skel.h)
+BPF       := $(wildcard bpf/*.bpf.c tests/lib/*.bpf.c)
+SKEL_H    := $(BPF:%.bpf.c=$(GEN)/%.skel.h)
 MAINS     := userspace/main.c userspace/cli/main.c
 LIB_SRC   := $(filter-out $(MAINS),$(wildcard userspace/*.c userspace/*/*.c cluster/*.c))
 LIB_OBJ   := $(LIB_SRC:%.c=$(OUT)/%.o) $(GEN_C:%.c=%.o)
 CORE      := $(OUT)/core.a
-TESTLIB_O := $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/lib/*.c))
+TESTLIB_O := $(patsubst %.c,$(OUT)/%.o,$(filter-out $(BPF),$(wildcard tests/lib/*.c)))
 TESTLIB   := $(OUT)/tests.a
 UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -91,14 +91,14 @@ $(GEN)/%.pb.c $(GEN)/%.pb.h &: %.proto %.options | raft-ok
 $(GEN)/%.o: $(GEN)/%.c $(GEN_H)
 	@$(CC) $(CPPFLAGS) $(filter-out -Werror,$(CFLAGS)) -c -o $@ $<
 
-$(OUT)/bpf/%.bpf.o: bpf/%.bpf.c
+$(OUT)/%.bpf.o: %.bpf.c
 	@mkdir -p $(@D)
 	@echo "  BPF $<"
 	@$(BPF_CC) $(BPF_CFLAGS) -MD -MP -c -o $@ $<
 
-$(GEN)/bpf/%.skel.h: $(OUT)/bpf/%.bpf.o
+$(GEN)/%.skel.h: $(OUT)/%.bpf.o
 	@mkdir -p $(@D)
-	@$(BPFTOOL) gen skeleton $< name $* >$@
+	@$(BPFTOOL) gen skeleton $< name $(*F) >$@
 
 $(OUT)/%.o: %.c $(GEN_H) $(SKEL_H) | raft-ok
 	@mkdir -p $(@D)

@@ -72,7 +72,8 @@ __noinline int address_is_ours(const struct address *a)
 }
 
 /* The interface's place in the control block, if the frame is for its address; else
- * XDP_INTERFACES_MAX. */
+ * XDP_INTERFACES_MAX or more. `zero` hides from the verifier which place it is: it would follow
+ * each of them through all that comes after. */
 static __always_inline __u32 interface_of(const struct xdp_control *c, __u32 ifindex,
                                           const struct packet *p)
 {
@@ -81,7 +82,7 @@ static __always_inline __u32 interface_of(const struct xdp_control *c, __u32 ifi
             continue;
         if (LOAD_RAW(__u32, p->mac) == LOAD_RAW(__u32, c->interface[i].mac) &&
             LOAD_RAW(__u16, p->mac + 4) == LOAD_RAW(__u16, c->interface[i].mac + 4))
-            return i;
+            return i ^ *(const volatile __u8 *)&c->zero;
         break;
     }
     return XDP_INTERFACES_MAX;

@@ -11,6 +11,7 @@
 #include <netinet/tcp.h>
 #include <pb_decode.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -74,9 +75,9 @@ static void write_config(struct daemon *d)
     if (f == NULL)
         die("%s: %s", d->file, strerror(errno));
     fprintf(f,
-            "data:\n  dir: %s\ningest:\n  address: [127.0.0.1]\n  port: %u\nlog_level: warn\n"
+            "data:\n  dir: %s\ningest:\n  port: %u\n%s\nlog_level: warn\n"
             "%s",
-            d->data, d->port, env_or("SLUICE_BENCH_CONFIG", ""));
+            d->data, d->port, d->ingest, env_or("SLUICE_BENCH_CONFIG", ""));
     if (fclose(f) != 0)
         die("%s: %s", d->file, strerror(errno));
 }
@@ -141,6 +142,8 @@ void daemon_start(struct daemon *d)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
+        if (d->netns >= 0 && setns(d->netns, CLONE_NEWNET) < 0)
+            die("setns: %s", strerror(errno));
         execl(program, program, "--config", d->file, (char *)NULL);
         fprintf(stderr, "%s: %s\n", program, strerror(errno));
         _exit(127);
@@ -154,9 +157,11 @@ void daemon_start(struct daemon *d)
     }
 }
 
-void daemon_open(struct daemon *d)
+void daemon_open(struct daemon *d) { daemon_open_in(d, -1, port_free(), "  address: [127.0.0.1]"); }
+
+void daemon_open_in(struct daemon *d, int netns, uint16_t port, const char *ingest)
 {
-    *d = (struct daemon){ .port = port_free() };
+    *d = (struct daemon){ .port = port, .netns = netns, .ingest = ingest };
     snprintf(d->dir, sizeof d->dir, "%s/sluice-bench-XXXXXX", env_or("SLUICE_BENCH_DIR", "/tmp"));
     if (mkdtemp(d->dir) == NULL)
         die("%s: %s", d->dir, strerror(errno));

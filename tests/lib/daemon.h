@@ -19,6 +19,8 @@
 struct daemon {
     pid_t pid; /* 0: not running */
     uint16_t port;
+    int netns; /* -1: where this program is */
+    const char *ingest;
     char dir[256];  /* of all */
     char data[280]; /* data.dir; the log is in log/ */
     char file[280]; /* config */
@@ -26,6 +28,8 @@ struct daemon {
 
 /* Makes the directory and starts the process; returns when it answers as leader. */
 void daemon_open(struct daemon *d);
+/* The same in a network namespace, with these lines below `ingest:` of its config. */
+void daemon_open_in(struct daemon *d, int netns, uint16_t port, const char *ingest);
 /* Starts it again on what it has. */
 void daemon_start(struct daemon *d);
 void daemon_kill(struct daemon *d); /* SIGKILL, and waits */

@@ -33,6 +33,12 @@
 #define FRAMES_PER_DESCRIPTOR 8u
 #define RING_MIN              64u
 #define PEEKED_MAX            64u
+/* A worker that sleeps and is woken for every datagram spends several times as long on that as on
+ * the datagram. So a ring out of which something came a short time ago is looked at again after
+ * MODERATION_NS, as a network card waits before it interrupts; one that comes alone, later than
+ * BUSY_NS after the last, wakes the worker at once. */
+#define MODERATION_NS 50000u
+#define BUSY_NS       (4 * MODERATION_NS)
 
 /* What io_uring locks once AF_XDP has taken its part: the log's ring, and a worker's. */
 #define LOCKED_BYTES_LOG    (512u * 1024u)
@@ -44,6 +50,7 @@ struct class_ring {
     uint32_t at, peeked; /* the descriptors that were looked at and wait */
     uint32_t done;       /* given back to the ring at the end of the turn */
     bool armed, broken;
+    uint64_t took_ns, look_ns;        /* when something was last taken; no poll before */
     uint64_t full_seen, dropped_seen; /* the kernel's counters so far */
 };
 
@@ -59,6 +66,7 @@ struct afxdp {
     struct xsk_ring_cons completion;
     uint64_t *free; /* frames to be given to the driver at the end of the turn */
     uint32_t free_n;
+    bool timer; /* armed */
     struct class_ring ring[WORKER_CLASSES];
     struct packet packet; /* of the datagram that afxdp_next() returned */
 };
@@ -365,6 +373,13 @@ bool afxdp_waiting(const struct worker *w)
     return false;
 }
 
+static void moderate(struct class_ring *r, uint64_t now_ns)
+{
+    if (now_ns < r->took_ns + BUSY_NS)
+        r->look_ns = now_ns + MODERATION_NS;
+    r->took_ns = now_ns;
+}
+
 /* Nothing of the turn's datagrams is in use any more. */
 void afxdp_turn_end(struct worker *w)
 {
@@ -372,8 +387,10 @@ void afxdp_turn_end(struct worker *w)
         struct afxdp *q = &w->rings.at[i];
 
         for (unsigned c = 0; c < WORKER_CLASSES; c++) {
-            if (q->ring[c].done > 0)
+            if (q->ring[c].done > 0) {
                 xsk_ring_cons__release(&q->ring[c].rx, q->ring[c].done);
+                moderate(&q->ring[c], w->now_ns);
+            }
             q->ring[c].done = 0;
         }
         refill(q);
@@ -383,16 +400,36 @@ void afxdp_turn_end(struct worker *w)
 /* --- sleeping -----------------------------------------------------------------------------------
  */
 
-/* Before the worker sleeps: a poll on every ring that has none. The kernel looks at once whether
- * there is something, so that nothing is missed. */
+static void arm_timer(struct worker *w, uint32_t queue)
+{
+    static struct __kernel_timespec pause = { .tv_nsec = MODERATION_NS };
+    struct io_uring_sqe *sqe;
+
+    if (w->rings.at[queue].timer)
+        return;
+    sqe = worker_sqe(w);
+    io_uring_prep_timeout(sqe, &pause, 0, 0);
+    io_uring_sqe_set_data64(sqe, op_data(OP_RING, w->rings.n * WORKER_CLASSES + queue));
+    w->rings.at[queue].timer = true;
+}
+
+/* Before the worker sleeps: a poll on every ring that has none, or a timer. The kernel looks at
+ * once whether there is something, so that nothing is missed. Without a block for it what is there
+ * cannot be taken, and every poll would return at once: the next turn is then that of an answer. */
 void afxdp_arm(struct worker *w)
 {
+    if (!blocks_ready(w))
+        return;
     for (uint32_t i = 0; i < w->rings.n * WORKER_CLASSES; i++) {
         struct class_ring *r = &w->rings.at[i / WORKER_CLASSES].ring[i % WORKER_CLASSES];
         struct io_uring_sqe *sqe;
 
         if (r->armed || r->broken)
             continue;
+        if (w->now_ns < r->look_ns) {
+            arm_timer(w, i / WORKER_CLASSES);
+            continue;
+        }
         sqe = worker_sqe(w);
         io_uring_prep_poll_add(sqe, xsk_socket__fd(r->socket), POLLIN);
         io_uring_sqe_set_data64(sqe, op_data(OP_RING, i));
@@ -402,9 +439,13 @@ void afxdp_arm(struct worker *w)
 
 void afxdp_on_poll(struct worker *w, uint32_t index, int res)
 {
-    struct afxdp *q = &w->rings.at[index / WORKER_CLASSES];
-    struct class_ring *r = &q->ring[index % WORKER_CLASSES];
+    struct class_ring *r;
 
+    if (index >= w->rings.n * WORKER_CLASSES) {
+        w->rings.at[index - w->rings.n * WORKER_CLASSES].timer = false;
+        return;
+    }
+    r = &w->rings.at[index / WORKER_CLASSES].ring[index % WORKER_CLASSES];
     r->armed = false;
     /* The interface is gone: no frame will ever come, and every poll would return at once. */
     if (res < 0 || (res & (POLLERR | POLLHUP | POLLNVAL)) != 0)

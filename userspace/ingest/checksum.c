@@ -19,15 +19,28 @@ static uint64_t add(uint64_t sum, uint64_t v)
     return sum + (sum < v);
 }
 
-static uint64_t sum_of(uint64_t sum, const uint8_t *p, size_t bytes)
+static uint64_t load(const uint8_t *p)
 {
     uint64_t v;
 
-    for (; bytes >= sizeof v; p += sizeof v, bytes -= sizeof v) {
-        memcpy(&v, p, sizeof v);
-        sum = add(sum, v);
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* Four sums at a time: an addition with its carry waits for the one before it. */
+static uint64_t sum_of(uint64_t sum, const uint8_t *p, size_t bytes)
+{
+    uint64_t a = 0, b = 0, c = 0, v = 0;
+
+    for (; bytes >= 4 * sizeof v; p += 4 * sizeof v, bytes -= 4 * sizeof v) {
+        sum = add(sum, load(p));
+        a = add(a, load(p + 8));
+        b = add(b, load(p + 16));
+        c = add(c, load(p + 24));
     }
-    v = 0;
+    sum = add(add(sum, a), add(b, c));
+    for (; bytes >= sizeof v; p += sizeof v, bytes -= sizeof v)
+        sum = add(sum, load(p));
     memcpy(&v, p, bytes);
     return add(sum, v);
 }
