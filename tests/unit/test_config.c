@@ -61,7 +61,7 @@ static void defaults_are_what_the_documentation_says(void **state)
     assert_int_equal(config.ingest.sources_max, 65536);
     assert_int_equal(config.ingest.xdp.mode, CONFIG_XDP_AUTO);
     assert_int_equal(config.ingest.xdp.interfaces.n, 0);
-    assert_int_equal(config.ingest.xdp.ring, 2048);
+    assert_int_equal(config.ingest.xdp.ring, 8192);
     assert_int_equal(config.ingest.xdp.checksum, CONFIG_CHECKSUM_AUTO);
     assert_int_equal(config.ingest.tcp.frame_bytes_max, 65536);
     assert_int_equal(config.pipeline.block_bytes_max, 262144);

@@ -94,9 +94,9 @@ const struct config_key config_keys[] = {
       "Network interfaces, by name, on which XDP is used; at most 8. Empty: sockets only. What is "
       "taken there has passed neither the host's packet filter (nftables) nor rp_filter, and comes "
       "with any VLAN tag: ingest.udp.allow and the policy's sources decide alone." },
-    { "ingest.xdp.ring", TYPE_NUMBER, AT(ingest.xdp.ring), 64, 32768, "2048",
+    { "ingest.xdp.ring", TYPE_NUMBER, AT(ingest.xdp.ring), 64, 32768, "8192",
       "Frames that may wait for a worker, for each queue and class; a power of two. Memory locked "
-      "for each queue of an interface: 16 KiB a descriptor (2,048: 32 MiB)." },
+      "for each queue of an interface: 8 KiB a descriptor and 10 MiB (8,192: 74 MiB)." },
     { "ingest.xdp.checksum", TYPE_CHOICE, AT_CHOICE(ingest.xdp.checksum, xdp_checksums), NONE,
       "auto",
       "UDP checksums of frames that come by AF_XDP. auto: they are verified, and on virtual "

@@ -4,11 +4,11 @@
  *
  * A datagram stays in its frame until batch has copied its events. What cannot be taken yet stays
  * in the ring of its class, so that a flood of one class fills its own ring only. There are frames
- * enough that the fill ring does not run empty even then: 4 rings full, one turn of the worker's,
- * and a ring's worth for the driver.
+ * enough that the fill ring does not run empty even when all are flooded: see frames_of().
  *
  * Thread:  the worker's; afxdp_open() and afxdp_close() any.
- * Memory:  mapped in afxdp_open() and locked by the kernel: 16 KiB a descriptor, for each queue.
+ * Memory:  mapped in afxdp_open() and locked by the kernel, for each queue: 8 KiB a descriptor and
+ *          10 MiB, or twice that with frames of 4 KiB.
  * Limits:  ingest.xdp.ring; halved while memory cannot be locked (RLIMIT_MEMLOCK). Of what can be
  *          some is left for io_uring.
  * Counts:  ring_taken, DROP_CHECKSUM, DROP_RING_FULL_x and DROP_FILL_EMPTY.
@@ -30,9 +30,9 @@
 #include "ingest/checksum.h"
 #include "ingest/worker_internal.h"
 
-#define FRAMES_PER_DESCRIPTOR 8u
-#define RING_MIN              64u
-#define PEEKED_MAX            64u
+#define FRAMES_DRIVER 1024u /* that the driver fills while the worker sleeps */
+#define RING_MIN      64u
+#define PEEKED_MAX    64u
 /* A worker that sleeps and is woken for every datagram spends several times as long on that as on
  * the datagram. So a ring out of which something came a short time ago is looked at again after
  * MODERATION_NS, as a network card waits before it interrupts; one that comes alone, later than
@@ -91,16 +91,34 @@ static void queue_close(struct afxdp *q)
     q->free = NULL;
 }
 
+static uint32_t at_most(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* All rings full, what the worker holds in a turn, and some for the driver. */
+static uint32_t frames_of(uint32_t descriptors)
+{
+    return WORKER_CLASSES * descriptors + at_most(TURN_EVENTS_MAX, WORKER_CLASSES * descriptors) +
+           at_most(FRAMES_DRIVER, descriptors);
+}
+
+static uint32_t fill_size_of(uint32_t frames)
+{
+    uint32_t n = RING_MIN;
+
+    while (n < frames)
+        n *= 2;
+    return n;
+}
+
 static int umem_open(struct afxdp *q, uint32_t descriptors)
 {
     struct xsk_umem_config config = {
-        .fill_size = descriptors * FRAMES_PER_DESCRIPTOR,
+        .fill_size = fill_size_of(frames_of(descriptors)),
         .comp_size = RING_MIN, /* nothing is sent */
         .frame_size = q->port->frame_bytes,
     };
 
     q->descriptors = descriptors;
-    q->frames = descriptors * FRAMES_PER_DESCRIPTOR;
+    q->frames = frames_of(descriptors);
     q->bytes = (size_t)q->frames * q->port->frame_bytes;
     q->memory = mmap(NULL, q->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (q->memory == MAP_FAILED) {
@@ -177,16 +195,16 @@ static uint64_t lock_budget(const struct worker *w)
 /* Descriptors of a ring: ingest.xdp.ring, or what the budget allows; 0 when that is too few. */
 static uint32_t descriptors_of(const struct worker *w)
 {
-    uint64_t budget = lock_budget(w), bytes = 0;
+    uint64_t budget = lock_budget(w), frame_bytes = 0; /* of one frame in each queue */
     uint32_t n = w->config->ingest.xdp.ring;
 
     for (uint32_t i = 0; i < prefilter_ports(w->wc.prefilter); i++) {
         const struct prefilter_port *port = prefilter_port(w->wc.prefilter, i);
 
         if (port->mode != PREFILTER_SOCKET)
-            bytes += (uint64_t)port->queues * FRAMES_PER_DESCRIPTOR * port->frame_bytes;
+            frame_bytes += (uint64_t)port->queues * port->frame_bytes;
     }
-    while (n >= RING_MIN && n * bytes > budget)
+    while (n >= RING_MIN && frames_of(n) * frame_bytes > budget)
         n /= 2;
     return n >= RING_MIN ? n : 0;
 }
@@ -360,15 +378,13 @@ void afxdp_done(struct worker *w, unsigned class)
         g->turn[class] = (g->turn[class] + 1) % g->n;
 }
 
-bool afxdp_waiting(const struct worker *w)
+bool afxdp_waiting(const struct worker *w, unsigned class)
 {
     for (uint32_t i = 0; i < w->rings.n; i++) {
-        for (unsigned c = 0; c < WORKER_CLASSES; c++) {
-            struct class_ring *r = &w->rings.at[i].ring[c];
+        struct class_ring *r = &w->rings.at[i].ring[class];
 
-            if (r->peeked > 0 || xsk_cons_nb_avail(&r->rx, 1) > 0)
-                return true;
-        }
+        if (r->peeked > 0 || xsk_cons_nb_avail(&r->rx, 1) > 0)
+            return true;
     }
     return false;
 }
@@ -414,8 +430,9 @@ static void arm_timer(struct worker *w, uint32_t queue)
 }
 
 /* Before the worker sleeps: a poll on every ring that has none, or a timer. The kernel looks at
- * once whether there is something, so that nothing is missed. Without a block for it what is there
- * cannot be taken, and every poll would return at once: the next turn is then that of an answer. */
+ * once whether there is something, so that nothing is missed. Where a class may not be taken now,
+ * for want of a block or because of a higher one, every poll would return at once: the next turn is
+ * then that of an answered block. */
 void afxdp_arm(struct worker *w)
 {
     if (!blocks_ready(w))
@@ -424,7 +441,7 @@ void afxdp_arm(struct worker *w)
         struct class_ring *r = &w->rings.at[i / WORKER_CLASSES].ring[i % WORKER_CLASSES];
         struct io_uring_sqe *sqe;
 
-        if (r->armed || r->broken)
+        if (r->armed || r->broken || !receive_may(w, i % WORKER_CLASSES))
             continue;
         if (w->now_ns < r->look_ns) {
             arm_timer(w, i / WORKER_CLASSES);

@@ -4,7 +4,9 @@
  *
  * Classes are served in their order, the highest first. In every CLASS_TURNS-th turn another one
  * goes before all of them for CLASS_SHARE events, so that none starves while a higher one has more
- * than there is room for.
+ * than there is room for. Blocks are answered in order, so what a class has at the log stands in
+ * the way of all that comes after: while a higher class is in use, a lower one has no more than
+ * BLOCKS_LOWER there.
  *
  * Thread:  the worker's.
  * Memory:  none; datagrams stay where they came in until admit_flush() has run.
@@ -19,6 +21,8 @@
 #define REJECTED_BYTES_PER_EVENT 128u /* a walk over these takes as long as an event */
 #define CLASS_TURNS              8u
 #define CLASS_SHARE              64u
+#define BLOCKS_LOWER             4u /* as many as the log writes at a time, about */
+#define IN_USE_NS                NS_PER_S
 #define QUANTUM_EVENTS           512u /* of a lower class, before higher ones are looked at again */
 
 /* A datagram is seen when it is decided what becomes of it: what waits in a queue is no different
@@ -202,6 +206,7 @@ static enum admit serve(struct worker *w, const struct datagram *d)
 static bool serve_class(struct worker *w, unsigned class, uint32_t until)
 {
     bool ring = w->rings.n > 0, socket = w->udp.n > 0;
+    uint32_t before = w->turn_events;
     struct datagram d;
 
     while ((ring || socket) && w->turn_events < until) {
@@ -218,6 +223,19 @@ static bool serve_class(struct worker *w, unsigned class, uint32_t until)
             udp_done(w, class);
         }
     }
+    if (w->turn_events > before)
+        w->class_ns[class] = w->now_ns;
+    return true;
+}
+
+bool receive_may(const struct worker *w, unsigned class)
+{
+    if (w->at_cluster < BLOCKS_LOWER)
+        return true;
+    for (unsigned c = 0; c < class; c++) {
+        if (w->class_ns[c] + IN_USE_NS > w->now_ns)
+            return false;
+    }
     return true;
 }
 
@@ -233,6 +251,10 @@ static void serve_all(struct worker *w)
         uint32_t before = w->turn_events;
         uint32_t until = at_most(before + QUANTUM_EVENTS, TURN_EVENTS_MAX);
 
+        if (!receive_may(w, class)) {
+            class ++;
+            continue;
+        }
         if (!serve_class(w, class, until))
             return;
         class = w->turn_events > before && class > 0 ? 0 : class + (w->turn_events < until);
@@ -253,4 +275,20 @@ void receive_serve(struct worker *w)
     udp_shed(w);
 }
 
-bool receive_waiting(const struct worker *w) { return udp_waiting(w) || afxdp_waiting(w); }
+bool receive_waiting(const struct worker *w)
+{
+    for (unsigned class = 0; class < WORKER_CLASSES; class ++) {
+        if (receive_may(w, class) && (udp_waiting(w, class) || afxdp_waiting(w, class)))
+            return true;
+    }
+    return false;
+}
+
+bool receive_empty(const struct worker *w)
+{
+    for (unsigned class = 0; class < WORKER_CLASSES; class ++) {
+        if (udp_waiting(w, class) || afxdp_waiting(w, class))
+            return false;
+    }
+    return true;
+}

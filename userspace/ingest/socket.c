@@ -479,13 +479,9 @@ void udp_shed(struct worker *w)
     }
 }
 
-bool udp_waiting(const struct worker *w)
+bool udp_waiting(const struct worker *w, unsigned class)
 {
-    for (unsigned class = 0; class < WORKER_CLASSES; class ++) {
-        if (w->udp.n > 0 && w->udp.queue[class].head != NONE32)
-            return true;
-    }
-    return false;
+    return w->udp.n > 0 && w->udp.queue[class].head != NONE32;
 }
 
 void udp_turn_end(struct worker *w)
@@ -501,7 +497,7 @@ void udp_turn_end(struct worker *w)
 void udp_drain_step(struct worker *w)
 {
     struct udp *u = &w->udp;
-    bool empty = !receive_waiting(w) && io_uring_cq_ready(&w->ring) == 0;
+    bool empty = receive_empty(w) && io_uring_cq_ready(&w->ring) == 0;
 
     if (u->stopped)
         return;

@@ -212,6 +212,7 @@ struct worker {
     struct stages stages;
     uint32_t turn_events;
     uint64_t turns;
+    uint64_t class_ns[WORKER_CLASSES]; /* when something of it was last taken */
 
     /* Blocks. */
     struct block *blocks;
@@ -280,7 +281,12 @@ uint32_t blocks_collect(struct worker *w);
 
 /* receive.c */
 void receive_serve(struct worker *w);
+/* Is there something that may be taken now? */
 bool receive_waiting(const struct worker *w);
+/* Does nothing wait, whether it may be taken or not? */
+bool receive_empty(const struct worker *w);
+/* May a class be taken now? Not while it would stand in a higher one's way at the log. */
+bool receive_may(const struct worker *w, unsigned class);
 void receive_count(struct worker *w, enum datagram_drop reason, uint32_t n);
 void receive_drop(struct worker *w, enum datagram_drop reason, const struct datagram *d);
 /* For a datagram that the program in the driver has not decided about: its class, or false when it
@@ -304,7 +310,7 @@ void udp_on_receive(struct worker *w, uint32_t at, const struct io_uring_cqe *cq
 bool udp_next(struct worker *w, unsigned class, struct datagram *ret);
 void udp_done(struct worker *w, unsigned class);
 void udp_shed(struct worker *w);
-bool udp_waiting(const struct worker *w);
+bool udp_waiting(const struct worker *w, unsigned class);
 void udp_turn_end(struct worker *w);
 void udp_count_kernel_drops(struct worker *w);
 void udp_drain_step(struct worker *w);
@@ -314,7 +320,7 @@ int afxdp_open(struct worker *w);
 void afxdp_close(struct worker *w);
 bool afxdp_next(struct worker *w, unsigned class, struct datagram *ret);
 void afxdp_done(struct worker *w, unsigned class);
-bool afxdp_waiting(const struct worker *w);
+bool afxdp_waiting(const struct worker *w, unsigned class);
 void afxdp_turn_end(struct worker *w);
 void afxdp_arm(struct worker *w);
 void afxdp_on_poll(struct worker *w, uint32_t index, int res);
