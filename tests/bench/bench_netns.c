@@ -229,7 +229,7 @@ static void ingest(struct prefilter *f, struct worker *w)
     while (!worker_drained(w))
         poll(NULL, 0, 1);
     worker_snapshot(w, &snap);
-    if (snap.ledger.ring_taken == 0)
+    if (snap.ledger.ring_taken[0] == 0)
         fail("nothing came by AF_XDP");
     printf("bench ingest_events_per_s_afxdp %.0f events/s\n",
            (double)(to - from) * 1e9 / (double)(end - start));

@@ -128,7 +128,7 @@ static void gate_open(struct gate *g)
     assert_int_equal(sem_post(&g->tokens), 0);
 }
 
-/* Trades always wait, more than one block holds; quotes wait for their turn, one in eight. */
+/* Trades always wait, more than one block holds; quotes wait for their share. */
 static void a_lower_class_has_its_turn_while_a_higher_one_fills_every_block(void **state)
 {
     enum { TRADES_WAITING = 400, QUOTES = 300, STEPS_MAX = 1000 };
@@ -158,7 +158,7 @@ static void a_lower_class_has_its_turn_while_a_higher_one_fills_every_block(void
         assert_true(step < STEPS_MAX && more < TRADES_WAITING);
         send_events(fd, TRADE, more);
         trades += more;
-        turns(&r, 20 + step % 8); /* so that it is not always the same class's turn */
+        turns(&r, 20 + step % 8); /* the share is a lower class's in turn */
         assert_int_equal(sem_post(&gate.tokens), 0);
         step++;
         RIG_WAIT(&r, l && atomic_load(&r.cluster.blocks) >= step);
@@ -175,6 +175,46 @@ static void a_lower_class_has_its_turn_while_a_higher_one_fills_every_block(void
 
 /* --- policy -------------------------------------------------------------------------------------
  */
+
+/* Quotes that are taken while the log is held, of QUOTES_SENT; a trade came before, or not. */
+enum { QUOTES_SENT = 3000 };
+
+static uint64_t quotes_taken(bool trade_before)
+{
+    uint64_t taken;
+    struct rig r;
+    int fd;
+
+    rig_init(&r);
+    rig_set(&r, "class.quote", "3");
+    r.config.ingest.udp.buffers = 8192;
+    r.config.ingest.udp.receive_buffer_bytes = 8 << 20;
+    r.config.pipeline.blocks = 16;
+    rig_open(&r);
+    fake_cluster_hold(&r.cluster, true);
+    rig_start(&r);
+    fd = rig_udp(&r, false);
+    send_events(fd, TRADE, trade_before);
+    RIG_WAIT(&r, l->decoded[TRADE] == (trade_before ? 1 : 0));
+    send_events(fd, QUOTE, QUOTES_SENT);
+    turns(&r, 80);
+    taken = r.snap.ledger.decoded[QUOTE];
+    /* And what is higher still finds its place. */
+    send_events(fd, TRADE, 1);
+    RIG_WAIT(&r, l->decoded[TRADE] == (trade_before ? 2 : 1));
+    fake_cluster_hold(&r.cluster, false);
+    RIG_WAIT(&r, l->committed[QUOTE] == QUOTES_SENT);
+    close(fd);
+    rig_close(&r);
+    return taken;
+}
+
+static void while_a_higher_class_is_in_use_a_lower_one_does_not_fill_the_log(void **state)
+{
+    (void)state;
+    assert_int_equal(quotes_taken(false), QUOTES_SENT);
+    assert_in_range(quotes_taken(true), SHARE, QUOTES_SENT / 2 + 10 * SHARE);
+}
 
 static void a_batch_is_dropped_whole_only_if_nobody_waits_and_nothing_in_it_is_taken(void **state)
 {
@@ -341,6 +381,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_higher_class_that_came_later_goes_first),
+        cmocka_unit_test(while_a_higher_class_is_in_use_a_lower_one_does_not_fill_the_log),
         cmocka_unit_test(a_lower_class_has_its_turn_while_a_higher_one_fills_every_block),
         cmocka_unit_test(a_batch_is_dropped_whole_only_if_nobody_waits_and_nothing_in_it_is_taken),
         cmocka_unit_test(an_event_alone_is_sampled_once),

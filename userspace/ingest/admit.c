@@ -61,7 +61,8 @@ int blocks_open(struct worker *w, char error[256])
     (void)madvise(w->blocks, w->blocks_bytes, MADV_HUGEPAGE);
     w->handed = calloc(fifo, sizeof *w->handed);
     w->answered = calloc(w->blocks_n, sizeof *w->answered);
-    if (!w->handed || !w->answered)
+    w->block_class = calloc(w->blocks_n, sizeof *w->block_class);
+    if (!w->handed || !w->answered || !w->block_class)
         goto fail;
     w->handed_mask = fifo - 1;
     w->block_bytes_max = (uint32_t)w->config->pipeline.block_bytes_max - LOG_HEADER_BYTES;
@@ -86,6 +87,7 @@ void blocks_close(struct worker *w)
         munmap(w->blocks, w->blocks_bytes);
     free(w->handed);
     free(w->answered);
+    free(w->block_class);
 }
 
 bool blocks_ready(const struct worker *w) { return w->stages.open || w->free_head; }
@@ -101,6 +103,7 @@ static struct block *open_take(struct worker *w)
     w->free_n--;
     block_reset(b);
     b->opened_ns = w->now_ns;
+    w->open_class = 0;
     w->stages.open = b;
     return b;
 }
@@ -122,6 +125,8 @@ static void hand_over(struct worker *w)
         return;
     }
     w->at_cluster++;
+    w->block_class[block_number(w, b)] = w->open_class;
+    w->class_at_cluster[w->open_class]++;
     /* Nothing is decided yet; block_seal() would leave out what the last tenant's verdicts say. */
     memset(b->verdict, VERDICT_COMMITTED, b->events);
     block_seal(b, (uint16_t)w->config->node.id, (uint8_t)w->config->node.region);
@@ -281,6 +286,8 @@ uint32_t blocks_collect(struct worker *w)
         assert(!w->answered[block_number(w, b)] && w->at_cluster > 0);
         w->answered[block_number(w, b)] = true;
         w->at_cluster--;
+        assert(w->class_at_cluster[w->block_class[block_number(w, b)]] > 0);
+        w->class_at_cluster[w->block_class[block_number(w, b)]]--;
     }
     while (blocks_answerable(w)) {
         b = w->handed[w->handed_head & w->handed_mask];

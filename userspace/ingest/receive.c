@@ -2,11 +2,12 @@
  * receive.c - datagrams into the pipeline, from the driver's rings and the kernel's sockets alike:
  * what the policy says of them, who is served first, and what becomes of each.
  *
- * Classes are served in their order, the highest first. In every CLASS_TURNS-th turn another one
- * goes before all of them for CLASS_SHARE events, so that none starves while a higher one has more
- * than there is room for. Blocks are answered in order, so what a class has at the log stands in
- * the way of all that comes after: while a higher class is in use, a lower one has no more than
- * BLOCKS_LOWER there.
+ * Classes are served in their order, the highest first. Every SHARE_NS one of the lower ones, in
+ * turn, goes before all of them for CLASS_SHARE events, so that none starves while a higher one has
+ * more than there is room for. Blocks are answered in order, so what a class has at the log stands
+ * in the way of all that comes after: while a higher class is in use, a lower one has events in no
+ * more than BLOCKS_LOWER blocks there and EVENTS_LOWER in the open one, and waits for the rest of
+ * its time in its ring.
  *
  * Thread:  the worker's.
  * Memory:  none; datagrams stay where they came in until admit_flush() has run.
@@ -19,9 +20,10 @@
 #include "ingest/worker_internal.h"
 
 #define REJECTED_BYTES_PER_EVENT 128u /* a walk over these takes as long as an event */
-#define CLASS_TURNS              8u
+#define SHARE_NS                 NS_PER_MS
 #define CLASS_SHARE              64u
-#define BLOCKS_LOWER             4u /* as many as the log writes at a time, about */
+#define BLOCKS_LOWER             1u
+#define EVENTS_LOWER             512u
 #define IN_USE_NS                NS_PER_S
 #define QUANTUM_EVENTS           512u /* of a lower class, before higher ones are looked at again */
 
@@ -182,14 +184,10 @@ static enum admit serve_batch(struct worker *w, const struct datagram *d)
     return ADMIT_OK;
 }
 
-static enum admit serve(struct worker *w, const struct datagram *d)
+static enum admit serve_event(struct worker *w, const struct datagram *d)
 {
-    enum admit a;
+    enum admit a = admit_request(w, 1, d->bytes.bytes, false);
 
-    w->turn_events++;
-    if (d->bytes.data[0] == 0x0a)
-        return serve_batch(w, d);
-    a = admit_request(w, 1, d->bytes.bytes, false);
     if (a == ADMIT_WAIT)
         return a;
     if (a == ADMIT_TOO_LARGE) {
@@ -199,6 +197,17 @@ static enum admit serve(struct worker *w, const struct datagram *d)
     deliver(w);
     admit_single(w, d->bytes, d->decided);
     return ADMIT_OK;
+}
+
+static enum admit serve(struct worker *w, unsigned class, const struct datagram *d)
+{
+    enum admit a;
+
+    w->turn_events++;
+    a = d->bytes.data[0] == 0x0a ? serve_batch(w, d) : serve_event(w, d);
+    if (a == ADMIT_OK && class > w->open_class)
+        w->open_class = (uint8_t) class;
+    return a;
 }
 
 /* Up to `until` events of the turn. Rings and sockets take turns, a datagram each. False when there
@@ -212,13 +221,13 @@ static bool serve_class(struct worker *w, unsigned class, uint32_t until)
     while ((ring || socket) && w->turn_events < until) {
         ring = ring && afxdp_next(w, class, &d);
         if (ring) {
-            if (serve(w, &d) == ADMIT_WAIT)
+            if (serve(w, class, &d) == ADMIT_WAIT)
                 return false;
             afxdp_done(w, class);
         }
         socket = socket && udp_next(w, class, &d);
         if (socket) {
-            if (serve(w, &d) == ADMIT_WAIT)
+            if (serve(w, class, &d) == ADMIT_WAIT)
                 return false;
             udp_done(w, class);
         }
@@ -230,7 +239,12 @@ static bool serve_class(struct worker *w, unsigned class, uint32_t until)
 
 bool receive_may(const struct worker *w, unsigned class)
 {
-    if (w->at_cluster < BLOCKS_LOWER)
+    const struct block *open = w->stages.open;
+    uint32_t there = 0;
+
+    for (unsigned c = class; c < WORKER_CLASSES; c++)
+        there += w->class_at_cluster[c];
+    if (there < BLOCKS_LOWER && (!open || w->open_class < class || open->events < EVENTS_LOWER))
         return true;
     for (unsigned c = 0; c < class; c++) {
         if (w->class_ns[c] + IN_USE_NS > w->now_ns)
@@ -261,15 +275,25 @@ static void serve_all(struct worker *w)
     }
 }
 
+/* By time and not by turns: a turn is as long as there is something to do. One for which there was
+ * no block stays due. */
+static bool serve_share(struct worker *w)
+{
+    unsigned class = w->share_class % (WORKER_CLASSES - 1) + 1;
+
+    if (w->now_ns < w->share_ns)
+        return true;
+    if (!serve_class(w, class, CLASS_SHARE))
+        return false;
+    w->share_ns = w->now_ns + SHARE_NS;
+    w->share_class = class;
+    return true;
+}
+
 void receive_serve(struct worker *w)
 {
-    unsigned favoured = w->turns++ % CLASS_TURNS;
-    bool room = true;
-
     w->turn_events = 0;
-    if (favoured > 0 && favoured < WORKER_CLASSES)
-        room = serve_class(w, favoured, CLASS_SHARE);
-    if (room)
+    if (serve_share(w))
         serve_all(w);
     admit_flush(w);
     udp_shed(w);

@@ -211,7 +211,8 @@ struct worker {
     struct ledger ledger;
     struct stages stages;
     uint32_t turn_events;
-    uint64_t turns;
+    uint64_t share_ns; /* when a lower class goes first again, and which did last */
+    uint32_t share_class;
     uint64_t class_ns[WORKER_CLASSES]; /* when something of it was last taken */
 
     /* Blocks. */
@@ -221,6 +222,9 @@ struct worker {
     struct block *free_head;
     struct block **handed; /* FIFO of blocks that are not answered yet */
     bool *answered;        /* by block number: came back, waits for those before it */
+    uint8_t *block_class;  /* by block number: the lowest class in it */
+    uint8_t open_class;    /* the same of the open block */
+    uint32_t class_at_cluster[WORKER_CLASSES]; /* blocks with the cluster, by that */
     uint64_t handed_head, handed_tail, handed_mask;
     uint32_t at_cluster;
     uint32_t block_bytes_max; /* of a payload */
