@@ -23,9 +23,9 @@
 #define SHARE_NS                 NS_PER_MS
 #define CLASS_SHARE              64u
 #define BLOCKS_LOWER             1u
-#define EVENTS_LOWER             512u
+#define EVENTS_LOWER             128u
 #define IN_USE_NS                NS_PER_S
-#define QUANTUM_EVENTS           512u /* of a lower class, before higher ones are looked at again */
+#define QUANTUM_EVENTS           128u /* of a lower class, before higher ones are looked at again */
 
 /* A datagram is seen when it is decided what becomes of it: what waits in a queue is no different
  * from what waits in the socket. So the ledger balances after every turn. */
