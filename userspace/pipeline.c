@@ -280,8 +280,9 @@ static void report_ports(struct pipeline *p)
     for (uint32_t i = 0; i < prefilter_ports(p->prefilter); i++) {
         const struct prefilter_port *port = prefilter_port(p->prefilter, i);
 
-        report_info("xdp", "%s: %s%s%s%s", port->name, prefilter_mode_name(port->mode),
-                    port->rings ? ", AF_XDP" : "", port->note[0] != '\0' ? "; " : "", port->note);
+        (port->rings ? report_info : report_warn)(
+            "xdp", "%s: %s%s%s%s", port->name, prefilter_mode_name(port->mode),
+            port->rings ? ", AF_XDP" : "", port->note[0] != '\0' ? "; " : "", port->note);
     }
 }
 

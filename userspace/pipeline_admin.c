@@ -61,6 +61,10 @@ static void add_port_note(sluice_v1_StatusResponse *r, const struct prefilter_po
 {
     char note[sizeof r->notes[0]];
 
+    if (port->mode != PREFILTER_SOCKET && !port->attached) {
+        snprintf(note, sizeof note, "xdp on %.15s: the program is no longer attached", port->name);
+        add_note(r, note);
+    }
     if (port->note[0] == '\0')
         return;
     snprintf(note, sizeof note, "xdp on %.15s: %.*s", port->name, (int)sizeof note - 32,

@@ -161,6 +161,12 @@ static void on_xdp_status(void *arg, bool sources, sluice_v1_XdpStatusResponse *
             run.ring_taken[c],
             run.ring_waiting[c],
         };
+    for (unsigned d = 0; d < DROP_N; d++) {
+        if (run.datagram_drop[d] > run.xdp_drop[d])
+            add_drop(r->worker_drops, &r->worker_drops_count, COUNT_OF(r->worker_drops),
+                     datagram_drop_name((enum datagram_drop)d),
+                     run.datagram_drop[d] - run.xdp_drop[d]);
+    }
     r->fill_empty = run.datagram_drop[DROP_FILL_EMPTY];
     r->balances = sums.xdp_balances;
     types_fill(p, ports, n, r);

@@ -299,6 +299,8 @@ static bool set_key(const struct xdp_options *o, sluice_v1_SettingSetRequest *se
     } else if (strcmp(o->arg[1], "class") == 0) {
         family = "class.";
         *ret_words = 2;
+    } else if (starts_with(o->arg[1], "class ")) { /* in one word, as "sample 10" may be */
+        family = "class.";
     }
     return append(set->key, sizeof set->key, o->shadow ? SHADOW_PREFIX : "") &&
            append(set->key, sizeof set->key, family) && append(set->key, sizeof set->key, name);
@@ -326,6 +328,8 @@ int xdp_policy_set(const struct xdp_options *o)
     fits = set_key(o, &set, &words);
     if (words == o->args)
         return cli_usage("xdp", "policy set %s %s: what is it to be?", o->arg[0], o->arg[1]);
+    if (words == 1 && starts_with(o->arg[1], "class "))
+        o->arg[1] += sizeof "class " - 1;
     for (int i = words; i < o->args; i++)
         fits = fits && append(set.value, sizeof set.value, i > words ? " " : "") &&
                append(set.value, sizeof set.value, o->arg[i]);

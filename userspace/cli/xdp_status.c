@@ -56,12 +56,16 @@ static json_t *status_json(const sluice_v1_XdpStatusResponse *s)
             types, json_pack("{s:I, s:s, s:I, s:I}", "type", (json_int_t)t->number, "name", t->name,
                              "arrived", (json_int_t)t->arrived, "dropped", (json_int_t)t->dropped));
     }
-    return json_pack("{s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:{s:b, s:I, s:o}}", "mode",
-                     s->mode, "note", s->note, "balances", s->balances, "policyVersion",
-                     (json_int_t)s->policy_version, "fillEmpty", (json_int_t)s->fill_empty,
-                     "interfaces", interfaces, "drops", counts_json(s->drops, s->drops_count),
-                     "classes", classes, "types", types, "shadow", "on", s->shadow_on, "taken",
-                     (json_int_t)s->shadow_taken, "drops", counts_json(s->shadow, s->shadow_count));
+    return json_pack(
+        "{s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:{s:b, s:I, s:o, s:I, s:o}}", "mode",
+        s->mode, "note", s->note, "balances", s->balances, "policyVersion",
+        (json_int_t)s->policy_version, "fillEmpty", (json_int_t)s->fill_empty, "interfaces",
+        interfaces, "drops", counts_json(s->drops, s->drops_count), "workerDrops",
+        counts_json(s->worker_drops, s->worker_drops_count), "classes", classes, "types", types,
+        "shadow", "on", s->shadow_on, "taken", (json_int_t)s->shadow_taken, "drops",
+        counts_json(s->shadow, s->shadow_count), "eventsAdmitted",
+        (json_int_t)s->shadow_events_admitted, "events",
+        counts_json(s->shadow_events, s->shadow_events_count));
 }
 
 /* --- for people ---------------------------------------------------------------------------------
@@ -141,10 +145,10 @@ static void print_classes(struct columns *t, const sluice_v1_XdpStatusResponse *
     columns_print(t, stdout, 2);
 }
 
-static void print_counts(struct columns *t, const char *title, const sluice_v1_LedgerDrop *list,
-                         pb_size_t n, bool sep)
+static void print_counts(struct columns *t, const char *title, const char *what,
+                         const sluice_v1_LedgerDrop *list, pb_size_t n, bool sep)
 {
-    static const char *const names[] = { "reason", "datagrams", NULL };
+    const char *const names[] = { "reason", what, NULL };
 
     head(t, title, "lr", names, sep);
     for (pb_size_t i = 0; i < n; i++) {
@@ -202,12 +206,19 @@ static void print_text(const sluice_v1_XdpStatusResponse *s)
     if (s->classes_count > 0)
         print_classes(t, s, sep);
     if (s->drops_count > 0)
-        print_counts(t, "dropped in the kernel", s->drops, s->drops_count, sep);
+        print_counts(t, "dropped in the kernel", "datagrams", s->drops, s->drops_count, sep);
+    if (s->worker_drops_count > 0)
+        print_counts(t, "dropped behind it", "datagrams", s->worker_drops, s->worker_drops_count,
+                     sep);
     if (s->shadow_on) {
-        print_counts(t, "taken, but the shadow policy would have dropped it", s->shadow,
-                     s->shadow_count, sep);
+        print_counts(t, "taken, but the shadow policy would have dropped it", "datagrams",
+                     s->shadow, s->shadow_count, sep);
         printf("  dropped, but the shadow policy would have taken it: %" PRIu64 "\n",
                (uint64_t)s->shadow_taken);
+        print_counts(t, "the same of events that were decided one by one", "events",
+                     s->shadow_events, s->shadow_events_count, sep);
+        printf("  refused, but the shadow policy would have taken it: %" PRIu64 "\n",
+               (uint64_t)s->shadow_events_admitted);
     }
     if (s->types_count > 0)
         print_types(t, s, sep);

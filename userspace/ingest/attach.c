@@ -176,7 +176,7 @@ static const char *reason_text(int rc)
         return "the kernel does not take the program; Linux 6.1 or newer is needed";
     case EPERM:
     case EACCES:
-        return "it asks for CAP_BPF and CAP_NET_ADMIN";
+        return "it asks for CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN";
     case EBUSY:
     case EEXIST:
         return "another program is attached there";
