@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 # pylint: disable=wrong-import-position
 from lab import (  # noqa: E402
     FULL, SOL_UDP, UDP_SEGMENT, Background, Ids, XdpNode, batch_bytes, book, committed, custom, drops, expect,
-    expect_equal, lab, run, quote, trade, wait_until)
+    expect_equal, idle, lab, run, quote, thread_halted, trade, wait_until)
 
 ids = Ids()
 TRAIN = 50  # datagrams of one system call
@@ -146,6 +146,24 @@ def one_by_one():
             expect_equal(node.xdp()["fillEmpty"], 0, "fill_empty")
 
 
+def no_block():
+    """while the log takes nothing and every block is with it, what waits in the rings costs no time; then it is
+    committed"""
+    with lab() as (p,), XdpNode(p.server, [p], "native", ingest__workers=1, pipeline__blocks=2) as node, p.udp() as s:
+        sent = 0
+
+        def waits():
+            nonlocal sent
+            s.send(trade("block", ids()))
+            sent += 1
+            return by_class(node.xdp(), "waiting")[0] > 0
+        with thread_halted(node, "sluice-cluster"):
+            wait_until(waits, "there is no block")
+            idle(node, "it waits for a block,")
+        a = node.seen(sent)
+        expect_equal((committed(a), drops(a)), (sent, {}), "committed and drops")
+
+
 def ended():
     """told to end while its rings are full, it commits what is in them or counts it"""
     ring = 256
@@ -208,4 +226,4 @@ def load():
 
 
 if __name__ == "__main__":
-    run([stopped, one_by_one, other_class, ended, load], together=1)
+    run([stopped, one_by_one, other_class, no_block, ended, load], together=1)

@@ -352,13 +352,16 @@ void afxdp_done(struct worker *w, unsigned class)
         g->turn[class] = (g->turn[class] + 1) % g->n;
 }
 
+static bool ring_waits(struct class_ring *r)
+{
+    return r->peeked > 0 || xsk_cons_nb_avail(&r->rx, 1) > 0;
+}
+
 bool afxdp_waiting(const struct worker *w)
 {
     for (uint32_t i = 0; i < w->rings.n; i++) {
         for (unsigned c = 0; c < WORKER_CLASSES; c++) {
-            struct class_ring *r = &w->rings.at[i].ring[c];
-
-            if (r->peeked > 0 || xsk_cons_nb_avail(&r->rx, 1) > 0)
+            if (ring_waits(&w->rings.at[i].ring[c]))
                 return true;
         }
     }
@@ -383,15 +386,16 @@ void afxdp_turn_end(struct worker *w)
 /* --- sleeping -----------------------------------------------------------------------------------
  */
 
-/* Before the worker sleeps: a poll on every ring that has none. The kernel looks at once whether
- * there is something, so that nothing is missed. */
+/* Before the worker sleeps: a poll on every empty ring that has none. The kernel looks at once
+ * whether there is something, so that nothing is missed. What is there already waits for a block,
+ * and a poll would return at once, again and again: the cluster wakes the worker for that. */
 void afxdp_arm(struct worker *w)
 {
     for (uint32_t i = 0; i < w->rings.n * WORKER_CLASSES; i++) {
         struct class_ring *r = &w->rings.at[i / WORKER_CLASSES].ring[i % WORKER_CLASSES];
         struct io_uring_sqe *sqe;
 
-        if (r->armed || r->broken)
+        if (r->armed || r->broken || ring_waits(r))
             continue;
         sqe = worker_sqe(w);
         io_uring_prep_poll_add(sqe, xsk_socket__fd(r->socket), POLLIN);
