@@ -11,7 +11,7 @@
  * Memory:  mapped in afxdp_open() and locked by the kernel: 16 KiB a descriptor, for each queue.
  * Limits:  ingest.xdp.ring; halved while memory cannot be locked (RLIMIT_MEMLOCK). Of what can be
  *          some is left for io_uring.
- * Counts:  ring_taken, DROP_CHECKSUM, DROP_RING_FULL_x and DROP_FILL_EMPTY.
+ * Counts:  ring_taken, DROP_CHECKSUM, DROP_NO_BUFFER, DROP_RING_FULL_x and DROP_FILL_EMPTY.
  */
 #include <errno.h>
 #include <linux/capability.h>
@@ -308,16 +308,19 @@ static bool ring_first(struct worker *w, struct afxdp *q, unsigned class, struct
             .ifindex = q->port->ifindex,
             .decided = q->packet.payload_bytes > 0 && q->packet.udp[8] == 0x08,
         };
-        if (!q->verify || checksum_ok(&q->packet, q->unfinished))
+        if (q->verify && !checksum_ok(&q->packet, q->unfinished))
+            why = DROP_CHECKSUM;
+        else if (ret->bytes.bytes > w->config->ingest.udp.datagram_bytes_max)
+            why = DROP_NO_BUFFER;
+        else
             return true;
-        why = DROP_CHECKSUM;
     }
     w->ledger.ring_taken[class]++;
     w->turn_events++;
     receive_drop(w, why,
                  &(struct datagram){
                      .bytes = { frame, d->len },
-                     .packet = why == DROP_CHECKSUM ? &q->packet : NULL,
+                     .packet = why != DROP_LENGTH ? &q->packet : NULL,
                      .ifindex = q->port->ifindex,
                  });
     ring_done(q, r);
