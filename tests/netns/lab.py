@@ -25,8 +25,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 # pylint: disable=wrong-import-position
 from sluice_node import (  # noqa: E402,F401
-    BIN, FULL, WORK, Failed, Node, Stream, admin, batch_bytes, check_receipt, clean_up, ev, event_key, expect,
-    expect_equal, field, frames, main, nodes, number_field, trade, varint, wait_until, wire)
+    BIN, FULL, WORK, Failed, Node, Stream, admin, batch_bytes, batch_frame, check_receipt, clean_up, client_frame, ev,
+    event_key, expect, expect_equal, field, frames, main, nodes, number_field, trade, varint, wait_until, wire)
 
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000

@@ -224,8 +224,8 @@ static bool serve_class(struct worker *w, unsigned class, uint32_t until)
 static uint32_t at_most(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /* The highest class that has something is served; a lower one only for a while, since in that time
- * something of a higher one may have come. */
-static void serve_all(struct worker *w)
+ * something of a higher one may have come. False when there is no block left. */
+static bool serve_all(struct worker *w)
 {
     unsigned class = 0;
 
@@ -234,21 +234,25 @@ static void serve_all(struct worker *w)
         uint32_t until = at_most(before + QUANTUM_EVENTS, TURN_EVENTS_MAX);
 
         if (!serve_class(w, class, until))
-            return;
+            return false;
         class = w->turn_events > before && class > 0 ? 0 : class + (w->turn_events < until);
     }
+    return true;
 }
 
 void receive_serve(struct worker *w)
 {
     unsigned favoured = w->turns++ % CLASS_TURNS;
+    uint64_t before = w->ledger.datagrams_delivered;
     bool room = true;
 
     w->turn_events = 0;
     if (favoured > 0 && favoured < WORKER_CLASSES)
         room = serve_class(w, favoured, CLASS_SHARE);
     if (room)
-        serve_all(w);
+        room = serve_all(w);
+    /* First until they had something. */
+    w->datagrams_first = !room && (!w->datagrams_first || w->ledger.datagrams_delivered == before);
     admit_flush(w);
     udp_shed(w);
 }

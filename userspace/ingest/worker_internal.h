@@ -212,6 +212,7 @@ struct worker {
     struct stages stages;
     uint32_t turn_events;
     uint64_t turns;
+    bool datagrams_first; /* TCP has left them no block */
 
     /* Blocks. */
     struct block *blocks;
