@@ -229,7 +229,7 @@ static void show(const void *frame, size_t bytes)
 
 static void show_difference(const struct xdp_counters *is, const struct xdp_counters *due)
 {
-    const uint64_t *a = (const uint64_t *)is, *b = (const uint64_t *)due;
+    const __u64 *a = (const __u64 *)is, *b = (const __u64 *)due;
 
     for (size_t i = 0; i < sizeof *is / sizeof *a; i++) {
         if (a[i] != b[i])

@@ -491,8 +491,9 @@ int prefilter_push(struct prefilter *f, const struct admission *a)
 
 static void counters_add(struct xdp_counters *to, const struct xdp_counters *from)
 {
-    uint64_t *t = (uint64_t *)to;
-    const uint64_t *s = (const uint64_t *)from;
+    /* Not uint64_t: that is another type to the compiler, which then need not see the additions. */
+    __u64 *t = (__u64 *)to;
+    const __u64 *s = (const __u64 *)from;
 
     _Static_assert(sizeof *to % sizeof *t == 0, "counters only");
     for (size_t i = 0; i < sizeof *to / sizeof *t; i++)
