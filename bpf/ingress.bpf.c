@@ -306,9 +306,9 @@ static __always_inline int udp(struct passage *g, enum packet_kind kind, const s
     g->count->arrived++;
     g->count->bytes += p->payload_bytes;
     g->walk.type[0] = 0;
-    reason = kind == PACKET_LENGTH         ? REASON_LENGTH
-             : packet_source_is_martian(p) ? REASON_SOURCE_DENIED
-                                           : REASON_NONE;
+    reason = kind == PACKET_LENGTH                                        ? REASON_LENGTH
+             : packet_source_is_martian(p) || address_is_ours(&p->source) ? REASON_SOURCE_DENIED
+                                                                          : REASON_NONE;
     if (reason == REASON_NONE && !walk_begin(&g->walk, p->udp + 8, end, p->payload_bytes))
         walk_types(g->ctx, &g->walk, g->payload);
     g->count->type_arrived[g->walk.type[0] & (POLICY_TYPES - 1)]++;

@@ -38,7 +38,7 @@
 
 /* Why a datagram was dropped. Worker and program count by the same. */
 enum drop_reason {
-    REASON_SOURCE_DENIED,   /* its source is not allowed, or none that can come from outside */
+    REASON_SOURCE_DENIED,   /* its source is not allowed, or cannot come from outside */
     REASON_LENGTH,          /* UDP and IP disagree on its length */
     REASON_EMPTY,           /* no payload */
     REASON_NOT_PROTOBUF,    /* first byte is neither 0x08 (Event) nor 0x0a (EventBatch) */

@@ -286,14 +286,7 @@ static void report_ports(struct pipeline *p)
     }
 }
 
-static bool is_anothers(const char *directory)
-{
-    struct stat st;
-
-    return stat(directory, &st) == 0 && st.st_uid != geteuid();
-}
-
-/* Without any, from here on. Directories of somebody else's are a reason to keep some. */
+/* Without any, from here on. A directory that cannot be used without is a reason to keep some. */
 static int drop_privileges(struct pipeline *p)
 {
     struct privileges keep = { .detach = prefilter_needs_privileges(p->prefilter) };
@@ -301,8 +294,8 @@ static int drop_privileges(struct pipeline *p)
     int e;
 
     config_admin_socket(p->config, admin);
-    keep.files = is_anothers(p->config->data.dir) || is_anothers(p->log_dir) ||
-                 is_anothers(p->dedupe_dir) || is_anothers(dirname(admin));
+    keep.files = privileges_opens(p->config->data.dir) || privileges_opens(p->log_dir) ||
+                 privileges_opens(p->dedupe_dir) || privileges_opens(dirname(admin));
     e = privileges_drop(&keep, names, sizeof names);
     if (e == 0 && names[0] != '\0')
         report_info("privileges", "kept: %s", names);

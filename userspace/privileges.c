@@ -5,12 +5,15 @@
  */
 #include "privileges.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -49,6 +52,33 @@ static void names_of(uint64_t mask, char *ret, size_t bytes)
             used += (size_t)snprintf(ret + used, bytes - used, "%s%s", used > 0 ? ", " : "",
                                      kept[i].name);
     }
+}
+
+/* Not by modes and owners: those of every directory on the way count, and there are ACLs. */
+static bool is_closed(const char *directory)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct now[2], none[2];
+    bool closed;
+    int rc;
+
+    if (syscall(SYS_capget, &header, now) < 0)
+        return false;
+    memcpy(none, now, sizeof none);
+    none[0].effective = none[1].effective = 0;
+    rc = (int)syscall(SYS_capset, &header, none);
+    closed = rc == 0 && faccessat(AT_FDCWD, directory, R_OK | W_OK | X_OK, AT_EACCESS) < 0 &&
+             errno == EACCES;
+    rc = rc < 0 ? rc : (int)syscall(SYS_capset, &header, now);
+    assert(rc == 0);
+    return closed;
+}
+
+bool privileges_opens(const char *directory)
+{
+    struct stat st;
+
+    return stat(directory, &st) == 0 && (st.st_uid != geteuid() || is_closed(directory));
 }
 
 int privileges_drop(const struct privileges *keep, char *ret_kept, size_t bytes)

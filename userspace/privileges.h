@@ -13,8 +13,12 @@
 struct privileges {
     bool detach; /* CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: libxdp's dispatcher is made anew at the end
                   */
-    bool files;  /* CAP_DAC_OVERRIDE, CAP_FOWNER: a directory is another user's */
+    bool files;  /* CAP_DAC_OVERRIDE, CAP_FOWNER: for a directory, privileges_opens() */
 };
+
+/* Does the directory ask for some: is it another user's, or behind one that is closed to us? False
+ * when it is not there. */
+bool privileges_opens(const char *directory);
 
 /* Also sets no_new_privs. Returns 0 or a negative errno. ret_kept: names, "" for none. */
 int privileges_drop(const struct privileges *keep, char *ret_kept, size_t bytes);

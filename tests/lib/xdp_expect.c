@@ -16,7 +16,7 @@ void expect_frame(struct xdp_rig *r, const void *frame, size_t bytes, int verdic
                   const struct xdp_counters *moved)
 {
     struct xdp_counters count;
-    const uint64_t *is = (const uint64_t *)&count, *due = (const uint64_t *)moved;
+    const __u64 *is = (const __u64 *)&count, *due = (const __u64 *)moved;
     int got;
 
     xdp_rig_clear(r);

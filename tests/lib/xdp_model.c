@@ -88,6 +88,17 @@ static unsigned source_rule(const struct xdp_model *m, const struct packet *p, b
     return best ? best->rule : 0;
 }
 
+static bool has_address(const struct xdp_model *m, const struct address *a)
+{
+    const struct xdp_control *c = m->rig->control;
+
+    for (unsigned i = 0; i < c->addresses; i++) {
+        if (memcmp(&c->address[i], a, sizeof *a) == 0)
+            return true;
+    }
+    return false;
+}
+
 static bool goes_to_ring(const struct xdp_model *m, size_t bytes)
 {
     const struct xdp_interface *i = &m->rig->control->interface[0];
@@ -132,7 +143,7 @@ static int udp(struct xdp_model *m, const struct packet *p, size_t bytes)
     m->walk = (struct walk){ 0 };
     m->count.arrived++;
     m->count.bytes += p->payload_bytes;
-    if (m->kind == PACKET_LENGTH || packet_source_is_martian(p)) {
+    if (m->kind == PACKET_LENGTH || packet_source_is_martian(p) || has_address(m, &p->source)) {
         reason = m->kind == PACKET_LENGTH ? REASON_LENGTH : REASON_SOURCE_DENIED;
     } else {
         walk_datagram(&m->walk, p->udp + 8, p->payload_bytes);
@@ -158,12 +169,10 @@ static int udp(struct xdp_model *m, const struct packet *p, size_t bytes)
 static bool is_ours(const struct xdp_model *m, const struct packet *p)
 {
     const struct xdp_control *c = m->rig->control;
-    bool ours = false;
 
-    for (unsigned i = 0; i < c->addresses; i++)
-        ours |= memcmp(&c->address[i], &p->destination, 16) == 0;
-    return ours && c->port != 0 && (m->kind == PACKET_FRAGMENT || p->port == c->port) &&
-           c->interface[0].ifindex == 1 && memcmp(p->mac, c->interface[0].mac, 6) == 0;
+    return has_address(m, &p->destination) && c->port != 0 &&
+           (m->kind == PACKET_FRAGMENT || p->port == c->port) && c->interface[0].ifindex == 1 &&
+           memcmp(p->mac, c->interface[0].mac, 6) == 0;
 }
 
 static int verdict(struct xdp_model *m, const uint8_t *frame, size_t bytes)
@@ -229,7 +238,7 @@ static void show(const void *frame, size_t bytes)
 
 static void show_difference(const struct xdp_counters *is, const struct xdp_counters *due)
 {
-    const uint64_t *a = (const uint64_t *)is, *b = (const uint64_t *)due;
+    const __u64 *a = (const __u64 *)is, *b = (const __u64 *)due;
 
     for (size_t i = 0; i < sizeof *is / sizeof *a; i++) {
         if (a[i] != b[i])

@@ -179,13 +179,13 @@ void xdp_rig_counters(struct xdp_rig *r, struct xdp_counters *ret)
     uint32_t key = bank_key(r);
     size_t bytes = sizeof(struct xdp_cpu) * (size_t)r->cpus;
     struct xdp_cpu *all = calloc(1, bytes);
-    uint64_t *to = (uint64_t *)ret;
+    __u64 *to = (__u64 *)ret;
 
     memset(ret, 0, sizeof *ret);
     if (!all || bpf_map__lookup_elem(r->skel->maps.counters, &key, sizeof key, all, bytes, 0) != 0)
         abort();
     for (int cpu = 0; cpu < r->cpus; cpu++) {
-        const uint64_t *from = (const uint64_t *)&all[cpu].count;
+        const __u64 *from = (const __u64 *)&all[cpu].count;
 
         for (size_t i = 0; i < sizeof *ret / sizeof *to; i++)
             to[i] += from[i];

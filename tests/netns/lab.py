@@ -25,12 +25,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 # pylint: disable=wrong-import-position
 from sluice_node import (  # noqa: E402,F401
-    BIN, FULL, WORK, Failed, Node, Stream, admin, batch_bytes, check_receipt, clean_up, ev, event_key, expect,
-    expect_equal, field, frames, main, nodes, number_field, trade, varint, wait_until, wire)
+    BIN, FULL, WORK, Failed, Node, Stream, admin, batch_bytes, batch_frame, check_receipt, clean_up, client_frame, ev,
+    event_key, expect, expect_equal, field, frames, main, nodes, number_field, trade, varint, wait_until, wire)
 
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT, WAIT_ALL = 17, 0x4206, 0x4207, 0x40000000
 PORT = 7400
 SOL_UDP, UDP_SEGMENT = 17, 103
 
@@ -496,6 +497,37 @@ def cpu_seconds(pid):
     with open("/proc/%d/stat" % pid, encoding="ascii") as f:
         fields = f.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def idle(node, what):
+    """Less than a fifth of a second's CPU time while a second passes: it sleeps."""
+    before, begun = cpu_seconds(node.process.pid), os.times().elapsed
+    wait_until(lambda: os.times().elapsed - begun >= 1.0, "a second", 10)
+    used = cpu_seconds(node.process.pid) - before
+    expect(used < 0.2, what, "but it used", used, "s of CPU time in a second")
+
+
+@contextlib.contextmanager
+def thread_halted(node, name):
+    """One thread of the node stands still, as if it waited for a device, while the others go on."""
+    def call(request, stops):
+        checked(libc.ptrace(request, tid, None, None))
+        if stops:
+            os.waitpid(tid, WAIT_ALL)
+
+    tasks = "/proc/%d/task/" % node.process.pid
+    for tid in [int(t) for t in os.listdir(tasks)]:
+        with open(tasks + "%d/comm" % tid, encoding="ascii") as f:
+            if f.read().strip() == name:
+                break
+    else:
+        raise Failed("no thread " + name)
+    call(PTRACE_SEIZE, False)
+    call(PTRACE_INTERRUPT, True)
+    try:
+        yield
+    finally:
+        call(PTRACE_DETACH, False)
 
 
 @atexit.register

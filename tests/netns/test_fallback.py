@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
 from lab import (  # noqa: E402
-    BIN, FULL, PORT, WORK, Ids, XdpNode, batch_bytes, committed, cpu_seconds, drops, expect, expect_equal, frame, lab,
+    BIN, FULL, PORT, WORK, Ids, XdpNode, batch_bytes, committed, drops, expect, expect_equal, frame, idle, lab,
     run, trade, wait_until)
 
 ids = Ids()
@@ -41,14 +41,6 @@ def noted(node, name, mode, *words):
                node.status().notes)
         expect(word in node.stderr(100), "the log says", repr(word), "but:", node.stderr(100))
     return i
-
-
-def idle(node, what):
-    """Less than a fifth of a second's CPU time while a second passes: it sleeps."""
-    before, begun = cpu_seconds(node.process.pid), os.times().elapsed
-    wait_until(lambda: os.times().elapsed - begun >= 1.0, "a second", 10)
-    used = cpu_seconds(node.process.pid) - before
-    expect(used < 0.2, what, "but it used", used, "s of CPU time in a second")
 
 
 def unfit():

@@ -4,8 +4,10 @@
 A veth pair may itself lose frames when its queue is full, before any program sees them; the pair counts
 them, and they are taken off what was sent.
 """
+import contextlib
 import os
 import signal
+import socket
 import struct
 import sys
 import time
@@ -15,8 +17,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
 from lab import (  # noqa: E402
-    FULL, SOL_UDP, UDP_SEGMENT, Background, Ids, XdpNode, batch_bytes, book, committed, custom, drops, expect,
-    expect_equal, lab, run, quote, trade, wait_until)
+    FULL, PORT, SOL_UDP, UDP_SEGMENT, Background, Ids, XdpNode, batch_bytes, batch_frame, book, client_frame, committed,
+    custom, drops, expect, expect_equal, idle, lab, run, quote, thread_halted, trade, wait_until, wire)
 
 ids = Ids()
 TRAIN = 50  # datagrams of one system call
@@ -146,6 +148,50 @@ def one_by_one():
             expect_equal(node.xdp()["fillEmpty"], 0, "fill_empty")
 
 
+def no_block():
+    """while the log takes nothing and every block is with it, what waits in the rings costs no time; then it is
+    committed"""
+    with lab() as (p,), XdpNode(p.server, [p], "native", ingest__workers=1, pipeline__blocks=2) as node, p.udp() as s:
+        sent = 0
+
+        def waits():
+            nonlocal sent
+            s.send(trade("block", ids()))
+            sent += 1
+            return by_class(node.xdp(), "waiting")[0] > 0
+        with thread_halted(node, "sluice-cluster"):
+            wait_until(waits, "there is no block")
+            idle(node, "it waits for a block,")
+        a = node.seen(sent)
+        expect_equal((committed(a), drops(a)), (sent, {}), "committed and drops")
+
+
+def tcp_flood_of(p):
+    """A step that sends a batch over a connection; its receipts are thrown away."""
+    s = p.client.socket(socket.AF_INET, socket.SOCK_STREAM)
+    s.connect((p.s4, PORT))
+    s.sendall(client_frame(1, wire.Hello(protocol=1).SerializeToString()))
+    batch = batch_frame([trade("tcp", b"") for _ in range(500)], 1)
+
+    def step(_):
+        s.sendall(batch)
+        with contextlib.suppress(BlockingIOError):
+            while s.recv(1 << 20, socket.MSG_DONTWAIT):
+                pass
+    return step
+
+
+def share():
+    """a flood by TCP, for which there are not blocks enough, leaves datagrams their share of them"""
+    with lab() as (p,), XdpNode(p.server, [p], "native", ingest__workers=1, pipeline__blocks=2) as node, p.udp() as s:
+        floods = [Background(tcp_flood_of(p), nice=10) for _ in range(4)]
+        stream = Background(lambda i: s.send(trade("share", b"%d" % i)), pause=0.001)
+        wait_until(lambda: by_class(node.xdp(), "taken")[0] > 2000, "datagrams are taken", 60)
+        for b in floods + [stream]:
+            b.end()
+        expect(all(b.count() > 100 for b in floods), "batches by TCP", [b.count() for b in floods])
+
+
 def ended():
     """told to end while its rings are full, it commits what is in them or counts it"""
     ring = 256
@@ -208,4 +254,4 @@ def load():
 
 
 if __name__ == "__main__":
-    run([stopped, one_by_one, other_class, ended, load], together=1)
+    run([stopped, one_by_one, other_class, no_block, share, ended, load], together=1)

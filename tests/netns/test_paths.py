@@ -341,6 +341,19 @@ def jumbo():
         expect_equal((drops(a), committed(a)), ({}, sent + 1), "drops and committed")
 
 
+def limit():
+    """ingest.udp.datagram_bytes_max holds whichever way a datagram comes"""
+    for mode in ("generic", "socket"):
+        with lab(mtu=9000) as (p,), XdpNode(p.server, [p], mode, ingest__udp__datagram_bytes_max=1500) as node, \
+                p.udp() as s:
+            for n in (1499, 1500, 1501, 3000):
+                s.send(batch_of(n))
+            a = node.seen(4)
+            expect_equal((drops(a), committed(a)), ({"no_buffer": 2}, 2), mode + ": drops and committed")
+            if mode == "generic":
+                expect_equal(node.interface(p.s)["redirected"], 4, "redirected")
+
+
 def segments():
     """what a sender hands over in one piece (UDP_SEGMENT) arrives as the datagrams that it is"""
     for mode in ("native", "socket") if FULL else ("native",):
@@ -477,4 +490,4 @@ def beside():
 
 
 if __name__ == "__main__":
-    run([modes, odd, checksums, lengths, segments, wildcard, queues, beside] + [jumbo, many_addresses] * FULL)
+    run([modes, odd, checksums, lengths, limit, segments, wildcard, queues, beside] + [jumbo, many_addresses] * FULL)

@@ -111,6 +111,19 @@ def ordinary():
                 expect_equal(threads_capabilities(node.process.pid)["CapEff"], {0}, "CapEff")
 
 
+def closed():
+    """root's data behind a directory of a user's that is closed to others: it gets there, and says what it keeps"""
+    with lab() as (p,):
+        node = XdpNode(p.server, [p], "native")
+        home = os.path.join(node.home, "user")
+        os.mkdir(home, 0o700)
+        os.chown(home, 100000, 100000)
+        node.configure(dict(node.keys, **{"data.dir": os.path.join(home, "data")}))
+        with node:
+            traffic(p, node)
+            expect("CAP_DAC_OVERRIDE" in node.stderr(100), "the log says what was kept:", node.stderr(100))
+
+
 def readable_by_others(path):
     path = os.path.realpath(path)
     while path != "/":
@@ -159,4 +172,4 @@ def file_systems():
 
 
 if __name__ == "__main__":
-    run([capabilities, refused, ordinary, memory, file_systems])
+    run([capabilities, refused, ordinary, closed, memory, file_systems])

@@ -110,6 +110,19 @@ static void without_a_rule_a_source_is_denied(void **state)
     allowed_is("fe80::1", false);
 }
 
+/* Allowed for who is on this machine: from outside the kernel does not take it either. */
+static void nothing_comes_from_outside_with_an_address_of_ours(void **state)
+{
+    for (int v6 = 0; v6 < 2; v6++) {
+        struct frame f = event_from(v6 ? "2001:db8::1" : "192.0.2.1");
+
+        f.source = f.destination;
+        xdp_rig_rule(&rig, v6 ? "::/0" : "0.0.0.0/0", SOURCE_ALLOW, false);
+        expect_dropped(&rig, &f, 0, REASON_SOURCE_DENIED);
+        xdp_rig_rule(&rig, v6 ? "::/0" : "0.0.0.0/0", 0, false);
+    }
+}
+
 static void a_rule_for_all_of_ipv6_does_not_cover_ipv4(void **state)
 {
     static const char *const all6[] = { "::/0", "::/80", "::ffff:0:0/96",
@@ -471,6 +484,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_longest_prefix_decides),
         cmocka_unit_test(without_a_rule_a_source_is_denied),
+        cmocka_unit_test(nothing_comes_from_outside_with_an_address_of_ours),
         cmocka_unit_test(a_rule_for_all_of_ipv6_does_not_cover_ipv4),
         cmocka_unit_test(a_rule_of_each_length_covers_its_own_and_no_more),
         cmocka_unit_test(a_rule_that_changes_holds_for_the_next_datagram),

@@ -27,7 +27,7 @@
 /* What became of a datagram that did not reach decode. */
 enum datagram_drop {
     DROP_KERNEL,        /* the socket's receive buffer was full (SO_RXQ_OVFL) */
-    DROP_NO_BUFFER,     /* received, but longer than a buffer: MSG_TRUNC */
+    DROP_NO_BUFFER,     /* received, but longer than ingest.udp.datagram_bytes_max */
     DROP_SOURCE_DENIED, /* neither ingest.udp.allow nor the settings allow it */
     DROP_EMPTY,
     DROP_NOT_PROTOBUF,    /* first byte is neither 0x08 nor 0x0a */

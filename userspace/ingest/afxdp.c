@@ -11,7 +11,7 @@
  *          10 MiB, or twice that with frames of 4 KiB.
  * Limits:  ingest.xdp.ring; halved while memory cannot be locked (RLIMIT_MEMLOCK). Of what can be
  *          some is left for io_uring.
- * Counts:  ring_taken, DROP_CHECKSUM, DROP_RING_FULL_x and DROP_FILL_EMPTY.
+ * Counts:  ring_taken, DROP_CHECKSUM, DROP_NO_BUFFER, DROP_RING_FULL_x and DROP_FILL_EMPTY.
  */
 #include <errno.h>
 #include <linux/capability.h>
@@ -334,16 +334,19 @@ static bool ring_first(struct worker *w, struct afxdp *q, unsigned class, struct
             .ifindex = q->port->ifindex,
             .decided = q->packet.payload_bytes > 0 && q->packet.udp[8] == 0x08,
         };
-        if (!q->verify || checksum_ok(&q->packet, q->unfinished))
+        if (q->verify && !checksum_ok(&q->packet, q->unfinished))
+            why = DROP_CHECKSUM;
+        else if (ret->bytes.bytes > w->config->ingest.udp.datagram_bytes_max)
+            why = DROP_NO_BUFFER;
+        else
             return true;
-        why = DROP_CHECKSUM;
     }
     w->ledger.ring_taken[class]++;
     w->turn_events++;
     receive_drop(w, why,
                  &(struct datagram){
                      .bytes = { frame, d->len },
-                     .packet = why == DROP_CHECKSUM ? &q->packet : NULL,
+                     .packet = why != DROP_LENGTH ? &q->packet : NULL,
                      .ifindex = q->port->ifindex,
                  });
     ring_done(q, r);
@@ -378,12 +381,15 @@ void afxdp_done(struct worker *w, unsigned class)
         g->turn[class] = (g->turn[class] + 1) % g->n;
 }
 
+static bool ring_waits(struct class_ring *r)
+{
+    return r->peeked > 0 || xsk_cons_nb_avail(&r->rx, 1) > 0;
+}
+
 bool afxdp_waiting(const struct worker *w, unsigned class)
 {
     for (uint32_t i = 0; i < w->rings.n; i++) {
-        struct class_ring *r = &w->rings.at[i].ring[class];
-
-        if (r->peeked > 0 || xsk_cons_nb_avail(&r->rx, 1) > 0)
+        if (ring_waits(&w->rings.at[i].ring[class]))
             return true;
     }
     return false;
@@ -429,19 +435,17 @@ static void arm_timer(struct worker *w, uint32_t queue)
     w->rings.at[queue].timer = true;
 }
 
-/* Before the worker sleeps: a poll on every ring that has none, or a timer. The kernel looks at
- * once whether there is something, so that nothing is missed. Where a class may not be taken now,
- * for want of a block or because of a higher one, every poll would return at once: the next turn is
- * then that of an answered block. */
+/* Before the worker sleeps: a poll on every empty ring that has none, or a timer. The kernel looks
+ * at once whether there is something, so that nothing is missed. What is there already waits for a
+ * block, and a poll would return at once, again and again: the cluster wakes the worker for that.
+ */
 void afxdp_arm(struct worker *w)
 {
-    if (!blocks_ready(w))
-        return;
     for (uint32_t i = 0; i < w->rings.n * WORKER_CLASSES; i++) {
         struct class_ring *r = &w->rings.at[i / WORKER_CLASSES].ring[i % WORKER_CLASSES];
         struct io_uring_sqe *sqe;
 
-        if (r->armed || r->broken || !receive_may(w, i % WORKER_CLASSES))
+        if (r->armed || r->broken || ring_waits(r))
             continue;
         if (w->now_ns < r->look_ns) {
             arm_timer(w, i / WORKER_CLASSES);

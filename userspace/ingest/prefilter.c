@@ -491,30 +491,34 @@ int prefilter_push(struct prefilter *f, const struct admission *a)
 
 static void counters_add(struct xdp_counters *to, const struct xdp_counters *from)
 {
-    uint64_t *t = (uint64_t *)to;
-    const uint64_t *s = (const uint64_t *)from;
+    /* Not uint64_t: that is another type to the compiler, which then need not see the additions. */
+    __u64 *t = (__u64 *)to;
+    const __u64 *s = (const __u64 *)from;
 
     _Static_assert(sizeof *to % sizeof *t == 0, "counters only");
     for (size_t i = 0; i < sizeof *to / sizeof *t; i++)
         t[i] += s[i];
 }
 
-/* The bank that nothing counts in any more goes into the totals and starts anew. */
+/* The bank that nothing counts in any more goes into the totals and starts anew. Where that cannot
+ * be done (no memory) it stays as it is, for the next time. */
 static void bank_take(struct prefilter *f, uint32_t bank)
 {
     size_t bytes = sizeof *f->scratch * (size_t)f->cpus;
 
     for (uint32_t i = 0; i < f->ports; i++) {
+        struct xdp_counters sum = { 0 };
         uint32_t key = i * 2 + bank;
 
         if (bpf_map__lookup_elem(f->maps->maps.counters, &key, sizeof key, f->scratch, bytes, 0) <
             0)
             continue;
         for (int cpu = 0; cpu < f->cpus; cpu++)
-            counters_add(&f->total[i], &f->scratch[cpu].count);
+            counters_add(&sum, &f->scratch[cpu].count);
         memset(f->scratch, 0, bytes);
-        (void)bpf_map__update_elem(f->maps->maps.counters, &key, sizeof key, f->scratch, bytes,
-                                   BPF_ANY);
+        if (bpf_map__update_elem(f->maps->maps.counters, &key, sizeof key, f->scratch, bytes,
+                                 BPF_ANY) == 0)
+            counters_add(&f->total[i], &sum);
     }
 }
 

@@ -256,8 +256,8 @@ bool receive_may(const struct worker *w, unsigned class)
 static uint32_t at_most(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /* The highest class that has something is served; a lower one only for a while, since in that time
- * something of a higher one may have come. */
-static void serve_all(struct worker *w)
+ * something of a higher one may have come. False when there is no block left. */
+static bool serve_all(struct worker *w)
 {
     unsigned class = 0;
 
@@ -270,9 +270,10 @@ static void serve_all(struct worker *w)
             continue;
         }
         if (!serve_class(w, class, until))
-            return;
+            return false;
         class = w->turn_events > before && class > 0 ? 0 : class + (w->turn_events < until);
     }
+    return true;
 }
 
 /* By time and not by turns: a turn is as long as there is something to do. One for which there was
@@ -292,9 +293,13 @@ static bool serve_share(struct worker *w)
 
 void receive_serve(struct worker *w)
 {
+    uint64_t before = w->ledger.datagrams_delivered;
+    bool room;
+
     w->turn_events = 0;
-    if (serve_share(w))
-        serve_all(w);
+    room = serve_share(w) && serve_all(w);
+    /* First until they had something. */
+    w->datagrams_first = !room && (!w->datagrams_first || w->ledger.datagrams_delivered == before);
     admit_flush(w);
     udp_shed(w);
 }

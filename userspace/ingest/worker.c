@@ -318,15 +318,27 @@ static void submit(struct worker *w)
     wake_done(&w->link->wake);
 }
 
+/* TCP goes first, as what it has is here already; but while there are too few blocks for both, they
+ * take turns at those that come back. */
+static void serve(struct worker *w)
+{
+    bool first = w->datagrams_first;
+
+    if (first)
+        receive_serve(w);
+    stream_resume(w);
+    complete_all(w);
+    if (!first)
+        receive_serve(w);
+}
+
 static void turn(struct worker *w)
 {
     w->now_ns = clock_monotonic_ns();
     w->now_unix_ns = clock_unix_ns();
     control(w);
     (void)blocks_collect(w);
-    stream_resume(w);
-    complete_all(w);
-    receive_serve(w);
+    serve(w);
     blocks_turn_end(w);
     udp_turn_end(w);
     afxdp_turn_end(w);

@@ -214,6 +214,7 @@ struct worker {
     uint64_t share_ns; /* when a lower class goes first again, and which did last */
     uint32_t share_class;
     uint64_t class_ns[WORKER_CLASSES]; /* when something of it was last taken */
+    bool datagrams_first;              /* TCP has left them no block */
 
     /* Blocks. */
     struct block *blocks;
