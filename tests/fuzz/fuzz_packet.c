@@ -76,7 +76,7 @@ static void verdict_fits(const struct walk *w)
     }
     assert(v.class == (w->events ? lowest : XDP_CLASSES - 1));
     if (w->batch)
-        assert((v.reason == REASON_NONE) == (taken > 0 || !w->complete));
+        assert((v.reason == REASON_NONE) == (taken > 0 || !w->complete || w->receipt));
     else
         assert((v.reason == REASON_NONE) == (taken > 0));
 }
