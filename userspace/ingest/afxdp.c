@@ -196,7 +196,9 @@ static void port_open(struct worker *w, uint32_t p)
         rc = queue_open(w, q, p);
         if (rc < 0) {
             prefilter_note(port, "no AF_XDP on queue %u: %s", q->queue,
-                           rc == -ENOBUFS ? "RLIMIT_MEMLOCK" : strerror(-rc));
+                           rc == -ENOBUFS ? "RLIMIT_MEMLOCK"
+                           : rc == -EPERM ? "it asks for CAP_NET_RAW"
+                                          : strerror(-rc));
             return;
         }
         w->rings.n++;
