@@ -249,12 +249,16 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
     return store_start(p->store);
 }
 
+static int leave_dispatchers(void *arg) { return prefilter_leave_dispatchers(arg); }
+
 /* With the process's privileges: the program is attached, the sockets are bound. */
 static int open_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
 {
     char sentence[256] = "no memory";
     int e = prefilter_open(&p->prefilter, p->config);
 
+    if (e == 0 && prefilter_in_dispatcher(p->prefilter))
+        e = detacher_start(&p->detacher, leave_dispatchers, p->prefilter);
     if (e == 0)
         e = limits_open(&p->limits, prefilter_cells(p->prefilter), p->config->ingest.sources_max);
     for (unsigned i = 0; i < p->workers && e == 0; i++) {
@@ -289,7 +293,7 @@ static void report_ports(struct pipeline *p)
 /* Without any, from here on. A directory that cannot be used without is a reason to keep some. */
 static int drop_privileges(struct pipeline *p)
 {
-    struct privileges keep = { .detach = prefilter_needs_privileges(p->prefilter) };
+    struct privileges keep = { .detach = false }; /* the detacher has those */
     char admin[CONFIG_PATH_BYTES], names[128];
     int e;
 
@@ -466,6 +470,8 @@ static void drain_workers(struct pipeline *p)
 
 void pipeline_stop(struct pipeline *p)
 {
+    int e;
+
     if (p == NULL)
         return;
     admin_close(p->admin);
@@ -480,6 +486,10 @@ void pipeline_stop(struct pipeline *p)
     cluster_stop(p->cluster);
     for (unsigned i = 0; i < p->workers; i++)
         worker_close(p->worker[i]);
+    e = detacher_stop(&p->detacher);
+    if (e < 0)
+        report_warn("xdp_stays", "the program stays in its dispatcher, until the next start: %s",
+                    strerror(-e));
     prefilter_close(p->prefilter);
     limits_close(&p->limits);
     store_fini(p->store);

@@ -9,6 +9,7 @@
 
 #include "base/ledger_file.h"
 #include "cluster/cluster.h"
+#include "detacher.h"
 #include "ingest/worker.h"
 #include "pipeline.h"
 #include "serve/admin.h"
@@ -32,6 +33,7 @@ struct pipeline {
     struct cluster_link link[CLUSTER_WORKERS_MAX];
     struct limits limits;
     struct prefilter *prefilter; /* NULL: only the kernel's sockets */
+    struct detacher detacher;
     struct worker *worker[CLUSTER_WORKERS_MAX];
     struct admin *admin;
 

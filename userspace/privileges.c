@@ -24,9 +24,8 @@ struct kept {
 };
 
 static const struct kept kept[] = {
-    { CAP_BPF, "CAP_BPF", offsetof(struct privileges, detach) },
+    { CAP_SYS_ADMIN, "CAP_SYS_ADMIN", offsetof(struct privileges, detach) },
     { CAP_NET_ADMIN, "CAP_NET_ADMIN", offsetof(struct privileges, detach) },
-    { CAP_PERFMON, "CAP_PERFMON", offsetof(struct privileges, detach) },
     { CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE", offsetof(struct privileges, files) },
     { CAP_FOWNER, "CAP_FOWNER", offsetof(struct privileges, files) },
 };

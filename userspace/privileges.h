@@ -1,7 +1,7 @@
 /*
  * privileges.h - what the process may do once its sockets are bound and its program is attached.
  *
- * Thread:  main, before any other is started: they inherit what is left.
+ * Thread:  a process's only one: those that it starts later inherit what is left.
  */
 #ifndef SLUICE_PRIVILEGES_H
 #define SLUICE_PRIVILEGES_H
@@ -11,8 +11,8 @@
 
 /* Why a capability is kept; everything else goes, from all sets. */
 struct privileges {
-    bool detach; /* CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: libxdp's dispatcher is made anew at the end
-                  */
+    bool detach; /* CAP_SYS_ADMIN (which stands for CAP_BPF and CAP_PERFMON, too), CAP_NET_ADMIN:
+                  * libxdp's dispatcher is made anew at the end; detacher.h */
     bool files;  /* CAP_DAC_OVERRIDE, CAP_FOWNER: for a directory, privileges_opens() */
 };
 

@@ -14,11 +14,13 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/if_link.h>
 #include <linux/magic.h>
 #include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 #include <xdp/libxdp.h>
@@ -29,6 +31,33 @@
 #define PROGRAM_NAME "sluice_ingress"
 #define BPFFS_PATH   "/sys/fs/bpf"
 
+static int silent_bpf(enum libbpf_print_level level, const char *format, va_list args)
+{
+    (void)level, (void)format, (void)args;
+    return 0;
+}
+
+static int silent_xdp(enum libxdp_print_level level, const char *format, va_list args)
+{
+    (void)level, (void)format, (void)args;
+    return 0;
+}
+
+void attach_silence(void)
+{
+    libbpf_set_print(silent_bpf);
+    libxdp_set_print(silent_xdp);
+}
+
+/* Only who has that is given a program by its number: to find one in a dispatcher, and to leave. */
+static bool may_administer(void)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2];
+
+    return syscall(SYS_capget, &header, data) == 0 && (data[0].effective >> CAP_SYS_ADMIN & 1) != 0;
+}
+
 /* Why the dispatcher cannot be had, or NULL. */
 static const char *dispatcher_refused(void)
 {
@@ -37,6 +66,8 @@ static const char *dispatcher_refused(void)
 
     if (statfs(BPFFS_PATH, &fs) < 0 || fs.f_type != BPF_FS_MAGIC)
         return "bpffs is not mounted";
+    if (!may_administer())
+        return "it takes CAP_SYS_ADMIN";
     if (kernel == -2)
         kernel = libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_EXT, NULL);
     return kernel == 1 ? NULL : "the kernel refuses BPF_PROG_TYPE_EXT";
@@ -128,6 +159,21 @@ static void take_over_multi(struct prefilter_port *port)
     xdp_multiprog__close(m);
 }
 
+static bool in_dispatcher(const struct prefilter_port *port)
+{
+    struct xdp_multiprog *m = xdp_multiprog__get_from_ifindex((int)port->ifindex);
+    bool is = libxdp_get_error(m) == 0 && !xdp_multiprog__is_legacy(m);
+
+    if (libxdp_get_error(m) == 0)
+        xdp_multiprog__close(m);
+    return is;
+}
+
+static enum xdp_attach_mode libxdp_mode(enum prefilter_mode mode)
+{
+    return mode == PREFILTER_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB;
+}
+
 /* Libxdp loads the program itself, as an extension of the dispatcher. */
 static int attach_multi(struct prefilter *f, uint32_t i, enum prefilter_mode mode)
 {
@@ -143,8 +189,12 @@ static int attach_multi(struct prefilter *f, uint32_t i, enum prefilter_mode mod
     if (rc != 0)
         return rc;
     take_over_multi(port);
-    rc = xdp_program__attach(p, (int)port->ifindex,
-                             mode == PREFILTER_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0);
+    rc = xdp_program__attach(p, (int)port->ifindex, libxdp_mode(mode), 0);
+    /* Where it finds no way to a dispatcher it attaches the program alone, and for good. */
+    if (rc == 0 && !in_dispatcher(port)) {
+        (void)xdp_program__detach(p, (int)port->ifindex, libxdp_mode(mode), 0);
+        rc = -EOPNOTSUPP;
+    }
     if (rc != 0) {
         xdp_program__close(p);
         return rc;
@@ -192,23 +242,36 @@ static const char *reason_text(int rc)
     }
 }
 
-static int attach_in(struct prefilter *f, uint32_t i, enum prefilter_mode mode)
+static int attach_by(struct prefilter *f, uint32_t i, enum prefilter_mode mode,
+                     int (*way)(struct prefilter *, uint32_t, enum prefilter_mode))
 {
-    const char *alone = dispatcher_refused();
     struct attachment *a = &f->at[i];
     int rc;
 
     a->program = open_program(f);
     if (!a->program)
         return errno ? -errno : -ENOMEM;
-    rc = alone ? attach_alone(f, i, mode) : attach_multi(f, i, mode);
+    rc = way(f, i, mode);
     if (rc < 0) {
         ingress__destroy(a->program);
         a->program = NULL;
-        return rc;
     }
-    if (alone)
-        prefilter_note(&f->port[i], "without a dispatcher: %s", alone);
+    return rc;
+}
+
+/* What libxdp comes to grief on need not concern the program alone. */
+static int attach_in(struct prefilter *f, uint32_t i, enum prefilter_mode mode)
+{
+    const char *alone = dispatcher_refused();
+    struct attachment *a = &f->at[i];
+    int rc = alone ? -EOPNOTSUPP : attach_by(f, i, mode, attach_multi), multi = rc;
+
+    if (rc < 0 && rc != -EBUSY && rc != -EEXIST)
+        rc = attach_by(f, i, mode, attach_alone);
+    if (rc < 0)
+        return rc;
+    if (!f->port[i].dispatcher)
+        prefilter_note(&f->port[i], "without a dispatcher: %s", alone ? alone : strerror(-multi));
     if (!f->maps)
         f->maps = a->program;
     return 0;
@@ -258,16 +321,26 @@ bool attach_holds(const struct prefilter *f, uint32_t i)
     return f->at[i].multi ? id != 0 : id == f->port[i].program_id;
 }
 
+int leave_dispatcher(const struct prefilter *f, uint32_t i)
+{
+    const struct prefilter_port *port = &f->port[i];
+    int rc;
+
+    if (!f->at[i].multi)
+        return 0;
+    rc = xdp_program__detach(f->at[i].multi, (int)port->ifindex, libxdp_mode(port->mode), 0);
+    /* Somebody has emptied the interface, or taken it away: what is in bpffs would stay for good.
+     */
+    return rc == -ENOENT ? libxdp_clean_references((int)port->ifindex) : rc;
+}
+
 void detach_port(struct prefilter *f, uint32_t i)
 {
     struct attachment *a = &f->at[i];
 
-    if (a->multi) {
-        (void)xdp_program__detach(
-            a->multi, (int)f->port[i].ifindex,
-            f->port[i].mode == PREFILTER_NATIVE ? XDP_MODE_NATIVE : XDP_MODE_SKB, 0);
+    (void)leave_dispatcher(f, i); /* in vain, where the detacher has done it */
+    if (a->multi)
         xdp_program__close(a->multi);
-    }
     if (a->link >= 0)
         close(a->link);
     a->multi = NULL;

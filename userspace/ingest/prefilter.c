@@ -175,12 +175,6 @@ static int maps_open(struct prefilter *f)
     return 0;
 }
 
-static int silent(enum libbpf_print_level level, const char *format, va_list args)
-{
-    (void)level, (void)format, (void)args;
-    return 0;
-}
-
 int prefilter_open(struct prefilter **ret, const struct config *config)
 {
     const struct config_xdp *x = &config->ingest.xdp;
@@ -195,7 +189,7 @@ int prefilter_open(struct prefilter **ret, const struct config *config)
         return -ENOMEM;
     f->config = config;
     pthread_mutex_init(&f->lock, NULL);
-    libbpf_set_print(silent); /* the notes say it in a sentence */
+    attach_silence();
     f->ports = x->interfaces.n;
     for (uint32_t i = 0; i < f->ports; i++) {
         f->at[i].link = -1;
@@ -231,13 +225,26 @@ void prefilter_close(struct prefilter *f)
     free(f);
 }
 
-bool prefilter_needs_privileges(const struct prefilter *f)
+bool prefilter_in_dispatcher(const struct prefilter *f)
 {
     for (uint32_t i = 0; f && i < f->ports; i++) {
         if (f->port[i].dispatcher)
             return true;
     }
     return false;
+}
+
+int prefilter_leave_dispatchers(const struct prefilter *f)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < f->ports; i++) {
+        int one = leave_dispatcher(f, i);
+
+        if (rc == 0)
+            rc = one;
+    }
+    return rc;
 }
 
 uint32_t prefilter_ports(const struct prefilter *f) { return f ? f->ports : 0; }

@@ -52,12 +52,14 @@ struct prefilter_port {
 /* Loads and attaches, by ingest.xdp. Nothing is ours to the program before prefilter_go(). *ret is
  * NULL when no interface is named or the mode is `socket`. Returns 0 or -ENOMEM. */
 int prefilter_open(struct prefilter **ret, const struct config *config);
-/* Detaches. Safe on NULL. */
+/* Detaches; but out of a dispatcher only a process with its privileges comes. Safe on NULL. */
 void prefilter_close(struct prefilter *f);
 
-/* Does detaching ask for CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (the dispatcher has to be made
- * anew)? */
-bool prefilter_needs_privileges(const struct prefilter *f);
+/* Is the program in a dispatcher anywhere? That has to be made anew to leave it, which takes
+ * CAP_SYS_ADMIN and CAP_NET_ADMIN. */
+bool prefilter_in_dispatcher(const struct prefilter *f);
+/* Leaves them all; the prefilter's own files may be closed. Returns 0 or a negative errno. */
+int prefilter_leave_dispatchers(const struct prefilter *f);
 
 uint32_t prefilter_ports(const struct prefilter *f);
 struct prefilter_port *prefilter_port(struct prefilter *f, uint32_t port);

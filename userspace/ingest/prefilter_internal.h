@@ -48,6 +48,9 @@ struct prefilter {
  * Leaves port->mode at PREFILTER_SOCKET, with a note, when there is none. */
 void attach_port(struct prefilter *f, uint32_t port);
 void detach_port(struct prefilter *f, uint32_t port);
+/* Only out of its dispatcher, where it is in one. */
+int leave_dispatcher(const struct prefilter *f, uint32_t port);
+void attach_silence(void); /* of both libraries: the notes say it in a sentence */
 /* Is our program still there? Asks for no privileges. */
 bool attach_holds(const struct prefilter *f, uint32_t port);
 
