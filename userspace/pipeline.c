@@ -327,7 +327,9 @@ static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
         return 0;
     policy_push(p);
     worker_snapshot(p->worker[0], &s);
-    prefilter_go(p->prefilter, s.udp_port);
+    /* Without a policy the program would deny every source; so it passes them on. */
+    if (p->push_error == 0)
+        prefilter_go(p->prefilter, s.udp_port);
     report_ports(p);
     return 0;
 }

@@ -507,7 +507,11 @@ void afxdp_stop(struct worker *w)
     struct datagram d;
 
     for (unsigned c = 0; c < WORKER_CLASSES; c++) {
-        for (w->turn_events = 0; afxdp_next(w, c, &d); w->turn_events = 0) {
+        /* Frames that are not taken count as events of a turn: many of them end it. */
+        while (afxdp_waiting(w, c)) {
+            w->turn_events = 0;
+            if (!afxdp_next(w, c, &d))
+                continue;
             receive_drop(w, DROP_STOPPING, &d);
             afxdp_done(w, c);
         }
