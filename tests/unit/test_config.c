@@ -352,6 +352,9 @@ static void yaml_that_could_grow_or_hide_is_refused(void **state)
     refuses("node:\n  name: \xff\n", "f.yaml:2:9: ", "not UTF-8");
     refuses("# \xe2\x82\n", "f.yaml:1:3: ", "not UTF-8");
     refuses("%YAML 1.2\n---\nnode: {id: 1}\n", "f.yaml:1:1: ", "directives");
+    refuses("? node:\t :\t*1 {[i\n", "f.yaml:1:1: ", "explicit keys");
+    refuses("# what, ? no\nnode: {? id : 1}\n", "f.yaml:2:8: ", "explicit keys");
+    refuses("a#: {? id : 1}\n", "f.yaml:1:6: ", "explicit keys");
     refuses("#YAML\xee\x9b\xff\xff.\x8e\xed", "f.yaml:1:6: ", "not UTF-8");
     refuses("{[1]: 2}\n", "f.yaml:1:", "key");
     refuses("node: {id: 1\n", "f.yaml:", "not valid YAML");

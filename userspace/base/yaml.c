@@ -198,10 +198,20 @@ static int read_events(struct reader *r, struct fy_parser *p, struct fy_diag *di
     return error != 0 ? error : refuse_syntax(r, diag);
 }
 
-/* Before libfyaml sees them: 0.7.12 never returns from a directive that is not UTF-8. */
+/* Is the ? at text the mark of an explicit key? before: what is not blank before it on its line, or
+ * 0. */
+static bool is_explicit_key(const char *text, size_t bytes, char before)
+{
+    return *text == '?' && (before == 0 || strchr("-[{,", before) != NULL) &&
+           (bytes == 1 || strchr(" \t\r\n", text[1]) != NULL);
+}
+
+/* Before libfyaml sees them: 0.7.12 never returns from a directive that is not UTF-8, and writes to
+ * where nothing is after some explicit keys with tabs behind them. */
 static int check_bytes(struct reader *r, const char *text, size_t bytes)
 {
     uint32_t line = 1, column = 1;
+    char before = 0;
 
     if (bytes > YAML_BYTES_MAX) {
         refuse(r, 1, 1, "the file is larger than %u KiB", YAML_BYTES_MAX / 1024);
@@ -218,6 +228,15 @@ static int check_bytes(struct reader *r, const char *text, size_t bytes)
                           (unsigned char)text[i + n - 1]);
         if (c == '%' && column == 1)
             return refuse(r, line, column, "directives (%%) are not supported");
+        if (is_explicit_key(text + i, bytes - i, before))
+            return refuse(r, line, column, "explicit keys (?) are not supported");
+        /* A # begins a comment at the line's start or behind a blank. */
+        if (c == '\n')
+            before = 0;
+        else if (c == '#' && before != 0 && text[i - 1] != ' ' && text[i - 1] != '\t')
+            before = 'x';
+        else if (before != '#' && c != ' ' && c != '\t')
+            before = c;
         line += c == '\n';
         column = c == '\n' ? 1 : column + 1;
     }
