@@ -91,7 +91,7 @@ $(GEN)/%.pb.c $(GEN)/%.pb.h &: %.proto %.options | raft-ok
 $(GEN)/%.o: $(GEN)/%.c $(GEN_H)
 	@$(CC) $(CPPFLAGS) $(filter-out -Werror,$(CFLAGS)) -c -o $@ $<
 
-$(OUT)/bpf/%.bpf.o: bpf/%.bpf.c
+$(OUT)/%.bpf.o: %.bpf.c
 	@mkdir -p $(@D)
 	@echo "  BPF $<"
 	@$(BPF_CC) $(BPF_CFLAGS) -MD -MP -c -o $@ $<
