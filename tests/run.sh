@@ -5,7 +5,7 @@
 #          threads under TSan too, the fuzz corpora replayed, the proof that nothing is allocated
 #          (sanitizers bring an allocator of their own), and the planted bugs that are quick to find
 #   full   the same with every seed and operation, the release build, the end-to-end tests under TSan
-#          too, longer campaigns, all planted bugs, and fuzzing
+#          too, longer campaigns, all planted bugs, fuzzing, and XDP on Linux 6.1 in an emulated machine
 #
 # A test exits with 0 (passed), 77 (skipped; its last line says why) or anything else (failed). Output of
 # a test is shown when it fails. The last line counts: "N passed, N failed, N skipped".
@@ -135,6 +135,7 @@ if [ "$mode" = full ]; then
   namespaces release
   end_to_end tsan
   namespaces tsan
+  check kernel 6000 tests/kernel/run.sh
   check fuzz 3000 make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
 fi
 [ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[*]}"

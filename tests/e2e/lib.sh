@@ -13,7 +13,7 @@ bin=${SLUICE_BIN:-build/release}
 # shellcheck disable=SC2034 # of use to those who source this
 mode=${SLUICE_MODE:-quick}
 python=/usr/bin/python3
-wait_s=60 # sanitizers and busy machines are slow; nothing that works comes near this
+wait_s=${SLUICE_WAIT_S:-60} # sanitizers and busy machines are slow; nothing that works comes near this
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/sluice-e2e.XXXXXX")
 node='' background=()
@@ -99,7 +99,7 @@ while True:
     print(port)
     break'
 }
-port=$(free_port)
+port=${SLUICE_PORT:-$(free_port)}
 # shellcheck disable=SC2034
 to=127.0.0.1:$port
 
