@@ -178,7 +178,8 @@ def shadow():
 
             node.set("admit.orderbook", "drop")
             send(5, lambda: quote("shadow", ids()))
-            expect_equal(node.xdp()["shadow"], {"on": False, "taken": 0, "drops": {}}, "without a shadow")
+            expect_equal(node.xdp()["shadow"], {"on": False, "taken": 0, "drops": {}, "eventsAdmitted": 0, "events": {}},
+                         "without a shadow")
             node.cli("xdp", "policy", "set", "--shadow", "quote", "drop")
             node.cli("xdp", "policy", "set", "--shadow", "orderbook", "accept")
             node.cli("xdp", "policy", "set", "--shadow", "trade", "sample", "5")
@@ -188,7 +189,8 @@ def shadow():
             send(10, lambda: batch_bytes([quote("shadow", ids()), quote("shadow", ids())]))
             a = send(7, lambda: b"\x00")
             expect_equal(node.xdp()["shadow"],
-                         {"on": True, "taken": 30, "drops": {"type_dropped": 50, "sampled_out": 20}}, "its counts")
+                         {"on": True, "taken": 30, "drops": {"type_dropped": 50, "sampled_out": 20},
+                          "eventsAdmitted": 0, "events": {"type_not_admitted": 20}}, "its counts")
             expect_equal(drops(a), {"type_dropped": 30, "not_protobuf": 7}, "drops")
             expect_equal(committed(a), 5 + 40 + 25 + 20, "committed")
             node.cli("xdp", "policy", "promote")
