@@ -31,6 +31,8 @@
  *   sluice-store    1                its wake                     store_fini(), after the cluster
  *   admin           1                poll()                       admin_close(), first
  *   sluice-keeper   1                a condition, ledger.save_ms  pipeline_stop()
+ *   sluice-detacher 0 or 1, a process one byte                     detacher_stop(), or the daemon's
+ * end
  *
  *   ring         from -> to         holds           full
  *   -----------  -----------------  --------------  ----------------------------------------------

@@ -503,7 +503,8 @@ static int64_t on_setting_set(void *arg, const char *key, const char *value, uin
         snprintf(change.value, sizeof change.value, "%s", value);
         index = cluster_propose_setting(call.p->cluster, &change);
         if (index >= 0) {
-            /* What was changed holds when we say so, in the driver too. */
+            /* What was changed holds when we say so, in the driver too; where it could not be put
+             * there, it is committed all the same, and xdp status says so. */
             (void)policy_wait(call.p);
             return index;
         }
