@@ -51,6 +51,9 @@ ip link set node0 up
 "${in_senders[@]}" ip addr add $wire_ip/16 dev wire0
 "${in_senders[@]}" ip addr add 192.0.2.1/32 dev wire0 # a stranger to the node
 "${in_senders[@]}" ip link set wire0 up
+# The queue of a veth pair holds 256 frames. With a qdisc before it a sender waits while it is full
+# (Linux >= 6.16); without one, or on an older kernel, what does not fit is lost on the wire.
+"${in_senders[@]}" tc qdisc replace dev wire0 root mq
 
 # The queue of a veth pair holds 256 frames, and what does not fit is lost before any program sees it.
 # So the flood has a core and a queue of its own, and what else is sent goes by the other queue.
