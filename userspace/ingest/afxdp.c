@@ -33,6 +33,9 @@
 #define FRAMES_DRIVER 1024u /* that the driver fills while the worker sleeps */
 #define RING_MIN      64u
 #define PEEKED_MAX    64u
+#define FETCH_AHEAD   4u
+#define FETCH_LINE    64u
+#define FETCH_BYTES   256u /* of a frame; what comes after it in order the processor fetches itself */
 /* A worker that sleeps and is woken for every datagram spends several times as long on that as on
  * the datagram. So a ring out of which something came a short time ago is looked at again after
  * MODERATION_NS, as a network card waits before it interrupts; one that comes alone, later than
@@ -318,6 +321,21 @@ static void ring_done(struct afxdp *q, struct class_ring *r)
     r->done++;
 }
 
+/* Another processor has written the frames: those that come next are fetched while this one is worked
+ * on. */
+static void fetch_ahead(const struct afxdp *q, const struct class_ring *r)
+{
+    const struct xdp_desc *d;
+    const uint8_t *frame;
+
+    if (r->peeked <= FETCH_AHEAD)
+        return;
+    d = xsk_ring_cons__rx_desc(&r->rx, r->at + FETCH_AHEAD);
+    frame = q->memory + d->addr;
+    for (uint32_t at = 0; at < d->len && at < FETCH_BYTES; at += FETCH_LINE)
+        __builtin_prefetch(frame + at);
+}
+
 /* Looks at the headers of the ring's first frame. The program has found them in order. */
 static bool ring_first(struct worker *w, struct afxdp *q, unsigned class, struct datagram *ret)
 {
@@ -327,6 +345,7 @@ static bool ring_first(struct worker *w, struct afxdp *q, unsigned class, struct
     enum datagram_drop why = DROP_LENGTH;
 
     assert(d->addr + d->len <= q->bytes);
+    fetch_ahead(q, r);
     if (packet_parse(frame, frame + d->len, &q->packet) == PACKET_UDP) {
         *ret = (struct datagram){
             .bytes = { q->packet.udp + 8, q->packet.payload_bytes },

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/wake.h"
@@ -26,6 +27,9 @@ _Static_assert(sizeof((sluice_v1_Setting *)0)->key == SETTINGS_KEY_BYTES &&
 _Static_assert(SETTINGS_LINES_MAX <= CLUSTER_SETTINGS_MAX, "a checkpoint holds every setting");
 
 #define STORE_RETRY_MS 200 /* after a full disk */
+/* A table takes a core for a tenth of a second and may take longer; the rings in front of the workers
+ * hold less than that. So the others go first, but not so far first that tables fall behind. */
+#define STORE_NICE     5
 
 struct store {
     struct store_config config;
@@ -253,6 +257,7 @@ static void *store_main(void *arg)
     char sentence[256];
 
     pthread_setname_np(pthread_self(), "sluice-store");
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), STORE_NICE);
     while (!atomic_load(&s->stop_wanted)) {
         struct pollfd p = { .fd = s->wake.fd, .events = POLLIN };
         int e = dedupe_do_work(s->dedupe);
