@@ -159,6 +159,8 @@ static __always_inline enum packet_kind packet_ipv6(const __u8 *at, const __u8 *
         } else {
             return PACKET_OTHER;
         }
+        /* No change; but all of these ways look alike to the verifier from here on. */
+        bytes &= 0xffc;
         if (bytes > left)
             return PACKET_OTHER;
         next = at[0];
@@ -195,19 +197,19 @@ static __always_inline enum packet_kind packet_parse(const __u8 *at, const __u8 
 
 /* Addresses that no packet from outside can have as its source: unspecified, loopback, multicast
  * and broadcast. The kernel would not take them either. */
-static __always_inline int packet_source_is_martian(const struct packet *p)
+static __always_inline int source_is_martian(const struct address *source, int ipv4)
 {
-    __u8 first = (__u8)(p->ipv4_header_bytes ? p->source.half[1] >> 32 : p->source.half[0]);
+    __u8 first = (__u8)(ipv4 ? source->half[1] >> 32 : source->half[0]);
 
-    if (p->ipv4_header_bytes)
+    if (ipv4)
         return first == 0 || first == 127 || first >= 224;
     if (first == 0xff)
         return 1;
     /* ::, ::1, and IPv4 that is mapped: that is not for the wire. */
-    if (p->source.half[0] != 0)
+    if (source->half[0] != 0)
         return 0;
-    return p->source.half[1] == 0 || p->source.half[1] == 1ull << 56 ||
-           (__u32)p->source.half[1] == MAPPED_PREFIX;
+    return source->half[1] == 0 || source->half[1] == 1ull << 56 ||
+           (__u32)source->half[1] == MAPPED_PREFIX;
 }
 
 #endif

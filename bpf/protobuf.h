@@ -245,9 +245,13 @@ static __always_inline void walk_all(struct walk *w, const __u8 *data, const __u
     __u32 stop = w->stop;
 
     for (__u32 i = 0; i < WALK_STEPS; i++) {
-        const __u8 *p = data + WALK_OFFSET(at);
-        __u32 left = end - at, took = 0;
+        const __u8 *p;
+        __u32 left, took = 0;
         __u8 type = 0;
+
+        at = WALK_OFFSET(at);
+        p = data + at;
+        left = end - at;
 
         if (left >= 6 && p + 6 <= frame_end && w->event_end == 0) {
             if (batch)

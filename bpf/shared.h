@@ -90,12 +90,13 @@ struct xdp_counters {
 };
 
 /* What one CPU keeps of one interface, in one bank. Sources come in runs, and a trie takes longer
- * than all the rest: so the last source's rule is kept, while `word` is the same. */
+ * than all the rest: so the last source's rule is kept, while the policy and our addresses are the
+ * same; and the last of our addresses that something came to. */
 struct xdp_cpu {
     struct xdp_counters count;
-    struct address source;
-    __u32 word, rule;
-    __u32 ipv4, zero; /* IPv6 can carry a mapped address as well; its rule is another one */
+    struct address source, destination;
+    __u32 word, address_changes, destination_changes, rule;
+    __u32 ipv4, unused; /* IPv6 can carry a mapped address as well; its rule is another one */
 };
 
 enum policy_action {
@@ -171,8 +172,8 @@ struct xdp_control {
     __u16 port;  /* network order; 0: nothing is ours */
     __u8 shadow; /* 1: the shadow policy is looked at too */
     __u8 zero;
-    __u32 addresses;
-    __u32 sample_mask; /* by drop_reason: which are sampled */
+    __u32 addresses, address_changes; /* how often they have changed: 1 at the least */
+    __u32 sample_mask, unused;        /* by drop_reason: which are sampled */
     __u64 sample_tat_ns;
     struct address address[XDP_ADDRESSES_MAX]; /* ours */
     struct xdp_interface interface[XDP_INTERFACES_MAX];

@@ -271,10 +271,10 @@ static void note_fill(const struct settings_policy *p, const struct walk *w,
                       const struct in6_addr *ip, sluice_v1_PolicyTestResponse *r)
 {
     const struct settings_admit *a = &p->type[w->type[0]];
-    struct packet packet = { .ipv4_header_bytes = IN6_IS_ADDR_V4MAPPED(ip) ? 20 : 0 };
+    struct address source;
 
-    memcpy(&packet.source, ip, sizeof packet.source);
-    if (strcmp(r->verdict, "drop") != 0 && packet_source_is_martian(&packet))
+    memcpy(&source, ip, sizeof source);
+    if (strcmp(r->verdict, "drop") != 0 && source_is_martian(&source, IN6_IS_ADDR_V4MAPPED(ip)))
         snprintf(r->note, sizeof r->note,
                  "in the driver it is dropped: nothing can come from there from outside");
     else if (w->batch && w->receipt && w->complete)

@@ -109,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         return 0;
     assert(p.mac == data && p.ip >= data + 14 && p.ip < end);
     assert(p.ipv4_header_bytes == 0 || (p.ipv4_header_bytes >= 20 && p.ipv4_header_bytes <= 60));
-    (void)packet_source_is_martian(&p);
+    (void)source_is_martian(&p.source, p.ipv4_header_bytes != 0);
     if (kind != PACKET_UDP && kind != PACKET_LENGTH)
         return 0;
     assert(p.udp >= p.ip + 20 && p.udp + 8 + p.payload_bytes <= end);

@@ -73,21 +73,6 @@ static bool prefix_covers(const struct model_rule *r, const uint8_t *ip)
     return true;
 }
 
-static unsigned source_rule(const struct xdp_model *m, const struct packet *p, bool shadow)
-{
-    const uint8_t *ip = (const uint8_t *)&p->source + (p->ipv4_header_bytes ? 12 : 0);
-    const struct model_rule *best = NULL;
-
-    for (unsigned i = 0; i < m->rules_n; i++) {
-        const struct model_rule *r = &m->rules[i];
-
-        if (r->rule != 0 && r->shadow == shadow && r->v6 == (p->ipv4_header_bytes == 0) &&
-            prefix_covers(r, ip) && (!best || r->bits > best->bits))
-            best = r;
-    }
-    return best ? best->rule : 0;
-}
-
 static bool has_address(const struct xdp_model *m, const struct address *a)
 {
     const struct xdp_control *c = m->rig->control;
@@ -97,6 +82,23 @@ static bool has_address(const struct xdp_model *m, const struct address *a)
             return true;
     }
     return false;
+}
+
+static unsigned source_rule(const struct xdp_model *m, const struct packet *p, bool shadow)
+{
+    const uint8_t *ip = (const uint8_t *)&p->source + (p->ipv4_header_bytes ? 12 : 0);
+    const struct model_rule *best = NULL;
+
+    if (source_is_martian(&p->source, p->ipv4_header_bytes != 0) || has_address(m, &p->source))
+        return SOURCE_DENY;
+    for (unsigned i = 0; i < m->rules_n; i++) {
+        const struct model_rule *r = &m->rules[i];
+
+        if (r->rule != 0 && r->shadow == shadow && r->v6 == (p->ipv4_header_bytes == 0) &&
+            prefix_covers(r, ip) && (!best || r->bits > best->bits))
+            best = r;
+    }
+    return best ? best->rule : 0;
 }
 
 static bool goes_to_ring(const struct xdp_model *m, size_t bytes)
@@ -143,8 +145,8 @@ static int udp(struct xdp_model *m, const struct packet *p, size_t bytes)
     m->walk = (struct walk){ 0 };
     m->count.arrived++;
     m->count.bytes += p->payload_bytes;
-    if (m->kind == PACKET_LENGTH || packet_source_is_martian(p) || has_address(m, &p->source)) {
-        reason = m->kind == PACKET_LENGTH ? REASON_LENGTH : REASON_SOURCE_DENIED;
+    if (m->kind == PACKET_LENGTH) {
+        reason = REASON_LENGTH;
     } else {
         walk_datagram(&m->walk, p->udp + 8, p->payload_bytes);
         reason = judge(m, p, bytes, false, &class);

@@ -53,6 +53,7 @@ int xdp_rig_open(struct xdp_rig *r)
     r->control->word = WORD_VERSION;
     r->control->port = htons(FRAME_PORT);
     r->control->addresses = 2;
+    r->control->address_changes = 1;
     address_set(&r->control->address[0], "198.51.100.1");
     address_set(&r->control->address[1], "2001:db8:1::1");
     r->control->interface[0] = (struct xdp_interface){

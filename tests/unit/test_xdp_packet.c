@@ -87,6 +87,7 @@ static void every_one_of_the_addresses_is_ours(void **state)
     }
     for (unsigned n = 0; n <= XDP_ADDRESSES_MAX; n += 16) {
         rig.control->addresses = n;
+        rig.control->address_changes++;
         for (unsigned i = 0; i < XDP_ADDRESSES_MAX; i++) {
             f.destination = frame_address("203.0.113.0");
             f.destination.s6_addr[15] = (uint8_t)i;
@@ -96,7 +97,32 @@ static void every_one_of_the_addresses_is_ours(void **state)
                 expect_untouched(&rig, &f);
         }
     }
+    was.address_changes = rig.control->address_changes + 1;
     *rig.control = was;
+}
+
+/* A CPU keeps the last address of ours, and the last source, which may become ours. */
+static void an_address_that_comes_or_goes_does_so_for_the_next_packet(void **state)
+{
+    for (int v6 = 0; v6 < 2; v6++) {
+        struct frame to = udp_frame(v6), from = udp_frame(v6);
+        struct xdp_control *c = rig.control;
+        struct address was = c->address[v6];
+
+        memcpy(&c->address[2], &from.source, sizeof c->address[2]);
+        for (int i = 0; i < 4; i++) {
+            expect_redirected(&rig, &to, 1, 0);
+            c->address[v6].half[0] ^= 1ull << 63;
+            c->address_changes++;
+            expect_untouched(&rig, &to);
+            c->address[v6] = was;
+            c->addresses = 3;
+            c->address_changes++;
+            expect_dropped(&rig, &from, 1, REASON_SOURCE_DENIED);
+            c->addresses = 2;
+            c->address_changes++;
+        }
+    }
 }
 
 static void with_no_interface_or_no_port_nothing_is_ours(void **state)
@@ -223,7 +249,7 @@ static void a_source_that_cannot_be_is_denied(void **state)
         if (taken)
             expect_redirected(&rig, &f, 1, 0);
         else
-            expect_dropped(&rig, &f, 0, REASON_SOURCE_DENIED);
+            expect_dropped(&rig, &f, 1, REASON_SOURCE_DENIED);
     }
     xdp_rig_rule(&rig, "0.0.0.0/0", 0, false);
     xdp_rig_rule(&rig, "::/0", 0, false);
@@ -530,6 +556,7 @@ int main(void)
         cmocka_unit_test(an_event_to_our_port_is_redirected),
         cmocka_unit_test(another_address_or_mac_is_not_ours),
         cmocka_unit_test(every_one_of_the_addresses_is_ours),
+        cmocka_unit_test(an_address_that_comes_or_goes_does_so_for_the_next_packet),
         cmocka_unit_test(with_no_interface_or_no_port_nothing_is_ours),
         cmocka_unit_test(another_protocol_is_not_ours),
         cmocka_unit_test(another_ethertype_is_not_ours),

@@ -486,7 +486,7 @@ static void what_was_dropped_unseen_is_not_asked_of_the_shadow(void **state)
     f.udp_length = -1;
     xdp_rig_rule(&rig, "0.0.0.0/0", SOURCE_ALLOW, true);
     f.source = frame_address("127.0.0.1");
-    expect_dropped(&rig, &f, 0, REASON_SOURCE_DENIED);
+    expect_dropped(&rig, &f, ACCEPT_0, REASON_SOURCE_DENIED);
     xdp_rig_rule(&rig, "0.0.0.0/0", 0, true);
 }
 

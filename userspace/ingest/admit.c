@@ -2,9 +2,10 @@
  * admit.c - requests into blocks, and blocks to the cluster and back.
  *
  * All events of a request go into one block, so that one receipt can name them. A block is handed
- * over when the next request does not fit, when it is old enough, and, if a client waits for a receipt
- * or it has BLOCK_WORTH_EVENTS, at the end of a turn while fewer than BLOCKS_AHEAD of this worker's
- * are with the cluster: so batches grow by themselves when the log is slower than the network.
+ * over when the next request does not fit, when it is old enough, and, if a client waits for a
+ * receipt or it has BLOCK_WORTH_EVENTS, at the end of a turn while fewer than BLOCKS_AHEAD of this
+ * worker's are with the cluster: so batches grow by themselves when the log is slower than the
+ * network.
  *
  * Thread:  the worker's.
  * Memory:  the blocks are mapped in blocks_open(); free ones form a LIFO, so warm ones go first.
@@ -242,8 +243,8 @@ void admit_refused(struct worker *w, const struct block_request *request, unsign
     };
 }
 
-/* Somebody waits for what is in it, or there is enough of it: a write costs the same for one event as
- * for a hundred. */
+/* Somebody waits for what is in it, or there is enough of it: a write costs the same for one event
+ * as for a hundred. */
 static bool open_is_wanted(const struct worker *w)
 {
     return w->stages.open->requests > 0 || w->stages.open->events >= BLOCK_WORTH_EVENTS;

@@ -35,7 +35,9 @@
 #define PEEKED_MAX    64u
 #define FETCH_AHEAD   4u
 #define FETCH_LINE    64u
-#define FETCH_BYTES   256u /* of a frame; what comes after it in order the processor fetches itself */
+#define FETCH_BYTES                                                                                \
+    256u /* of a frame; what comes after it in order the processor fetches itself                  \
+          */
 /* A worker that sleeps and is woken for every datagram spends several times as long on that as on
  * the datagram. So a ring out of which something came a short time ago is looked at again after
  * MODERATION_NS, as a network card waits before it interrupts; one that comes alone, later than
@@ -321,8 +323,8 @@ static void ring_done(struct afxdp *q, struct class_ring *r)
     r->done++;
 }
 
-/* Another processor has written the frames: those that come next are fetched while this one is worked
- * on. */
+/* Another processor has written the frames: those that come next are fetched while this one is
+ * worked on. */
 static void fetch_ahead(const struct afxdp *q, const struct class_ring *r)
 {
     const struct xdp_desc *d;

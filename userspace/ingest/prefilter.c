@@ -172,6 +172,7 @@ static int maps_open(struct prefilter *f)
     if (!f->scratch)
         return -ENOMEM;
     f->control->word = WORD_VERSION;
+    f->control->address_changes = 1;
     return 0;
 }
 
@@ -362,6 +363,7 @@ static void addresses_refresh(struct prefilter *f)
         f->control->addresses = n;
     memcpy(f->control->address, fresh.address, n * sizeof fresh.address[0]);
     __atomic_store_n(&f->control->addresses, n, __ATOMIC_RELEASE);
+    __atomic_add_fetch(&f->control->address_changes, 1, __ATOMIC_RELEASE);
 }
 
 void prefilter_refresh(struct prefilter *f)

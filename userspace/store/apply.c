@@ -27,9 +27,10 @@ _Static_assert(sizeof((sluice_v1_Setting *)0)->key == SETTINGS_KEY_BYTES &&
 _Static_assert(SETTINGS_LINES_MAX <= CLUSTER_SETTINGS_MAX, "a checkpoint holds every setting");
 
 #define STORE_RETRY_MS 200 /* after a full disk */
-/* A table takes a core for a tenth of a second and may take longer; the rings in front of the workers
- * hold less than that. So the others go first, but not so far first that tables fall behind. */
-#define STORE_NICE     5
+/* A table takes a core for a tenth of a second and may take longer; the rings in front of the
+ * workers hold less than that. So the others go first, but not so far first that tables fall
+ * behind. */
+#define STORE_NICE 5
 
 struct store {
     struct store_config config;
