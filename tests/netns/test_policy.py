@@ -202,7 +202,12 @@ def shadow():
             node.cli("xdp", "policy", "discard")
             send(5, lambda: book("shadow", ids()))
             x = node.xdp()["shadow"]
-            expect_equal((x["on"], x["taken"], x["drops"].get("type_dropped")), (False, 30, 50), "after discard")
+            expect_equal((x["on"], x["taken"], x["drops"].get("type_dropped")), (False, 0, None), "after discard")
+            node.cli("xdp", "policy", "set", "--shadow", "orderbook", "drop")
+            send(3, lambda: book("shadow", ids()))
+            expect_equal(node.xdp()["shadow"],
+                         {"on": True, "taken": 0, "drops": {"type_dropped": 3}, "eventsAdmitted": 0, "events": {}},
+                         "a new shadow's counts")
 
 
 def sampling():

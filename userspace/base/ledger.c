@@ -25,6 +25,13 @@ void ledger_add(struct ledger *to, const struct ledger *from)
         t[i] += f[i];
 }
 
+void ledger_forget_shadow(struct ledger *l)
+{
+    memset(l->shadow_drop, 0, sizeof l->shadow_drop);
+    memset(l->shadow_refused, 0, sizeof l->shadow_refused);
+    l->shadow_taken = l->shadow_admitted = 0;
+}
+
 static uint64_t ledger_accounted(const struct ledger *l, unsigned type)
 {
     return l->invalid[type] + l->refused[type] + l->duplicate[type] + l->conflict[type] +

@@ -78,7 +78,8 @@ struct ledger {
     uint64_t ring_taken[LEDGER_CLASSES];   /* datagrams that came out of AF_XDP rings */
     uint64_t ring_waiting[LEDGER_CLASSES]; /* only in copies: that are in them */
 
-    /* What the shadow policy would have dropped and was not, and the other way round. */
+    /* What the shadow policy, since it was begun, would have dropped and was not, and the other way
+     * round. */
     uint64_t shadow_drop[DROP_N], shadow_taken;               /* datagrams */
     uint64_t shadow_refused[LEDGER_REASONS], shadow_admitted; /* events; [0]: neither */
 
@@ -91,6 +92,9 @@ struct ledger {
 
 /* Adds `from` to `to`, term by term. */
 void ledger_add(struct ledger *to, const struct ledger *from);
+
+/* A new shadow policy begins to count at 0. */
+void ledger_forget_shadow(struct ledger *l);
 
 struct ledger_sums {
     uint64_t dropped, decoded, invalid, refused, duplicate, conflict, in_flight, committed,

@@ -413,6 +413,85 @@ void prefilter_stop(struct prefilter *f)
     grace(f);
 }
 
+/* --- counters -----------------------------------------------------------------------------------
+ */
+
+static void counters_add(struct xdp_counters *to, const struct xdp_counters *from)
+{
+    /* Not uint64_t: that is another type to the compiler, which then need not see the additions. */
+    __u64 *t = (__u64 *)to;
+    const __u64 *s = (const __u64 *)from;
+
+    _Static_assert(sizeof *to % sizeof *t == 0, "counters only");
+    for (size_t i = 0; i < sizeof *to / sizeof *t; i++)
+        t[i] += s[i];
+}
+
+/* The bank that nothing counts in any more goes into the totals and starts anew. Where that cannot
+ * be done (no memory) it stays as it is, for the next time. */
+static void bank_take(struct prefilter *f, uint32_t bank)
+{
+    size_t bytes = sizeof *f->scratch * (size_t)f->cpus;
+
+    for (uint32_t i = 0; i < f->ports; i++) {
+        struct xdp_counters sum = { 0 };
+        uint32_t key = i * 2 + bank;
+
+        if (bpf_map__lookup_elem(f->maps->maps.counters, &key, sizeof key, f->scratch, bytes, 0) <
+            0)
+            continue;
+        for (int cpu = 0; cpu < f->cpus; cpu++)
+            counters_add(&sum, &f->scratch[cpu].count);
+        memset(f->scratch, 0, bytes);
+        if (bpf_map__update_elem(f->maps->maps.counters, &key, sizeof key, f->scratch, bytes,
+                                 BPF_ANY) == 0)
+            counters_add(&f->total[i], &sum);
+    }
+}
+
+/* With f->lock. */
+static void counters_take(struct prefilter *f)
+{
+    uint32_t bank = f->control->word & WORD_BANK;
+
+    word_set(f, f->control->word ^ WORD_BANK);
+    grace(f);
+    bank_take(f, bank);
+}
+
+void prefilter_count(struct prefilter *f, struct xdp_counters ret[XDP_INTERFACES_MAX])
+{
+    memset(ret, 0, sizeof *ret * XDP_INTERFACES_MAX);
+    if (!f || !f->maps)
+        return;
+    pthread_mutex_lock(&f->lock);
+    counters_take(f);
+    memcpy(ret, f->total, sizeof f->total);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void prefilter_ledger(const struct xdp_counters *c, struct ledger *l)
+{
+    for (unsigned r = 0; r < REASONS; r++) {
+        enum datagram_drop d = prefilter_drop((enum drop_reason)r);
+
+        l->datagrams_seen += c->dropped[r];
+        l->datagram_drop[d] += c->dropped[r];
+        l->xdp_drop[d] += c->dropped[r];
+        l->shadow_drop[d] += c->shadow[r];
+    }
+    l->shadow_taken += c->shadow_taken;
+    l->xdp_arrived += c->arrived;
+    for (unsigned i = 0; i < XDP_CLASSES; i++)
+        l->xdp_redirected[i] += c->redirected[i];
+    for (unsigned i = 0; i < PASSES; i++)
+        l->xdp_passed += c->passed[i];
+    l->xdp_fragments += c->fragments;
+    l->xdp_tcp_passed += c->tcp[TCP_PASSED];
+    l->xdp_tcp_denied += c->tcp[TCP_DENIED];
+    l->xdp_tcp_syn_rate += c->tcp[TCP_SYN_RATE];
+}
+
 /* --- the policy ---------------------------------------------------------------------------------
  */
 
@@ -475,6 +554,16 @@ static int slot_push(struct prefilter *f, uint32_t slot, const struct policy *p,
     return rc < 0 ? rc : rules_push(f, slot, rules);
 }
 
+/* Before a new shadow policy: what is counted of the last one is no count of this one. */
+static void shadow_begin(struct prefilter *f)
+{
+    counters_take(f);
+    for (uint32_t i = 0; i < f->ports; i++) {
+        memset(f->total[i].shadow, 0, sizeof f->total[i].shadow);
+        f->total[i].shadow_taken = 0;
+    }
+}
+
 int prefilter_push(struct prefilter *f, const struct admission *a)
 {
     uint32_t word;
@@ -487,86 +576,16 @@ int prefilter_push(struct prefilter *f, const struct admission *a)
     for (uint32_t i = 0; i < POLICY_N && rc == 0; i++)
         rc = slot_push(f, word_slot(word, i), &a->policy[i], &a->sources[i]);
     if (rc == 0) {
+        if (a->shadow && !f->control->shadow) {
+            shadow_begin(f);
+            word ^= WORD_BANK;
+        }
         word_set(f, word);
         f->control->shadow = a->shadow;
         grace(f);
     }
     pthread_mutex_unlock(&f->lock);
     return rc;
-}
-
-/* --- counters -----------------------------------------------------------------------------------
- */
-
-static void counters_add(struct xdp_counters *to, const struct xdp_counters *from)
-{
-    /* Not uint64_t: that is another type to the compiler, which then need not see the additions. */
-    __u64 *t = (__u64 *)to;
-    const __u64 *s = (const __u64 *)from;
-
-    _Static_assert(sizeof *to % sizeof *t == 0, "counters only");
-    for (size_t i = 0; i < sizeof *to / sizeof *t; i++)
-        t[i] += s[i];
-}
-
-/* The bank that nothing counts in any more goes into the totals and starts anew. Where that cannot
- * be done (no memory) it stays as it is, for the next time. */
-static void bank_take(struct prefilter *f, uint32_t bank)
-{
-    size_t bytes = sizeof *f->scratch * (size_t)f->cpus;
-
-    for (uint32_t i = 0; i < f->ports; i++) {
-        struct xdp_counters sum = { 0 };
-        uint32_t key = i * 2 + bank;
-
-        if (bpf_map__lookup_elem(f->maps->maps.counters, &key, sizeof key, f->scratch, bytes, 0) <
-            0)
-            continue;
-        for (int cpu = 0; cpu < f->cpus; cpu++)
-            counters_add(&sum, &f->scratch[cpu].count);
-        memset(f->scratch, 0, bytes);
-        if (bpf_map__update_elem(f->maps->maps.counters, &key, sizeof key, f->scratch, bytes,
-                                 BPF_ANY) == 0)
-            counters_add(&f->total[i], &sum);
-    }
-}
-
-void prefilter_count(struct prefilter *f, struct xdp_counters ret[XDP_INTERFACES_MAX])
-{
-    uint32_t bank;
-
-    memset(ret, 0, sizeof *ret * XDP_INTERFACES_MAX);
-    if (!f || !f->maps)
-        return;
-    pthread_mutex_lock(&f->lock);
-    bank = f->control->word & WORD_BANK;
-    word_set(f, f->control->word ^ WORD_BANK);
-    grace(f);
-    bank_take(f, bank);
-    memcpy(ret, f->total, sizeof f->total);
-    pthread_mutex_unlock(&f->lock);
-}
-
-void prefilter_ledger(const struct xdp_counters *c, struct ledger *l)
-{
-    for (unsigned r = 0; r < REASONS; r++) {
-        enum datagram_drop d = prefilter_drop((enum drop_reason)r);
-
-        l->datagrams_seen += c->dropped[r];
-        l->datagram_drop[d] += c->dropped[r];
-        l->xdp_drop[d] += c->dropped[r];
-        l->shadow_drop[d] += c->shadow[r];
-    }
-    l->shadow_taken += c->shadow_taken;
-    l->xdp_arrived += c->arrived;
-    for (unsigned i = 0; i < XDP_CLASSES; i++)
-        l->xdp_redirected[i] += c->redirected[i];
-    for (unsigned i = 0; i < PASSES; i++)
-        l->xdp_passed += c->passed[i];
-    l->xdp_fragments += c->fragments;
-    l->xdp_tcp_passed += c->tcp[TCP_PASSED];
-    l->xdp_tcp_denied += c->tcp[TCP_DENIED];
-    l->xdp_tcp_syn_rate += c->tcp[TCP_SYN_RATE];
 }
 
 /* --- sources and samples ------------------------------------------------------------------------

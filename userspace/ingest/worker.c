@@ -239,6 +239,8 @@ static void control(struct worker *w)
     const struct admission *next = atomic_load_explicit(&w->admission_next, memory_order_acquire);
 
     if (next != w->stages.admission) {
+        if (next->shadow && !(w->stages.admission && w->stages.admission->shadow))
+            ledger_forget_shadow(&w->ledger);
         w->stages.admission = next;
         atomic_store_explicit(&w->admission_seen, next, memory_order_release);
     }
