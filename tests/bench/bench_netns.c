@@ -3,8 +3,8 @@
  * between them, a sender in the one, sluiced (one worker) in the other, by AF_XDP (native) and by
  * the kernel's sockets. Needs root; without, nothing is printed.
  *
- * The sender (tests/lib/load.h) keeps the machine's last processor, and what a driver does in its
- * softirq is done there; the daemon and everything else go where the scheduler puts them. Datagrams
+ * The sender (tests/lib/load.h) keeps a processor, and what a driver does in its softirq is done
+ * there; the daemon and everything else go where the scheduler puts them. Datagrams
  * have complete checksums, which is looked at in software either way; ids are all new.
  *
  *   ingest     one worker of this process into blocks, batches of 10 events, as in bench_ingest.c
@@ -639,19 +639,23 @@ static void measure_class(void)
 {
     struct sched_param first = { .sched_priority = 1 }, normal = { 0 };
     struct load_kind k = dropped;
-    cpu_set_t last, all;
+    cpu_set_t senders, all, others;
     double quiet, flood;
 
     (void)taker_open(AFXDP);
     setting("admit.noise", "accept");
     prober_open(&prober);
     (void)prctl(PR_SET_TIMERSLACK, 1ul);
-    /* What is measured is the daemon's time, and not this program's wait for a processor. On that
-     * of the sender, so that the driver's softirq stays there. */
-    CPU_ZERO(&last);
-    CPU_SET((size_t)sysconf(_SC_NPROCESSORS_ONLN) - 1, &last);
+    /* What is measured is the daemon's time, and not the wait for a processor that the sender,
+     * which does not leave the kernel, gives up only at a tick. This program is on the sender's, so
+     * that the driver's softirq stays there, but goes first; the daemon is on the others. */
+    CPU_ZERO(&senders);
+    CPU_SET(load_processor(), &senders);
     (void)sched_getaffinity(0, sizeof all, &all);
-    (void)sched_setaffinity(0, sizeof last, &last);
+    (void)sched_setaffinity(0, sizeof senders, &senders);
+    CPU_XOR(&others, &all, &senders);
+    if (CPU_COUNT(&others) > 0)
+        daemon_run_on(&sluiced, &others);
     (void)sched_setscheduler(0, SCHED_FIFO, &first);
     quiet = latency_p99_us(&prober);
     (void)sched_setscheduler(0, SCHED_OTHER, &normal); /* the sender's thread inherits it */

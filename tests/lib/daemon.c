@@ -265,6 +265,22 @@ static unsigned long long switches(const char *status, const char *name)
     return at != NULL ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
+void daemon_run_on(const struct daemon *d, const cpu_set_t *processors)
+{
+    char task[64];
+    struct dirent *e;
+    DIR *dir;
+
+    snprintf(task, sizeof task, "/proc/%d/task", (int)d->pid);
+    dir = opendir(task);
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        if (e->d_name[0] != '.')
+            (void)sched_setaffinity(atoi(e->d_name), sizeof *processors, processors);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
 void daemon_print_threads(const struct daemon *d)
 {
     char task[64], path[400], name[64], status[4096];

@@ -11,6 +11,7 @@
 #ifndef SLUICE_TESTS_DAEMON_H
 #define SLUICE_TESTS_DAEMON_H
 
+#include <sched.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -40,6 +41,8 @@ void daemon_close_at_exit(struct daemon *d);
 void daemon_status(const struct daemon *d, sluice_v1_StatusResponse *ret);
 /* Processor time of all its threads so far. */
 uint64_t daemon_cpu_ns(const struct daemon *d);
+/* All of its threads, and those that they start. */
+void daemon_run_on(const struct daemon *d, const cpu_set_t *processors);
 /* A line for each thread on stderr: processor time, and how often it slept. */
 void daemon_print_threads(const struct daemon *d);
 

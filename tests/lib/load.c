@@ -87,12 +87,44 @@ static void stream_set(struct load *l, struct sender_stream *s, const struct loa
 /* --- sending ----------------------------------------------------------------------------------
  */
 
+#define PROCESSORS_MAX 256u
+
+unsigned load_processor(void)
+{
+    unsigned long long sum[PROCESSORS_MAX] = { 0 };
+    unsigned n = 0, least = 0;
+    FILE *f = fopen("/proc/interrupts", "r");
+    char line[8192], *at, *end;
+
+    /* The first line names the processors, one word each; the others are `NUMBER: COUNT...`, or of
+     * the processors' own. */
+    if (f && fgets(line, sizeof line, f)) {
+        for (char *word = strtok(line, " \n"); word && n < PROCESSORS_MAX;
+             word = strtok(NULL, " \n"))
+            n++;
+    }
+    while (f && fgets(line, sizeof line, f)) {
+        (void)strtoul(line, &at, 10);
+        if (*at++ != ':')
+            continue;
+        for (unsigned i = 0; i < n; i++, at = end)
+            sum[i] += strtoull(at, &end, 10);
+    }
+    if (f)
+        fclose(f);
+    for (unsigned i = 1; i < n; i++) {
+        if (sum[i] <= sum[least])
+            least = i;
+    }
+    return least;
+}
+
 static void *load_main(void *arg)
 {
     struct load *l = arg;
     struct sender_state *s = state_of(l);
     sigset_t others;
-    cpu_set_t last;
+    cpu_set_t own;
     LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = s->stream[0].frame,
                 .data_size_in = s->stream[0].bytes, .repeat = INT32_MAX, .batch_size = BATCH,
                 .flags = BPF_F_TEST_XDP_LIVE_FRAMES);
@@ -102,9 +134,9 @@ static void *load_main(void *arg)
     sigfillset(&others);
     sigdelset(&others, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &others, NULL);
-    CPU_ZERO(&last);
-    CPU_SET((size_t)sysconf(_SC_NPROCESSORS_ONLN) - 1, &last);
-    (void)sched_setaffinity(0, sizeof last, &last);
+    CPU_ZERO(&own);
+    CPU_SET(load_processor(), &own);
+    (void)sched_setaffinity(0, sizeof own, &own);
     veth_enter(l->veth->sender);
     l->began = 1;
     rc = bpf_prog_test_run_opts(bpf_program__fd(l->program->progs.sender), &opts);

@@ -6,8 +6,10 @@
  * some 170 ns; by AF_PACKET past the queue discipline it was 1,900 on a veth whose other end runs
  * a program, since the kernel copies every socket buffer there. Starting a run takes 30 ms, so all
  * of a stream is one run, and its program waits for what is due. What a driver does in its
- * softirq, that of the other end included, is done on the sender's processor, the machine's last;
- * while nothing is due the sender keeps that busy, and says for how long (load_spun_ns()).
+ * softirq, that of the other end included, is done on the sender's processor; while nothing is due
+ * the sender keeps that busy, and says for how long (load_spun_ns()). Since the sender does not
+ * leave the kernel, what comes from a disk would wait there for a tick: so its processor is the one
+ * that devices interrupt least.
  *
  * Thread:  one of its own.
  * Errors:  a sentence on stderr, and exit(1).
@@ -48,6 +50,8 @@ void load_stop(struct load *l);
 uint64_t load_for(struct load *l, const struct load_kind *first, const struct load_kind *second,
                   double seconds);
 uint64_t load_sent(const struct load *l, unsigned stream);
+/* The sender's. */
+unsigned load_processor(void);
 /* Since load_open(): time in which the sender's processor had nothing to do. */
 uint64_t load_spun_ns(const struct load *l);
 
