@@ -1,9 +1,8 @@
 /*
- * cluster.c - the cluster thread: a libuv loop around turns of propose, log and commit.
+ * cluster.c - the cluster thread: a libuv loop around a node's turns.
  *
- * A turn runs before the loop would sleep: take blocks from the workers, append them, hand the
- * writes to the disk, take completions, tell the engine, apply and answer. The loop sleeps on the
- * disk's eventfd, the thread's own wake and one timer (the engine's, the log's, or a retry).
+ * A turn (node.c) runs before the loop would sleep. The loop sleeps on the disk's eventfd, the
+ * thread's own wake and one timer (the engine's, the log's, or a retry).
  *
  * Failure of disk, log, engine or dedupe ends the node at once: app.failed() is called and does not
  * return to any work. Nothing is answered after it.
@@ -23,8 +22,6 @@
 
 #include "base/clock.h"
 #include "cluster/internal.h"
-
-#define RETRY_NS (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
 
 int cluster_fail(struct cluster *c, int error, const char *format, ...)
 {
@@ -82,31 +79,6 @@ static int cluster_run_calls(struct cluster *c)
     return n;
 }
 
-/* One turn. Returns the work done or a negative errno. */
-static int cluster_turn(struct cluster *c)
-{
-    uint64_t now = clock_monotonic_ns();
-    int done = cluster_run_calls(c), e;
-
-    e = propose_turn(c, now);
-    if (e < 0)
-        return e;
-    done += e;
-    e = log_do_work(c->log, now);
-    if (e < 0)
-        return cluster_fail(c, e, "log: write failed: %s; nothing more is accepted or answered",
-                            strerror(-e));
-    done += e;
-    e = consensus_persisted(c, log_persisted_index(c->log));
-    if (e < 0)
-        return e;
-    e = consensus_tick(c);
-    if (e < 0)
-        return e;
-    e = commit_turn(c);
-    return e < 0 ? e : done + e;
-}
-
 static void on_timer(uv_timer_t *t) { (void)t; /* the turn before the next sleep does the work */ }
 static void on_idle(uv_idle_t *i) { (void)i; }
 static void on_disk(uv_poll_t *p, int status, int events) { (void)p, (void)status, (void)events; }
@@ -123,31 +95,37 @@ static void on_wake(uv_poll_t *p, int status, int events)
  */
 static void cluster_arm(struct cluster *c)
 {
-    uint64_t now = clock_monotonic_ns(), at = c->raft_timeout_ms * NS_PER_MS,
-             log_at = log_deadline_ns(c->log);
+    uint64_t now = clock_monotonic_ns(), at = node_deadline_ns(c, now);
 
-    if (log_at < at)
-        at = log_at;
-    if (c->arrived != NULL && now + RETRY_NS < at)
-        at = now + RETRY_NS;
-    if (c->seal_due_ns != 0 && c->seal_due_ns < at)
-        at = c->seal_due_ns;
     uv_update_time(&c->loop);
     uv_timer_start(&c->timer, on_timer, at > now ? (at - now + NS_PER_MS - 1) / NS_PER_MS : 0, 0);
+}
+
+/* The first time that it takes blocks its start is over. */
+static void cluster_note_lead(struct cluster *c)
+{
+    if (c->started || c->lead != LEAD_READY)
+        return;
+    c->started = true;
+    c->start_ns = clock_monotonic_ns() - c->begun_ns;
+    cluster_set_state(c, CLUSTER_LEADER);
 }
 
 static void on_prepare(uv_prepare_t *p)
 {
     struct cluster *c = p->data;
     bool more;
-    int done;
+    int done, e;
 
     wake_done(&c->wake);
-    done = cluster_turn(c);
-    if (done < 0 || cluster_failed(c)) {
+    done = cluster_run_calls(c);
+    e = node_turn(c);
+    if (e < 0 || cluster_failed(c)) {
         uv_stop(&c->loop);
         return;
     }
+    done += e;
+    cluster_note_lead(c);
     if (atomic_load(&c->stop_wanted) && propose_idle(c) && commit_idle(c)) {
         uv_stop(&c->loop);
         return;
@@ -210,186 +188,63 @@ static void cluster_loop_fini(struct cluster *c)
     uv_loop_close(&c->loop);
 }
 
-/* A directory that this user may not read cannot be synced: whoever made what is in it did. */
-static int cluster_sync_dir(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), e = 0;
+/* --- what a node gets from its driver -----------------------------------------------------------
+ */
 
-    if (fd < 0)
-        return errno == EACCES ? 0 : -errno;
-    if (fsync(fd) < 0)
-        e = -errno;
-    close(fd);
-    return e;
+static uint64_t system_monotonic_ns(void *arg) { return (void)arg, clock_monotonic_ns(); }
+static uint64_t system_unix_ns(void *arg) { return (void)arg, clock_unix_ns(); }
+static void system_random(void *arg, void *ret, size_t n) { (void)arg, randombytes_buf(ret, n); }
+
+static const struct node_environment system_environment = {
+    .monotonic_ns = system_monotonic_ns,
+    .unix_ns = system_unix_ns,
+    .random = system_random,
+};
+
+static void background_work(uv_work_t *work)
+{
+    struct cluster *c = work->data;
+
+    c->background_fn(c);
 }
 
-/* Every start makes their names durable: the one that made them may have been cut short. */
-static int cluster_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
+static void background_done(uv_work_t *work, int status)
 {
-    char parent[PATH_MAX];
-    int n = snprintf(parent, sizeof parent, "%s/..", c->config.dir), e;
+    struct cluster *c = work->data;
 
-    if (n > 0 && n < PATH_MAX)
-        n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
-    if (n <= 0 || n >= PATH_MAX)
-        return cluster_fail(c, -ENAMETOOLONG, "data directory: name too long");
-    if (mkdir(c->config.dir, 0700) < 0 && errno != EEXIST)
-        return cluster_fail(c, -errno, "%s: %s", c->config.dir, strerror(errno));
-    if (mkdir(log_dir, 0700) < 0 && errno != EEXIST)
-        return cluster_fail(c, -errno, "%s: %s", log_dir, strerror(errno));
-    e = cluster_sync_dir(c->config.dir);
-    if (e == 0)
-        e = cluster_sync_dir(parent);
-    return e < 0 ? cluster_fail(c, e, "%s: %s", c->config.dir, strerror(-e)) : 0;
+    c->background_done(c, status);
 }
 
-static int cluster_open_log(struct cluster *c, const char *log_dir)
+static int cluster_background(struct cluster *c, void (*fn)(struct cluster *),
+                              void (*done)(struct cluster *, int))
 {
-    char error[LOG_ERROR_BYTES] = "";
-    int e = 0;
-
-    c->disk = c->config.disk;
-    if (c->disk == NULL)
-        e = disk_uring_open(&c->disk, log_dir, c->config.log.writes_max);
-    if (e == -EBUSY)
-        return cluster_fail(c, e, "%s is in use by another process", log_dir);
-    if (e == -EOPNOTSUPP)
-        return cluster_fail(c, e, "%s: this file system has no direct I/O (O_DIRECT)", log_dir);
-    if (e == -ENOMEM)
-        return cluster_fail(c, e, "%s: io_uring: %s (see the limit of locked memory, ulimit -l)",
-                            log_dir, strerror(-e));
-    if (e < 0)
-        return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
-    c->disk_fd = c->disk->ops->event_fd(c->disk);
-    e = state_open(c);
-    if (e == 0)
-        e = snapshot_load(c);
-    if (e < 0)
-        return cluster_fail(c, e, "checkpoint: %s", strerror(-e));
-    if (!c->segments_found && c->origin.index > 0)
-        return cluster_fail(
-            c, -EILSEQ,
-            "%s: the log is empty, but there is a checkpoint of it at index %" PRIu64
-            "; its files are gone",
-            log_dir, c->origin.index);
-    if (!c->segments_found && c->state.bootstrapped)
-        return cluster_fail(
-            c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
-            log_dir);
-    e = log_open(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error);
-    if (e < 0)
-        return cluster_fail(c, e, "log: %s", error[0] ? error : strerror(-e));
-    e = log_reader_open_on(&c->reader, c->disk);
-    if (e < 0)
-        return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
-    if (log_last_index(c->log) > 0) {
-        /* The node may have died between entry 1 and saying so; with the new term it is written. */
-        c->state.bootstrapped = 1;
-        return 0;
-    }
-    if (c->state.bootstrapped)
-        return cluster_fail(
-            c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
-            log_dir);
-    if (snapshot_exists(c))
-        return cluster_fail(c, -EILSEQ,
-                            "%s: the log is empty, but there are checkpoints of one in "
-                            "%s/checkpoint; is a file system not mounted? To begin a new log, "
-                            "move that directory away",
-                            log_dir, c->config.dir);
-    return consensus_bootstrap(c);
-}
-
-/* Appends one entry and runs turns until it is applied. For a start, before the loop runs. */
-static int cluster_commit_now(struct cluster *c, struct proposal *p)
-{
-    uint64_t index = log_last_index(c->log) + 1;
-    int e = p ? -EAGAIN : cluster_fail(c, -ENOMEM, "start: out of memory");
-
-    while (p != NULL && (e = propose_entry(c, p)) == -EAGAIN) {
-        e = log_wait(c->log, clock_monotonic_ns());
-        if (e < 0)
-            break;
-    }
-    if (e < 0) {
-        proposal_failed(c, p);
-        return cluster_fail(c, e, "start: the first entry of this term cannot be written: %s",
-                            strerror(-e));
-    }
-    while (c->applied_index < index) {
-        e = cluster_turn(c);
-        if (e < 0)
-            return e;
-    }
-    return 0;
-}
-
-static int cluster_write_genesis(struct cluster *c)
-{
-    sluice_v1_Genesis g = { .created_ns = clock_unix_ns(), .format = BLOCK_VERSION };
-    uint8_t bytes[sluice_v1_Genesis_size];
-    pb_ostream_t s = pb_ostream_from_buffer(bytes, sizeof bytes);
-    bool ok;
-
-    memcpy(g.cluster_id, c->state.cluster_id, sizeof g.cluster_id);
-    randombytes_buf(g.hash_key, sizeof g.hash_key);
-    ok = pb_encode(&s, sluice_v1_Genesis_fields, &g);
-    assert(ok);
-    return cluster_commit_now(c, proposal_new(LOG_GENESIS, bytes, s.bytes_written));
-}
-
-/* Everything until this node leads and has applied what its log holds. */
-static int cluster_recover(struct cluster *c)
-{
-    char log_dir[PATH_MAX];
-    uint64_t from, covered;
-    int e = cluster_make_dirs(c, log_dir);
-
-    if (e == 0)
-        e = cluster_open_log(c, log_dir);
-    if (e == 0)
-        e = cluster_loop_init(c);
-    if (e == 0)
-        e = consensus_start(c);
-    if (e < 0)
-        return e;
-    e = c->app.open(c->app.arg, c->state.cluster_id, log_last_index(c->log), &covered);
-    if (e < 0)
-        return cluster_fail(c, e, "state: %s", strerror(-e));
-    from = (covered < c->origin.index ? covered : c->origin.index) + 1;
-    if (from < log_first_index(c->log))
-        from = log_first_index(c->log);
-    c->applied_index = from - 1;
-    e = commit_replay(c, from);
-    if (e < 0)
-        return e;
-    /* An entry of this term: it commits what is before it, and nothing is changed before it is
-     * there. */
-    e = cluster_commit_now(c, proposal_new(LOG_BARRIER, NULL, 0));
-    if (e == 0 && !c->have_genesis)
-        e = cluster_write_genesis(c);
-    return e;
+    c->background_fn = fn;
+    c->background_done = done;
+    c->background_request.data = c;
+    return uv_queue_work(&c->loop, &c->background_request, background_work, background_done);
 }
 
 static void *cluster_main(void *arg)
 {
     struct cluster *c = arg;
-    uint64_t begun = clock_monotonic_ns();
     int e;
 
     pthread_setname_np(pthread_self(), "sluice-cluster");
-    e = cluster_recover(c);
-    c->start_ns = clock_monotonic_ns() - begun;
+    c->begun_ns = clock_monotonic_ns();
+    e = node_open(c);
+    if (e == 0)
+        e = cluster_loop_init(c);
     if (e < 0) {
         cluster_fail(c, e, "start: %s", strerror(-e)); /* keeps the first sentence */
     } else {
-        cluster_set_state(c, CLUSTER_LEADER);
         uv_run(&c->loop, UV_RUN_DEFAULT);
         if (cluster_failed(c)) {
-            c->app.failed(c->app.arg, c->error);
+            if (c->started)
+                c->app.failed(c->app.arg, c->error);
         } else {
             uv_prepare_stop(&c->prepare);
-            snapshot_finish(c);
+            while (c->checkpoint_writing)
+                uv_run(&c->loop, UV_RUN_ONCE);
             cluster_set_state(c, CLUSTER_STOPPED);
         }
     }
@@ -432,6 +287,8 @@ int cluster_start(struct cluster **ret, const struct cluster_config *config,
     c->app = *app;
     c->answers_tail = &c->answers;
     c->state_file.file = -1;
+    c->environment = system_environment;
+    c->background = cluster_background;
     c->wake.fd = -1;
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->watch_lock, NULL);

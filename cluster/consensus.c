@@ -27,7 +27,7 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     int e;
 
     memset(&update, 0, sizeof update);
-    event->time = clock_monotonic_ns() / NS_PER_MS;
+    event->time = node_now_ns(c) / NS_PER_MS;
     event->capacity = UINT16_MAX;
     e = raft_step(&c->raft, event, &update);
     if (e != 0)
@@ -126,7 +126,7 @@ int consensus_bootstrap(struct cluster *c)
         goto out;
     e = log_reserve_own(c->log, p->write.record.payload_bytes);
     while (e == -EAGAIN) {
-        e = log_wait(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, node_now_ns(c));
         if (e >= 0)
             e = log_reserve_own(c->log, p->write.record.payload_bytes);
     }
@@ -134,10 +134,10 @@ int consensus_bootstrap(struct cluster *c)
         goto out;
     p->write.record.index = 1;
     p->write.record.term = c->state.term;
-    p->write.record.time_ns = clock_unix_ns();
+    p->write.record.time_ns = node_unix_ns(c);
     e = log_append(c->log, &p->write);
     while (e >= 0 && log_persisted_index(c->log) < 1)
-        e = log_wait(c->log, clock_monotonic_ns());
+        e = log_wait(c->log, node_now_ns(c));
     if (e >= 0)
         e = consensus_collect(c, &p->write.record, encoded.base);
     if (e < 0)
@@ -269,7 +269,7 @@ int consensus_tick(struct cluster *c)
 {
     struct raft_event event = { .type = RAFT_TIMEOUT };
 
-    if (clock_monotonic_ns() / NS_PER_MS < c->raft_timeout_ms)
+    if (node_now_ns(c) / NS_PER_MS < c->raft_timeout_ms)
         return 0;
     return consensus_step(c, &event);
 }

@@ -2,6 +2,7 @@
  * internal.h - what the files of cluster/ share: one struct, owned by the cluster thread.
  *
  * cluster.c   the thread: loop, mailbox, start and stop
+ * node.c      the node without a thread: opened, then turned
  * state.c     term, vote and identity, on disk before anything depends on them
  * consensus.c the engine: events in, updates out (raft.h is included only here and in guard.c)
  * guard.c     what the host must add so that the engine is safe
@@ -26,6 +27,20 @@
 #define CLUSTER_WATCHERS_MAX            16u
 #define CLUSTER_CONFIGURATION_BYTES_MAX 4096u
 #define CLUSTER_BLOCKS_PER_TURN         64u
+
+/* What a node takes from outside. */
+struct node_environment {
+    uint64_t (*monotonic_ns)(void *arg);
+    uint64_t (*unix_ns)(void *arg);
+    void (*random)(void *arg, void *ret, size_t bytes);
+    void *arg;
+};
+
+enum lead {
+    LEAD_NONE,  /* nothing of this term is in the log yet */
+    LEAD_BEGUN, /* until lead_index is applied */
+    LEAD_READY, /* takes blocks */
+};
 
 /* An entry that is not a block. Freed when it is committed. */
 struct proposal {
@@ -95,7 +110,6 @@ struct cluster {
     struct cluster_checkpoint *checkpoint; /* newest: loaded, or being written */
     uint64_t checkpoint_index;             /* durable */
     bool checkpoint_writing;
-    uv_work_t checkpoint_work;
     int checkpoint_result;
     uint8_t genesis_hash_key[HASH_KEY_BYTES];
     sluice_v1_Genesis genesis;
@@ -104,7 +118,20 @@ struct cluster {
     size_t configuration_bytes;
     uint64_t configuration_index;
 
+    /* node.c */
+    struct node_environment environment;
+    /* Runs fn beside the node, then done on its thread; one at a time. Nonzero: not now. */
+    int (*background)(struct cluster *c, void (*fn)(struct cluster *),
+                      void (*done)(struct cluster *, int status));
+    enum lead lead;
+    uint64_t lead_index;
+
     /* cluster.c */
+    uv_work_t background_request;
+    void (*background_fn)(struct cluster *c);
+    void (*background_done)(struct cluster *c, int status);
+    uint64_t begun_ns;
+    bool started; /* has led once */
     uv_loop_t loop;
     uv_prepare_t prepare;
     uv_idle_t idle;
@@ -125,6 +152,28 @@ struct cluster {
 /* Each returns 0 or a negative errno, with a sentence in c->error. */
 int cluster_fail(struct cluster *c, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* node.c */
+/* Recovers what the disk holds and applies what is committed. */
+int node_open(struct cluster *c);
+/* Returns the work done, 0: nothing can be done before node_deadline_ns() or a completion. */
+int node_turn(struct cluster *c);
+uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns);
+
+static inline uint64_t node_now_ns(const struct cluster *c)
+{
+    return c->environment.monotonic_ns(c->environment.arg);
+}
+
+static inline uint64_t node_unix_ns(const struct cluster *c)
+{
+    return c->environment.unix_ns(c->environment.arg);
+}
+
+static inline void node_random(const struct cluster *c, void *ret, size_t bytes)
+{
+    c->environment.random(c->environment.arg, ret, bytes);
+}
 
 /* state.c */
 int state_open(struct cluster *c);
@@ -174,6 +223,5 @@ void commit_answer_later(struct cluster *c, struct block *b);
 int snapshot_load(struct cluster *c); /* fills origin, genesis, configuration, events_by_type */
 bool snapshot_exists(const struct cluster *c); /* any, good or not */
 int snapshot_take(struct cluster *c, const struct appended *a);
-int snapshot_finish(struct cluster *c); /* waits for a checkpoint that is being written */
 
 #endif

@@ -91,7 +91,7 @@ void propose_note_content(struct cluster *c, uint32_t type)
 {
     assert(type != LOG_SEAL);
     if (c->seal_due_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING))
-        c->seal_due_ns = clock_monotonic_ns() + c->config.segment_age_ns_max;
+        c->seal_due_ns = node_now_ns(c) + c->config.segment_age_ns_max;
 }
 
 /* The engine takes the entry, the log writes it, and it waits in c->appended to be applied. */
@@ -100,7 +100,7 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
 {
     const void *payload = (const uint8_t *)w->buf + LOG_HEADER_BYTES;
     struct appended *a;
-    uint64_t now = clock_unix_ns();
+    uint64_t now = node_unix_ns(c);
     int e;
 
     assert(c->appended_n < c->appended_max);

@@ -165,10 +165,9 @@ static void snapshot_remove_others(const struct cluster *c, uint64_t index)
     }
 }
 
-/* In the pool: touches nothing of the cluster but what it was given. */
-static void snapshot_work(uv_work_t *work)
+/* Beside the node: touches nothing of the cluster but what it was given. */
+static void snapshot_work(struct cluster *c)
 {
-    struct cluster *c = work->data;
     char name[64], path[PATH_MAX], tmp[PATH_MAX], dir[PATH_MAX];
     uint8_t *buf = malloc(CHECKPOINT_BYTES_MAX);
     size_t bytes;
@@ -198,10 +197,8 @@ static void snapshot_work(uv_work_t *work)
         snapshot_remove_others(c, c->checkpoint->message.index);
 }
 
-static void snapshot_done(uv_work_t *work, int status)
+static void snapshot_done(struct cluster *c, int status)
 {
-    struct cluster *c = work->data;
-
     c->checkpoint_writing = false;
     if (!c->raft_open) /* the node failed, and is being taken down */
         return;
@@ -239,17 +236,9 @@ int snapshot_take(struct cluster *c, const struct appended *a)
     for (unsigned i = 0; i < BLOCK_TYPES; i++)
         m->events_by_type[i] = c->events_by_type[i];
     c->app.save(c->app.arg, c->checkpoint);
-    c->checkpoint_work.data = c;
     c->checkpoint_writing = true;
-    if (uv_queue_work(&c->loop, &c->checkpoint_work, snapshot_work, snapshot_done) != 0)
+    if (c->background(c, snapshot_work, snapshot_done) != 0)
         c->checkpoint_writing = false;
-    return 0;
-}
-
-int snapshot_finish(struct cluster *c)
-{
-    while (c->checkpoint_writing)
-        uv_run(&c->loop, UV_RUN_ONCE);
     return 0;
 }
 

@@ -4,7 +4,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <sodium.h>
 #include <string.h>
 
 #include "cluster/internal.h"
@@ -17,8 +16,8 @@ static void state_fresh(struct cluster *c, struct node_state *s)
         .node = c->config.node,
         .region = c->config.region,
     };
-    randombytes_buf(s->cluster_id, sizeof s->cluster_id);
-    randombytes_buf(s->directory_id, sizeof s->directory_id);
+    node_random(c, s->cluster_id, sizeof s->cluster_id);
+    node_random(c, s->directory_id, sizeof s->directory_id);
 }
 
 struct found {

@@ -1,0 +1,236 @@
+/*
+ * node.c - a node as a state machine: opened, and then turned.
+ *
+ * A turn takes blocks, appends them, hands the writes to the disk, takes completions, tells the
+ * engine, applies and answers. It never waits: what cannot be done yet is done in a later turn, and
+ * node_deadline_ns() says when at the latest. Time, randomness and the work beside it come from
+ * whoever drives it: the cluster thread (cluster.c), or a test in its own time.
+ *
+ * A node that has become leader first commits an entry of its own term, which commits all that is
+ * before it, and the genesis where there is none; only then it takes blocks.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pb_encode.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cluster/internal.h"
+
+#define RETRY_NS (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
+
+/* --- start --------------------------------------------------------------------------------------
+ */
+
+/* A directory that this user may not read cannot be synced: whoever made what is in it did. */
+static int node_sync_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), e = 0;
+
+    if (fd < 0)
+        return errno == EACCES ? 0 : -errno;
+    if (fsync(fd) < 0)
+        e = -errno;
+    close(fd);
+    return e;
+}
+
+/* Every start makes their names durable: the one that made them may have been cut short. */
+static int node_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
+{
+    char parent[PATH_MAX];
+    int n = snprintf(parent, sizeof parent, "%s/..", c->config.dir), e;
+
+    if (n > 0 && n < PATH_MAX)
+        n = snprintf(log_dir, PATH_MAX, "%s/log", c->config.dir);
+    if (n <= 0 || n >= PATH_MAX)
+        return cluster_fail(c, -ENAMETOOLONG, "data directory: name too long");
+    if (mkdir(c->config.dir, 0700) < 0 && errno != EEXIST)
+        return cluster_fail(c, -errno, "%s: %s", c->config.dir, strerror(errno));
+    if (mkdir(log_dir, 0700) < 0 && errno != EEXIST)
+        return cluster_fail(c, -errno, "%s: %s", log_dir, strerror(errno));
+    e = node_sync_dir(c->config.dir);
+    if (e == 0)
+        e = node_sync_dir(parent);
+    return e < 0 ? cluster_fail(c, e, "%s: %s", c->config.dir, strerror(-e)) : 0;
+}
+
+static int node_open_log(struct cluster *c, const char *log_dir)
+{
+    char error[LOG_ERROR_BYTES] = "";
+    int e = 0;
+
+    c->disk = c->config.disk;
+    if (c->disk == NULL)
+        e = disk_uring_open(&c->disk, log_dir, c->config.log.writes_max);
+    if (e == -EBUSY)
+        return cluster_fail(c, e, "%s is in use by another process", log_dir);
+    if (e == -EOPNOTSUPP)
+        return cluster_fail(c, e, "%s: this file system has no direct I/O (O_DIRECT)", log_dir);
+    if (e == -ENOMEM)
+        return cluster_fail(c, e, "%s: io_uring: %s (see the limit of locked memory, ulimit -l)",
+                            log_dir, strerror(-e));
+    if (e < 0)
+        return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
+    c->disk_fd = c->disk->ops->event_fd(c->disk);
+    e = state_open(c);
+    if (e == 0)
+        e = snapshot_load(c);
+    if (e < 0)
+        return cluster_fail(c, e, "checkpoint: %s", strerror(-e));
+    if (!c->segments_found && c->origin.index > 0)
+        return cluster_fail(
+            c, -EILSEQ,
+            "%s: the log is empty, but there is a checkpoint of it at index %" PRIu64
+            "; its files are gone",
+            log_dir, c->origin.index);
+    if (!c->segments_found && c->state.bootstrapped)
+        return cluster_fail(
+            c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
+            log_dir);
+    e = log_open(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error);
+    if (e < 0)
+        return cluster_fail(c, e, "log: %s", error[0] ? error : strerror(-e));
+    e = log_reader_open_on(&c->reader, c->disk);
+    if (e < 0)
+        return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
+    if (log_last_index(c->log) > 0) {
+        /* The node may have died between entry 1 and saying so; with the new term it is written. */
+        c->state.bootstrapped = 1;
+        return 0;
+    }
+    if (c->state.bootstrapped)
+        return cluster_fail(
+            c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
+            log_dir);
+    if (snapshot_exists(c))
+        return cluster_fail(c, -EILSEQ,
+                            "%s: the log is empty, but there are checkpoints of one in "
+                            "%s/checkpoint; is a file system not mounted? To begin a new log, "
+                            "move that directory away",
+                            log_dir, c->config.dir);
+    return consensus_bootstrap(c);
+}
+
+int node_open(struct cluster *c)
+{
+    char log_dir[PATH_MAX];
+    uint64_t from, covered;
+    int e = node_make_dirs(c, log_dir);
+
+    if (e == 0)
+        e = node_open_log(c, log_dir);
+    if (e == 0)
+        e = consensus_start(c);
+    if (e < 0)
+        return e;
+    e = c->app.open(c->app.arg, c->state.cluster_id, log_last_index(c->log), &covered);
+    if (e < 0)
+        return cluster_fail(c, e, "state: %s", strerror(-e));
+    from = (covered < c->origin.index ? covered : c->origin.index) + 1;
+    if (from < log_first_index(c->log))
+        from = log_first_index(c->log);
+    c->applied_index = from - 1;
+    return commit_replay(c, from);
+}
+
+/* --- leading ------------------------------------------------------------------------------------
+ */
+
+static struct proposal *genesis_new(struct cluster *c)
+{
+    sluice_v1_Genesis g = { .created_ns = node_unix_ns(c), .format = BLOCK_VERSION };
+    uint8_t bytes[sluice_v1_Genesis_size];
+    pb_ostream_t s = pb_ostream_from_buffer(bytes, sizeof bytes);
+    bool ok;
+
+    memcpy(g.cluster_id, c->state.cluster_id, sizeof g.cluster_id);
+    node_random(c, g.hash_key, sizeof g.hash_key);
+    ok = pb_encode(&s, sluice_v1_Genesis_fields, &g);
+    assert(ok);
+    return proposal_new(LOG_GENESIS, bytes, s.bytes_written);
+}
+
+/* Returns 1 when it is appended, 0 when there is no room yet. */
+static int lead_append(struct cluster *c, struct proposal *p)
+{
+    int e = p ? propose_entry(c, p) : -ENOMEM;
+
+    if (e == 0) {
+        c->lead_index = log_last_index(c->log);
+        return 1;
+    }
+    if (e == -EAGAIN) {
+        proposal_free(p);
+        return 0;
+    }
+    proposal_failed(c, p);
+    return cluster_fail(c, e, "start: the first entry of this term cannot be written: %s",
+                        strerror(-e));
+}
+
+/* One step towards taking blocks. Returns the work done or a negative errno. */
+static int lead_turn(struct cluster *c)
+{
+    int e;
+
+    if (!consensus_leads(c) || c->lead == LEAD_READY || c->applied_index < c->lead_index)
+        return 0;
+    if (c->lead == LEAD_BEGUN && c->have_genesis) {
+        c->lead = LEAD_READY;
+        return 1;
+    }
+    e = lead_append(c, c->lead == LEAD_NONE ? proposal_new(LOG_BARRIER, NULL, 0) : genesis_new(c));
+    if (e == 1)
+        c->lead = LEAD_BEGUN;
+    return e;
+}
+
+/* --- turns --------------------------------------------------------------------------------------
+ */
+
+int node_turn(struct cluster *c)
+{
+    uint64_t now = node_now_ns(c);
+    int done = lead_turn(c), e = 0;
+
+    if (done < 0)
+        return done;
+    if (c->lead == LEAD_READY)
+        e = propose_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
+    e = log_do_work(c->log, now);
+    if (e < 0)
+        return cluster_fail(c, e, "log: write failed: %s; nothing more is accepted or answered",
+                            strerror(-e));
+    done += e;
+    e = consensus_persisted(c, log_persisted_index(c->log));
+    if (e < 0)
+        return e;
+    e = consensus_tick(c);
+    if (e < 0)
+        return e;
+    e = commit_turn(c);
+    return e < 0 ? e : done + e;
+}
+
+uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
+{
+    uint64_t at = c->raft_timeout_ms * NS_PER_MS, log_at = log_deadline_ns(c->log);
+    bool waits = c->arrived != NULL || (consensus_leads(c) && c->lead != LEAD_READY);
+
+    if (log_at < at)
+        at = log_at;
+    if (waits && now_ns + RETRY_NS < at)
+        at = now_ns + RETRY_NS;
+    if (c->seal_due_ns != 0 && c->seal_due_ns < at)
+        at = c->seal_due_ns;
+    return at;
+}
