@@ -64,7 +64,7 @@ UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
 
-.PHONY: all help deps test demo fuzz bench check-full tidy clean
+.PHONY: all help deps test demo fuzz sim sim-mutants bench check-full tidy clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -144,6 +144,10 @@ $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(TESTLIB) $(CORE)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
+$(OUT)/sim: $(OUT)/tests/sim/sim.o $(TESTLIB) $(CORE)
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 $(OUT)/bench/%: $(OUT)/tests/bench/%.o $(TESTLIB) $(CORE)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
@@ -176,6 +180,13 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (default 20) from its corpus
 	@deploy/deps.sh
 	@$(MAKE) -s -j$$(nproc) BUILD=fuzz fuzzers
 	@tests/fuzz/run.sh build/fuzz/fuzz $(FUZZ_SECONDS)
+
+SEEDS ?= 200
+sim: $(OUT)/sim ## SEEDS=n new runs of a simulated cluster
+	@$(OUT)/sim -n $(SEEDS)
+
+sim-mutants: ## plant bugs in the cluster and see the simulator find them
+	@tests/sim/mutants.sh
 
 bench: ## measure: lines of "bench NAME VALUE UNIT"
 	@deploy/deps.sh

@@ -257,52 +257,33 @@ static void *cluster_main(void *arg)
 
 static void cluster_free(struct cluster *c)
 {
-    log_reader_close(c->reader);
-    log_close(c->log);
-    consensus_close(c);
+    consensus_close(c); /* a checkpoint that ends now has nobody to tell */
     if (c->loop.data == c)
         cluster_loop_fini(c);
-    twoslot_close(&c->state_file);
-    if (c->disk != NULL && c->config.disk == NULL)
-        c->disk->ops->fini(c->disk);
-    propose_fini(c);
     wake_close(&c->wake);
-    pthread_mutex_destroy(&c->lock);
-    pthread_mutex_destroy(&c->watch_lock);
-    pthread_cond_destroy(&c->changed);
-    free(c->checkpoint);
-    free(c->read_buf);
-    free(c);
+    node_free(c);
 }
 
 int cluster_start(struct cluster **ret, const struct cluster_config *config,
                   const struct cluster_app *app, char error[LOG_ERROR_BYTES])
 {
-    struct cluster *c = calloc(1, sizeof *c);
-    int e = -ENOMEM;
+    struct cluster *c = sodium_init() < 0 ? NULL : node_new(config, app, &system_environment);
+    int e;
 
-    if (c == NULL)
-        return e;
-    c->config = *config;
-    c->app = *app;
-    c->answers_tail = &c->answers;
-    c->state_file.file = -1;
-    c->environment = system_environment;
+    if (c == NULL) {
+        snprintf(error, LOG_ERROR_BYTES, "start: %s", strerror(ENOMEM));
+        return -ENOMEM;
+    }
     c->background = cluster_background;
     c->wake.fd = -1;
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_mutex_init(&c->watch_lock, NULL);
-    pthread_cond_init(&c->changed, NULL);
-    assert(config->links <= CLUSTER_WORKERS_MAX);
-    c->checkpoint = malloc(sizeof *c->checkpoint);
-    c->read_buf = aligned_alloc(LOG_ALIGN, LOG_RECORD_BYTES_MAX);
-    if (sodium_init() < 0 || c->checkpoint == NULL || c->read_buf == NULL || propose_init(c) < 0)
-        goto fail;
     e = wake_open(&c->wake);
     if (e == 0)
         e = -pthread_create(&c->thread, NULL, cluster_main, c);
-    if (e < 0)
-        goto fail;
+    if (e < 0) {
+        snprintf(error, LOG_ERROR_BYTES, "start: %s", strerror(-e));
+        cluster_free(c);
+        return e;
+    }
     pthread_mutex_lock(&c->lock);
     while (c->run_state == CLUSTER_STARTING)
         pthread_cond_wait(&c->changed, &c->lock);
@@ -314,9 +295,6 @@ int cluster_start(struct cluster **ret, const struct cluster_config *config,
     }
     pthread_join(c->thread, NULL);
     snprintf(error, LOG_ERROR_BYTES, "%s", c->error);
-fail:
-    if (e != -EIO)
-        snprintf(error, LOG_ERROR_BYTES, "start: %s", strerror(-e));
     cluster_free(c);
     return e;
 }

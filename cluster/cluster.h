@@ -21,6 +21,8 @@
 #include "proto/entry.pb.h"
 
 #define CLUSTER_WORKERS_MAX  64u
+#define CLUSTER_MEMBERS_MAX  6u
+#define CLUSTER_ELECTION_MS  300u
 #define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
 #define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
 
@@ -66,6 +68,14 @@ struct cluster_app {
     int (*load)(void *arg, const struct cluster_checkpoint *c);
 };
 
+/* What all nodes of a new cluster begin with. */
+struct cluster_bootstrap {
+    uint8_t cluster_id[16];
+    uint64_t time_ns; /* Unix, of entry 1 */
+    uint16_t member[CLUSTER_MEMBERS_MAX];
+    unsigned members; /* this node among them; all are voters */
+};
+
 struct cluster_config {
     const char *dir; /* data directory; made when it does not exist */
     uint16_t node;   /* 1.. */
@@ -75,6 +85,8 @@ struct cluster_config {
     struct disk *disk; /* NULL: <dir>/log by io_uring; else borrowed, for tests that break it */
     struct cluster_link *link;
     unsigned links;
+    const struct cluster_bootstrap *bootstrap; /* NULL: a new directory is a cluster of its own */
+    unsigned election_ms;                      /* 0: CLUSTER_ELECTION_MS */
 };
 
 enum cluster_state {

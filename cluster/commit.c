@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "cluster/internal.h"
+#include "proto/wire.pb.h"
 
 void commit_answer_later(struct cluster *c, struct block *b)
 {
@@ -94,19 +95,45 @@ int commit_replay(struct cluster *c, uint64_t from)
     return 0;
 }
 
+/* One that a start has found in the log. */
+static int commit_stored(struct cluster *c)
+{
+    struct log_record r;
+    const void *payload;
+    uint64_t index = c->applied_index + 1;
+    int e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &r, &payload);
+
+    if (e < 0)
+        return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", index, strerror(-e));
+    e = commit_apply(c, &r, payload, false);
+    if (e < 0)
+        return e;
+    c->applied_index = index;
+    c->replayed_entries++;
+    atomic_store_explicit(&c->commit_public, index, memory_order_release);
+    return 0;
+}
+
 static int commit_entries(struct cluster *c)
 {
+    uint64_t end = log_persisted_index(c->log);
     int done = 0;
 
-    while (c->appended_n > 0) {
+    if (end > c->commit_index)
+        end = c->commit_index;
+    while (c->applied_index < end) {
         struct appended a = c->appended[c->appended_head];
         const struct log_record *r = &a.write->record;
         int e;
 
-        if (r->index > c->commit_index)
-            break;
+        if (c->appended_n == 0 || r->index > c->applied_index + 1) {
+            e = commit_stored(c);
+            if (e < 0)
+                return e;
+            done++;
+            continue;
+        }
         assert(r->index == c->applied_index + 1);
-        assert(r->index <= log_persisted_index(c->log));
         e = commit_apply(c, r, (const uint8_t *)a.write->buf + LOG_HEADER_BYTES, a.block != NULL);
         if (e < 0)
             return e;
@@ -128,6 +155,21 @@ static int commit_entries(struct cluster *c)
         }
     }
     return done;
+}
+
+void commit_withdraw(struct cluster *c, uint64_t from)
+{
+#ifdef PLANT_WITHDRAW_FORGOTTEN
+    return;
+#endif
+    for (struct block *b = c->answers; b != NULL; b = b->next) {
+        if (b->wait_index < from)
+            continue;
+        memset(b->verdict, VERDICT_REFUSED, b->events);
+        b->refuse_reason = sluice_v1_Reason_NOT_LEADER;
+        b->accepted = 0;
+        b->index = b->term = b->wait_index = 0;
+    }
 }
 
 static int commit_answers(struct cluster *c)

@@ -4,8 +4,12 @@
  * The engine keeps index/term records only; entries are the log's. Memory: on START the entries
  * stay ours and the snapshot's configuration becomes the engine's; on SUBMIT and RAFT_SNAPSHOT as
  * said below. The rules for handling an update are in its order: term and vote durable first, then
- * entries, then the commit index. A node with one voter sends no messages; an update that has some
- * is an error here.
+ * entries into the log, then messages, which may be about entries that are not durable yet, then
+ * the commit index.
+ *
+ * What is received is fed to the engine an entry at a time: it costs less than half a microsecond,
+ * the log can say after each one that it has no room for more, and a CHANGE is never behind another
+ * entry (E1 of guard.c).
  *
  * Any error of the engine ends the node: it has no event for a failed disk or a lost entry.
  */
@@ -21,8 +25,87 @@
  * memory. */
 #define CONSENSUS_TRAILING 65536u
 
+/* An entry that the engine has made itself: a barrier, when it has become leader. */
+static int take_own(struct cluster *c, const struct raft_update *u)
+{
+    struct proposal *p = proposal_new(LOG_BARRIER, NULL, 0);
+    int e = p != NULL ? 0 : -ENOMEM;
+
+    raft_free(u->entries.batch[0].batch);
+    if (e == 0 && (u->entries.n != 1 || u->entries.batch[0].type != RAFT_BARRIER))
+        e = -EPROTO;
+    while (e >= 0 && (e = propose_room(c, 0)) == -EAGAIN)
+        e = log_wait(c->log, node_now_ns(c));
+    if (e < 0) {
+        proposal_failed(c, p);
+        return cluster_fail(c, e, "engine: an entry of its own: %s", strerror(-e));
+    }
+    c->lead = LEAD_BEGUN;
+    c->lead_index = u->entries.index;
+    return propose_take(c, p, u->entries.index);
+}
+
+static int take_received(struct cluster *c, const struct raft_update *u)
+{
+    struct proposal *p = c->receiving;
+    int e = 0;
+
+    raft_free(u->entries.batch[0].batch);
+    if (p == NULL || u->entries.n != 1 || u->entries.index != p->write.record.index ||
+        u->entries.index <= c->applied_index)
+        return cluster_fail(c, -EPROTO, "engine: %u entries from index %llu out of a message",
+                            u->entries.n, (unsigned long long)u->entries.index);
+    if (u->entries.index <= log_last_index(c->log)) {
+        e = propose_withdraw(c, u->entries.index);
+        while (e >= 0 && (e = propose_room(c, p->write.record.payload_bytes)) == -EAGAIN)
+            e = log_wait(c->log, node_now_ns(c));
+    }
+    if (e < 0)
+        return cluster_fail(c, e, "log: no room after a cut at index %llu: %s",
+                            (unsigned long long)u->entries.index, strerror(-e));
+    c->receiving = NULL;
+    return propose_take(c, p, u->entries.index);
+}
+
+static int consensus_entries(struct cluster *c, const struct raft_event *event,
+                             const struct raft_update *u)
+{
+    if (event->type == RAFT_SUBMIT)
+        return propose_taken(c, u->entries.index);
+    if (event->type == RAFT_RECEIVE && event->receive.message->type == RAFT_APPEND_ENTRIES)
+        return take_received(c, u);
+    return take_own(c, u);
+}
+
+static int consensus_send(struct cluster *c, bool stale, struct raft_update *u)
+{
+    for (unsigned i = 0; i < u->messages.n; i++) {
+        int e;
+
+        if (c->environment.send == NULL)
+            return cluster_fail(c, -EPROTO, "engine: messages to other nodes in a cluster of one");
+        guard_answer(c, stale, &u->messages.batch[i]);
+        e = c->environment.send(c->environment.arg, &u->messages.batch[i]);
+        if (e < 0)
+            return cluster_fail(c, e, "a message to node %llu: %s",
+                                (unsigned long long)u->messages.batch[i].server_id, strerror(-e));
+    }
+    return 0;
+}
+
+static bool is_stale(const struct cluster *c, const struct raft_event *event)
+{
+    const struct raft_message *m = event->receive.message;
+
+    if (event->type != RAFT_RECEIVE)
+        return false;
+    return (m->type == RAFT_APPEND_ENTRIES && m->append_entries.term < c->state.term) ||
+           (m->type == RAFT_INSTALL_SNAPSHOT && m->install_snapshot.term < c->state.term);
+}
+
 static int consensus_step(struct cluster *c, struct raft_event *event)
 {
+    bool stale = is_stale(c, event);
     struct raft_update update;
     int e;
 
@@ -35,20 +118,27 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
         c->state.term = raft_current_term(&c->raft);
         c->state.voted_for = raft_voted_for(&c->raft);
+#ifndef PLANT_VOTE_UNSAVED
         e = state_write(c);
+#endif
         if (e < 0)
             return e;
     }
-    if ((update.flags & RAFT_UPDATE_ENTRIES) && event->type != RAFT_SUBMIT)
-        return cluster_fail(c, -EPROTO, "engine: entries out of event %d", (int)event->type);
-    if ((update.flags & RAFT_UPDATE_MESSAGES) && update.messages.n > 0)
-        return cluster_fail(c, -EPROTO, "engine: messages to other nodes in a cluster of one");
+    if (!consensus_leads(c)) {
+        c->lead = LEAD_NONE;
+#ifndef PLANT_LEAD_STALE
+        c->lead_index = 0;
+#endif
+    }
+    if (update.flags & RAFT_UPDATE_ENTRIES)
+        e = consensus_entries(c, event, &update);
+    if (e == 0 && (update.flags & RAFT_UPDATE_MESSAGES))
+        e = consensus_send(c, stale, &update);
+    if (e < 0)
+        return e;
     if (raft_commit_index(&c->raft) > c->commit_index)
         c->commit_index = raft_commit_index(&c->raft);
-    /* Never earlier than the next millisecond: a timer in the past would spin. */
-    c->raft_timeout_ms = raft_timeout(&c->raft);
-    if (c->raft_timeout_ms <= event->time)
-        c->raft_timeout_ms = event->time + 1;
+    c->raft_timeout_ms = guard_timeout_ms(c, event->time);
     return 0;
 }
 
@@ -110,6 +200,22 @@ static int configuration_decode(const void *bytes, size_t n, struct raft_configu
     return raft_configuration_decode(&b, ret) == 0 ? 0 : -EBADMSG;
 }
 
+static int configuration_begin(const struct cluster *c, struct raft_configuration *ret)
+{
+    const struct cluster_bootstrap *b = c->config.bootstrap;
+    char address[16];
+    int e = 0;
+
+    if (b == NULL)
+        return raft_configuration_add(ret, c->config.node, "", RAFT_VOTER);
+    /* The engine wants addresses, and no two alike; it does nothing with them. */
+    for (unsigned i = 0; i < b->members && e == 0; i++) {
+        snprintf(address, sizeof address, "%u", b->member[i]);
+        e = raft_configuration_add(ret, b->member[i], address, RAFT_VOTER);
+    }
+    return e;
+}
+
 /* Entry 1 of every log: who is in the cluster. Written before the engine is started. */
 int consensus_bootstrap(struct cluster *c)
 {
@@ -119,7 +225,7 @@ int consensus_bootstrap(struct cluster *c)
     int e = -ENOMEM;
 
     raft_configuration_init(&configuration);
-    if (raft_configuration_add(&configuration, c->config.node, "", RAFT_VOTER) == 0 &&
+    if (configuration_begin(c, &configuration) == 0 &&
         raft_configuration_encode(&configuration, &encoded) == 0)
         p = proposal_new(LOG_CHANGE, encoded.base, encoded.len);
     if (p == NULL)
@@ -134,7 +240,8 @@ int consensus_bootstrap(struct cluster *c)
         goto out;
     p->write.record.index = 1;
     p->write.record.term = c->state.term;
-    p->write.record.time_ns = node_unix_ns(c);
+    p->write.record.time_ns =
+        c->config.bootstrap != NULL ? c->config.bootstrap->time_ns : node_unix_ns(c);
     e = log_append(c->log, &p->write);
     while (e >= 0 && log_persisted_index(c->log) < 1)
         e = log_wait(c->log, node_now_ns(c));
@@ -178,17 +285,69 @@ static int consensus_sole_voter(struct cluster *c, bool *ret)
     return 0;
 }
 
+#define INFLIGHT_MAX 1000u /* entries that a follower has not answered for */
+
+static void consensus_tune(struct cluster *c)
+{
+    unsigned election_ms = c->config.election_ms ? c->config.election_ms : CLUSTER_ELECTION_MS;
+    unsigned seed;
+
+    node_random(c, &seed, sizeof seed);
+    raft_seed(&c->raft, seed);
+    raft_set_election_timeout(&c->raft, election_ms);
+    raft_set_heartbeat_timeout(&c->raft, election_ms / 5);
+    raft_set_pre_vote(&c->raft, true);
+    raft_set_max_inflight_entries(&c->raft, INFLIGHT_MAX);
+}
+
+/* What the checkpoint remembers of the entries before it: with their terms the engine can serve a
+ * follower that is behind; their content it does not look at, and the log has it. Returns the first
+ * index, and puts them in front of the others. */
+static int consensus_remember(struct cluster *c, uint64_t *ret_first)
+{
+    const sluice_v1_Checkpoint *m = &c->checkpoint->message;
+    uint64_t first =
+        m->trail_first > log_first_index(c->log) ? m->trail_first : log_first_index(c->log);
+    struct raft_entry *all;
+    size_t before, at = 0;
+
+    *ret_first = c->origin.index + 1;
+    if (c->origin.index == 0 || m->trail_first == 0 || first > c->origin.index ||
+        m->trail_index[m->trail_index_count - 1] != c->origin.index)
+        return 0;
+    before = c->origin.index - first + 1;
+    all = calloc(before + c->start_entries, sizeof *all);
+    if (all == NULL)
+        return -ENOMEM;
+    for (pb_size_t i = 0; i < m->trail_index_count; i++) {
+        for (; at < before && first + at <= m->trail_index[i]; at++)
+            all[at] = (struct raft_entry){ .term = m->trail_term[i], .type = RAFT_COMMAND };
+    }
+    if (c->start_entries > 0)
+        memcpy(all + before, c->start_entry, c->start_entries * sizeof *all);
+    free(c->start_entry);
+    c->start_entry = all;
+    c->start_entries += before;
+    c->start_capacity = c->start_entries;
+    *ret_first = first;
+    return 0;
+}
+
 int consensus_start(struct cluster *c)
 {
     struct raft_snapshot_metadata metadata = { .index = c->origin.index, .term = c->origin.term };
     struct raft_event event = { .type = RAFT_START };
+    uint64_t first;
     bool sole = false;
     int e;
 
     e = consensus_sole_voter(c, &sole);
     if (e < 0)
         return e;
-    if (!sole)
+    e = consensus_remember(c, &first);
+    if (e < 0)
+        return cluster_fail(c, e, "start: out of memory");
+    if (!sole && c->environment.send == NULL)
         return cluster_fail(c, -ENOTSUP, "log: the configuration names more voters than this node");
     /* No term enters the log before it is in the state file. */
     if (log_last_term(c->log) > c->state.term)
@@ -200,14 +359,15 @@ int consensus_start(struct cluster *c)
     e = guard_start_term(c, sole);
     if (e < 0)
         return e;
-    e = guard_start_digits(c->origin.index, c->origin.index + 1, c->state.term,
-                           log_last_index(c->log), c->state.term);
+    e = guard_start_digits(c->origin.index, first, c->state.term, log_last_index(c->log),
+                           c->state.term);
     if (e < 0)
         return cluster_fail(c, e, "engine: too many entries since the last checkpoint");
     if (raft_init(&c->raft, NULL, NULL, c->config.node, "") != 0)
         return cluster_fail(c, -ENOMEM, "engine: out of memory");
     c->raft_open = true;
     c->raft.tracer = NULL; /* the default one formats on every call */
+    consensus_tune(c);
     if (c->origin.index > 0) {
         if (configuration_decode(c->configuration, c->configuration_bytes,
                                  &metadata.configuration) < 0)
@@ -217,13 +377,13 @@ int consensus_start(struct cluster *c)
     }
     event.start.term = c->state.term;
     event.start.voted_for = c->state.voted_for;
-    event.start.start_index = c->origin.index + 1;
+    event.start.start_index = first;
     event.start.entries = c->start_entry;
     event.start.n_entries = (unsigned)c->start_entries;
-    assert(c->origin.index + c->start_entries == log_last_index(c->log));
+    assert(first - 1 + c->start_entries == log_last_index(c->log));
     e = consensus_step(c, &event);
     consensus_forget_entries(c);
-    if (e == 0 && !consensus_leads(c))
+    if (e == 0 && sole && !consensus_leads(c))
         e = cluster_fail(c, -EPROTO, "engine: the only voter is not leader after its start");
     return e;
 }
@@ -258,6 +418,9 @@ int consensus_submit(struct cluster *c, enum log_type type, const void *payload,
 
 int consensus_persisted(struct cluster *c, uint64_t index)
 {
+#ifdef PLANT_PERSISTED_EARLY
+    index = log_last_index(c->log);
+#endif
     struct raft_event event = { .type = RAFT_PERSISTED_ENTRIES, .persisted_entries = { index } };
 
     if (index <= c->raft.last_stored)
@@ -271,7 +434,183 @@ int consensus_tick(struct cluster *c)
 
     if (node_now_ns(c) / NS_PER_MS < c->raft_timeout_ms)
         return 0;
+    c->ticked_ms = node_now_ns(c) / NS_PER_MS;
     return consensus_step(c, &event);
+}
+
+uint64_t consensus_term(const struct cluster *c, uint64_t index)
+{
+    const struct raft_trail *t = &c->raft.trail;
+
+    if (index == t->snapshot.index)
+        return t->snapshot.term;
+    if (index <= t->offset)
+        return 0;
+    /* Each record has the last index of its term. */
+    for (unsigned i = t->front; i != t->back; i = (i + 1) % t->size) {
+        if (index <= t->records[i].index)
+            return t->records[i].term;
+    }
+    return 0;
+}
+
+/* --- messages of other nodes --------------------------------------------------------------------
+ */
+
+/* An AppendEntries with one entry of m's, or none. The engine takes p or does not. */
+static int feed(struct cluster *c, const struct raft_message *m, struct proposal *p)
+{
+    struct raft_message one = *m;
+    struct raft_entry entry = { 0 };
+    struct raft_event event = { .type = RAFT_RECEIVE, .receive = { &one } };
+    size_t bytes =
+        p != NULL && p->write.record.type == LOG_CHANGE ? p->write.record.payload_bytes : 8;
+    int e;
+
+    one.append_entries.n_entries = p != NULL ? 1 : 0;
+    one.append_entries.entries = p != NULL ? &entry : NULL;
+    if (p != NULL) {
+        entry.term = p->write.record.term;
+        entry.type = consensus_type(p->write.record.type);
+        entry.buf.len = bytes;
+        entry.batch = entry.buf.base = raft_malloc(bytes);
+        if (entry.batch == NULL)
+            return cluster_fail(c, -ENOMEM, "a message: out of memory");
+        if (entry.type == RAFT_CHANGE)
+            memcpy(entry.buf.base, (const uint8_t *)p->write.buf + LOG_HEADER_BYTES, bytes);
+    }
+    assert(c->receiving == NULL);
+    c->receiving = p;
+    e = consensus_step(c, &event);
+    if (e < 0)
+        proposal_failed(c, p); /* the log may have it; freed after that is closed */
+    else
+        proposal_free(c->receiving);
+    c->receiving = NULL;
+    return e;
+}
+
+/* Does the message's previous entry, and its term, still hold here? */
+static bool follows(const struct cluster *c, const struct raft_append_entries *a)
+{
+    return raft_current_term(&c->raft) == a->term && !consensus_leads(c) &&
+           (a->prev_log_index == 0 || a->prev_log_index <= c->applied_index ||
+            consensus_term(c, a->prev_log_index) == a->prev_log_term);
+}
+
+/* E2: a second CHANGE, before the first is known to be committed, makes the engine forget what to
+ * roll back to. It follows the first only if that is committed, whatever this leader says of it. */
+static int settle_change(struct cluster *c, const struct raft_message *m)
+{
+    const struct raft_append_entries *a = &m->append_entries;
+    struct peer_entry entry;
+    uint64_t pending;
+    int e = feed(c, m, NULL);
+
+    pending = c->raft.configuration_uncommitted_index;
+    if (e < 0 || !follows(c, a) || pending == 0 || pending > a->prev_log_index ||
+        consensus_term(c, a->prev_log_index + 1) == a->term)
+        return e;
+    e = node_entry(c, pending, &entry);
+    if (e < 0)
+        return e;
+    return consensus_changed(c, pending, entry.payload, entry.record.payload_bytes);
+}
+
+static void drop_entries(struct raft_append_entries *a, struct proposal **entry,
+                         unsigned *ret_taken)
+{
+    for (unsigned i = 0; i < a->n_entries; i++)
+        proposal_free(entry[i]);
+    *ret_taken += a->n_entries;
+    a->n_entries = 0;
+}
+
+/* The first of m's entries. Returns 1 when it was dealt with. */
+static int receive_entry(struct cluster *c, struct raft_message *m, struct proposal *p)
+{
+    struct raft_append_entries *a = &m->append_entries;
+    const struct log_record r = p->write.record;
+    int e;
+
+    if (r.index != a->prev_log_index + 1 || r.term < a->prev_log_term || r.term > a->term)
+        return -EBADMSG;
+    if (r.index > c->applied_index) {
+        e = propose_room(c, r.payload_bytes);
+        if (e < 0)
+            return e == -ENOSPC ? -EAGAIN : e;
+        if (r.type == LOG_CHANGE) {
+            e = settle_change(c, m);
+            if (e < 0 || !follows(c, a))
+                return e;
+        }
+        e = feed(c, m, p);
+        if (e < 0)
+            return e;
+    } else {
+        proposal_free(p); /* E8: committed, and perhaps compacted: nothing to look at */
+    }
+    a->prev_log_index = r.index;
+    a->prev_log_term = r.term;
+    return 1;
+}
+
+static int receive_entries(struct cluster *c, struct raft_message *m, struct proposal **entry,
+                           unsigned *ret_taken)
+{
+    struct raft_append_entries *a = &m->append_entries;
+    bool any = a->n_entries > 0;
+
+    if (a->term >= raft_current_term(&c->raft))
+        c->heard_ms = node_now_ns(c) / NS_PER_MS;
+    /* Also what begins within what is applied is answered, by its last entry's end. */
+    if (a->term < raft_current_term(&c->raft) || !any) {
+        drop_entries(a, entry, ret_taken);
+        return feed(c, m, NULL);
+    }
+    while (a->n_entries > 0) {
+        int e = receive_entry(c, m, *entry);
+
+        if (e < 0)
+            return e;
+        if (e == 1) {
+            a->n_entries--;
+            (*ret_taken)++;
+            entry++;
+        }
+        if (e == 0 || !follows(c, a)) {
+            drop_entries(a, entry, ret_taken);
+            return 0;
+        }
+    }
+    return a->prev_log_index <= c->applied_index ? feed(c, m, NULL) : 0;
+}
+
+int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal **entry,
+                      unsigned *ret_taken)
+{
+    struct raft_event event = { .type = RAFT_RECEIVE, .receive = { m } };
+    struct guard_vote vote;
+    int e;
+
+    *ret_taken = 0;
+    switch (m->type) {
+    case RAFT_APPEND_ENTRIES:
+        return receive_entries(c, m, entry, ret_taken);
+    case RAFT_REQUEST_VOTE:
+        guard_vote_begin(c, &vote);
+        e = consensus_step(c, &event);
+        guard_vote_end(&vote);
+        return e;
+    case RAFT_APPEND_ENTRIES_RESULT:
+        guard_rejection(c, m);
+        return consensus_step(c, &event);
+    case RAFT_REQUEST_VOTE_RESULT:
+    case RAFT_TIMEOUT_NOW:
+        return consensus_step(c, &event);
+    default:
+        return -EBADMSG;
+    }
 }
 
 /* After the checkpoint is durable. The event's configuration becomes the engine's. */

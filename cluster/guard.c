@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "cluster/internal.h"
 
 /* A sole voter elects itself inside START without raising its term. After a crash it would lead the
@@ -29,6 +30,104 @@ int guard_start_term(struct cluster *c, bool sole_voter)
     c->state.voted_for = c->config.node;
     assert(c->state.term >> CLUSTER_EPOCH_SHIFT > 0);
     return state_write(c);
+}
+
+/* E11: a server votes only once its own log says that it is a voter; but whether it is one the
+ * candidate's configuration decides, and a new voter that is needed for the quorum may not have
+ * that entry yet. And one that is no voter never forgets its leader, so it would deny for ever. */
+void guard_vote_begin(struct cluster *c, struct guard_vote *g)
+{
+    g->server = NULL;
+#ifndef PLANT_GUARD_VOTE
+    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+        struct raft_server *s = &c->raft.configuration.servers[i];
+
+        if (s->id == c->raft.id && s->role != RAFT_VOTER) {
+            *g = (struct guard_vote){ s, s->role };
+            s->role = RAFT_VOTER;
+        }
+    }
+    if (g->server != NULL && c->raft.state == RAFT_FOLLOWER &&
+        node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout)
+        c->raft.follower_state.current_leader.id = 0;
+#endif
+}
+
+void guard_vote_end(struct guard_vote *g)
+{
+    if (g->server != NULL)
+        g->server->role = g->role;
+}
+
+/* E15: a leader that is told of a rejection goes one index back, a round trip for each. Our whole
+ * term at the rejected index differs from its own, so it may skip that. */
+static void guard_hint(const struct cluster *c, struct raft_append_entries_result *r)
+{
+    uint64_t at = r->rejected, term = consensus_term(c, at);
+
+    if (term == 0)
+        return;
+    while (at > c->commit_index && consensus_term(c, at) == term)
+        at--;
+    if (at < r->last_log_index)
+        r->last_log_index = at;
+}
+
+/* What the engine is about to answer.
+ * E7: to a message of an old term it answers with a last index that was never set, which the old
+ * leader, were it one again, would take for a promise.
+ * E10: a pre-vote that is denied must teach the candidate our term, or two of them deny each other
+ * for a minute. */
+void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
+{
+    if (m->type == RAFT_APPEND_ENTRIES_RESULT) {
+        struct raft_append_entries_result *r = &m->append_entries_result;
+
+#ifndef PLANT_GUARD_STALE
+        if (stale && r->rejected == 0)
+            r->last_log_index = 0;
+#endif
+        if (!stale && r->rejected != 0)
+            guard_hint(c, r);
+    } else if (m->type == RAFT_REQUEST_VOTE_RESULT) {
+        struct raft_request_vote_result *r = &m->request_vote_result;
+
+        if (r->pre_vote && !r->vote_granted && r->term < c->state.term)
+            r->term = c->state.term;
+    }
+}
+
+/* E9: a rejection that comes late puts the next index at or below what the follower has already
+ * confirmed, and the engine asserts. */
+void guard_rejection(const struct cluster *c, struct raft_message *m)
+{
+    struct raft_append_entries_result *r = &m->append_entries_result;
+    raft_index match;
+
+#ifdef PLANT_GUARD_REJECTION
+    return;
+#endif
+    if (r->rejected == 0 || !consensus_leads(c) || r->term != c->state.term ||
+        raft_match_index(&c->raft, m->server_id, &match) != 0)
+        return;
+    if (r->rejected <= match) {
+        r->rejected = 0;
+        r->last_log_index = 0;
+    } else if (r->last_log_index < match) {
+        r->last_log_index = match;
+    }
+}
+
+/* E13: never in the past, where it would spin. E14: with a peer dead the leader's timer comes so
+ * often that heartbeats to the others fall out of step with their answers, and they are taken for
+ * dead, too: so no oftener than every other heartbeat. */
+uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms)
+{
+    uint64_t at = raft_timeout(&c->raft);
+
+    if (consensus_leads(c) && at < c->ticked_ms + 2 * c->raft.heartbeat_timeout)
+        at = c->ticked_ms + 2 * c->raft.heartbeat_timeout;
+    return at > now_ms ? at : now_ms + 1;
 }
 
 /* START formats "N entries (first^term..last^term)" into 64 bytes, with or without a tracer, and

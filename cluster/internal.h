@@ -28,11 +28,23 @@
 #define CLUSTER_CONFIGURATION_BYTES_MAX 4096u
 #define CLUSTER_BLOCKS_PER_TURN         64u
 
+/* An entry on its way to another node; the payload is borrowed. */
+struct peer_entry {
+    struct log_record record;
+    uint32_t payload_crc;
+    const void *payload;
+};
+
 /* What a node takes from outside. */
 struct node_environment {
     uint64_t (*monotonic_ns)(void *arg);
     uint64_t (*unix_ns)(void *arg);
     void (*random)(void *arg, void *ret, size_t bytes);
+    /* A message to m->server_id; NULL: there are no other nodes. What it promises is durable. The
+     * entries of an AppendEntries, prev_log_index + 1 and n_entries - 1 more, are to be taken now,
+     * one after the other, by node_entry(). It may be lost, but not overtake another. Returns 0 or
+     * a negative errno, which is final. */
+    int (*send)(void *arg, const struct raft_message *m);
     void *arg;
 };
 
@@ -84,6 +96,8 @@ struct cluster {
     bool raft_open;
     uint64_t commit_index; /* highest ever seen (E6) */
     uint64_t raft_timeout_ms;
+    uint64_t heard_ms, ticked_ms;   /* a leader of this term spoke; RAFT_TIMEOUT was told */
+    struct proposal *receiving;     /* the entry of the message that the engine looks at */
     struct raft_entry *start_entry; /* of the log above the origin, until START */
     size_t start_entries, start_capacity;
 
@@ -92,6 +106,7 @@ struct cluster {
     unsigned next_link;
     struct appended *appended; /* circular */
     uint32_t appended_head, appended_n, appended_max;
+    struct appended submitting;
     uint64_t seal_due_ns; /* monotonic: when the segment is to be sealed, since it holds what is
                            * worth it (an event, a setting); 0: it does not */
     bool disk_full;
@@ -179,13 +194,27 @@ static inline void node_random(const struct cluster *c, void *ret, size_t bytes)
 int state_open(struct cluster *c);
 int state_write(struct cluster *c);
 
+/* An entry of the log, for a message. Valid until the next call of this node. */
+int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret);
+/* A node that is given its environment: for cluster.c, and tests. */
+struct cluster *node_new(const struct cluster_config *config, const struct cluster_app *app,
+                         const struct node_environment *environment);
+void node_free(struct cluster *c);
+
 /* consensus.c */
 int consensus_collect(void *arg, const struct log_record *record, const void *payload);
 int consensus_start(struct cluster *c);
 void consensus_close(struct cluster *c);
-/* The engine takes the entry that log_append() will get next; c->raft's last index is its index
- * then. */
+/* The engine takes the entry, and calls propose_taken() for it. */
 int consensus_submit(struct cluster *c, enum log_type type, const void *payload, size_t bytes);
+/* The term of an entry that the engine remembers, 0: it does not. */
+uint64_t consensus_term(const struct cluster *c, uint64_t index);
+/* A message of m->server_id, in the order in which that sent them. Of an AppendEntries, entry[0] is
+ * the first of its n_entries; the call takes *ret_taken of them, whatever it returns, and -EAGAIN
+ * asks to be called again with the rest, after a completion (m says by then what is left).
+ * -EBADMSG: the sender is not to be believed. Others are final. */
+int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal **entry,
+                      unsigned *ret_taken);
 int consensus_persisted(struct cluster *c, uint64_t index);
 int consensus_tick(struct cluster *c);
 int consensus_snapshot(struct cluster *c, uint64_t index, uint64_t term);
@@ -195,6 +224,15 @@ int consensus_bootstrap(struct cluster *c);
 
 /* guard.c */
 int guard_start_term(struct cluster *c, bool sole_voter);
+struct guard_vote {
+    struct raft_server *server;
+    int role;
+};
+void guard_vote_begin(struct cluster *c, struct guard_vote *g);
+void guard_vote_end(struct guard_vote *g);
+void guard_answer(const struct cluster *c, bool stale, struct raft_message *m);
+void guard_rejection(const struct cluster *c, struct raft_message *m);
+uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms);
 int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_term, uint64_t last,
                        uint64_t last_term);
 
@@ -205,6 +243,15 @@ void propose_fini(struct cluster *c);
 int propose_entry(struct cluster *c, struct proposal *p);
 struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes);
 void proposal_free(struct proposal *p);
+/* The engine has given c->submitting this index: into the log, and among what is to be applied. */
+int propose_taken(struct cluster *c, uint64_t index);
+/* An entry of another node, or of the engine's own, after a propose_room(). */
+int propose_take(struct cluster *c, struct proposal *p, uint64_t index);
+int propose_room(struct cluster *c, uint32_t payload_bytes);
+/* The log's entries from this index on are not to be: another leader has others. */
+int propose_withdraw(struct cluster *c, uint64_t from);
+/* Nobody here decides about what the workers have handed over. */
+void propose_refuse_arrived(struct cluster *c);
 /* For one that may have been given to the log, after an error. */
 void proposal_failed(struct cluster *c, struct proposal *p);
 int propose_turn(struct cluster *c,
@@ -218,6 +265,8 @@ int commit_turn(struct cluster *c); /* applies and answers what has become commi
 int commit_replay(struct cluster *c, uint64_t from);
 bool commit_idle(const struct cluster *c);
 void commit_answer_later(struct cluster *c, struct block *b);
+/* What waits for an index from here on is answered as refused. */
+void commit_withdraw(struct cluster *c, uint64_t from);
 
 /* snapshot.c */
 int snapshot_load(struct cluster *c); /* fills origin, genesis, configuration, events_by_type */

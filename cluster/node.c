@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <pb_encode.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -117,6 +118,47 @@ static int node_open_log(struct cluster *c, const char *log_dir)
     return consensus_bootstrap(c);
 }
 
+struct cluster *node_new(const struct cluster_config *config, const struct cluster_app *app,
+                         const struct node_environment *environment)
+{
+    struct cluster *c = calloc(1, sizeof *c);
+
+    assert(config->links <= CLUSTER_WORKERS_MAX);
+    if (c == NULL)
+        return NULL;
+    c->config = *config;
+    c->app = *app;
+    c->environment = *environment;
+    c->answers_tail = &c->answers;
+    c->state_file.file = -1;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->watch_lock, NULL);
+    pthread_cond_init(&c->changed, NULL);
+    c->checkpoint = malloc(sizeof *c->checkpoint);
+    c->read_buf = aligned_alloc(LOG_ALIGN, LOG_RECORD_BYTES_MAX);
+    if (c->checkpoint != NULL && c->read_buf != NULL && propose_init(c) == 0)
+        return c;
+    node_free(c);
+    return NULL;
+}
+
+void node_free(struct cluster *c)
+{
+    log_reader_close(c->reader);
+    log_close(c->log);
+    consensus_close(c);
+    twoslot_close(&c->state_file);
+    if (c->disk != NULL && c->config.disk == NULL)
+        c->disk->ops->fini(c->disk);
+    propose_fini(c);
+    pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->watch_lock);
+    pthread_cond_destroy(&c->changed);
+    free(c->checkpoint);
+    free(c->read_buf);
+    free(c);
+}
+
 int node_open(struct cluster *c)
 {
     char log_dir[PATH_MAX];
@@ -162,6 +204,7 @@ static int lead_append(struct cluster *c, struct proposal *p)
     int e = p ? propose_entry(c, p) : -ENOMEM;
 
     if (e == 0) {
+        assert(consensus_leads(c));
         c->lead_index = log_last_index(c->log);
         return 1;
     }
@@ -191,6 +234,32 @@ static int lead_turn(struct cluster *c)
     return e;
 }
 
+/* --- entries for other nodes --------------------------------------------------------------------
+ */
+
+int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
+{
+    const struct appended *a = &c->appended[c->appended_head];
+    int e;
+
+    if (c->appended_n > 0 && index >= a->write->record.index) {
+        uint64_t at = index - a->write->record.index;
+
+        if (at >= c->appended_n)
+            return -ENOENT;
+        a = &c->appended[(c->appended_head + at) % c->appended_max];
+        *ret = (struct peer_entry){ a->write->record, a->write->payload_crc,
+                                    (const uint8_t *)a->write->buf + LOG_HEADER_BYTES };
+        return 0;
+    }
+    e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &ret->record,
+                       &ret->payload);
+    if (e < 0)
+        return e;
+    ret->payload_crc = crc32c(0, ret->payload, ret->record.payload_bytes);
+    return 0;
+}
+
 /* --- turns --------------------------------------------------------------------------------------
  */
 
@@ -203,6 +272,8 @@ int node_turn(struct cluster *c)
         return done;
     if (c->lead == LEAD_READY)
         e = propose_turn(c, now);
+    else if (!consensus_leads(c))
+        propose_refuse_arrived(c);
     if (e < 0)
         return e;
     done += e;

@@ -94,31 +94,22 @@ void propose_note_content(struct cluster *c, uint32_t type)
         c->seal_due_ns = node_now_ns(c) + c->config.segment_age_ns_max;
 }
 
-/* The engine takes the entry, the log writes it, and it waits in c->appended to be applied. */
-static int propose_append(struct cluster *c, struct log_write *w, struct block *b,
-                          struct proposal *p)
+/* The log writes it, and it waits in c->appended to be applied. */
+static int propose_write(struct cluster *c, struct appended *entry)
 {
-    const void *payload = (const uint8_t *)w->buf + LOG_HEADER_BYTES;
+    struct log_write *w = entry->write;
     struct appended *a;
-    uint64_t now = node_unix_ns(c);
     int e;
 
     assert(c->appended_n < c->appended_max);
-    w->record.index = log_last_index(c->log) + 1;
-    w->record.term = c->state.term;
     w->done = on_durable;
-    w->record.time_ns = now > log_last_time_ns(c->log) ? now : log_last_time_ns(c->log);
-    e = consensus_submit(c, (enum log_type)w->record.type, payload, w->record.payload_bytes);
-    if (e < 0)
-        return e;
     e = log_append(c->log, w);
     if (e < 0)
         return cluster_fail(c, e, "log: append of index %" PRIu64 ": %s", w->record.index,
                             strerror(-e));
+    entry->ends_segment = log_at_segment_end(c->log);
     a = &c->appended[(c->appended_head + c->appended_n) % c->appended_max];
-    *a = (struct appended){
-        .write = w, .block = b, .proposal = p, .ends_segment = log_at_segment_end(c->log)
-    };
+    *a = *entry;
     c->appended_n++;
     if (a->ends_segment) {
         log_digest(c->log, a->digest);
@@ -129,9 +120,90 @@ static int propose_append(struct cluster *c, struct log_write *w, struct block *
     return 0;
 }
 
-static int propose_room(struct cluster *c, uint32_t payload_bytes)
+static void propose_stamp(struct cluster *c, struct log_record *r, uint64_t index)
 {
+    uint64_t now = node_unix_ns(c);
+
+    r->index = index;
+    r->term = c->state.term;
+    r->time_ns = now > log_last_time_ns(c->log) ? now : log_last_time_ns(c->log);
+}
+
+int propose_taken(struct cluster *c, uint64_t index)
+{
+    if (index != log_last_index(c->log) + 1)
+        return cluster_fail(c, -EPROTO, "engine: submitted index %" PRIu64 " after %" PRIu64, index,
+                            log_last_index(c->log));
+    propose_stamp(c, &c->submitting.write->record, index);
+    return propose_write(c, &c->submitting);
+}
+
+static int propose_append(struct cluster *c, struct log_write *w, struct block *b,
+                          struct proposal *p)
+{
+    const void *payload = (const uint8_t *)w->buf + LOG_HEADER_BYTES;
+
+    c->submitting = (struct appended){ .write = w, .block = b, .proposal = p };
+    return consensus_submit(c, (enum log_type)w->record.type, payload, w->record.payload_bytes);
+}
+
+int propose_take(struct cluster *c, struct proposal *p, uint64_t index)
+{
+    struct appended a = { .write = &p->write, .proposal = p };
+
+    if (p->write.record.term == 0)
+        propose_stamp(c, &p->write.record, index);
+    return propose_write(c, &a);
+}
+
+/* What is uncommitted may be more than there is room for, and it may take one entry more to commit
+ * it. So where this node does not lead, the oldest that is durable gives way, and is applied from
+ * the disk. */
+static void propose_make_room(struct cluster *c)
+{
+    struct appended *a = &c->appended[c->appended_head];
+
+#ifdef PLANT_NO_ROOM_MADE
+    return;
+#endif
+    if (c->appended_n < c->appended_max || consensus_leads(c) ||
+        a->write->record.index > log_persisted_index(c->log))
+        return;
+    if (a->proposal != NULL && a->proposal->committed != NULL)
+        a->proposal->committed(a->proposal, -ECANCELED);
+    proposal_free(a->proposal);
+    c->appended_head = (c->appended_head + 1) % c->appended_max;
+    c->appended_n--;
+}
+
+int propose_room(struct cluster *c, uint32_t payload_bytes)
+{
+    propose_make_room(c);
     return c->appended_n < c->appended_max ? log_reserve_own(c->log, payload_bytes) : -EAGAIN;
+}
+
+/* A write that is under way must have ended: the cut blocks. */
+int propose_withdraw(struct cluster *c, uint64_t from)
+{
+    int e = 0;
+
+    while (e >= 0 && log_persisted_index(c->log) < log_last_index(c->log))
+        e = log_wait(c->log, node_now_ns(c));
+    while (e >= 0 && c->appended_n > 0) {
+        struct appended *a = &c->appended[(c->appended_head + c->appended_n - 1) % c->appended_max];
+
+        if (a->write->record.index < from)
+            break;
+        if (a->proposal != NULL && a->proposal->committed != NULL)
+            a->proposal->committed(a->proposal, -ECANCELED);
+        proposal_free(a->proposal);
+        c->appended_n--;
+    }
+    assert(e < 0 || from > c->applied_index);
+    commit_withdraw(c, from);
+    if (e >= 0)
+        e = log_truncate(c->log, from);
+    return e < 0 ? cluster_fail(c, e, "log: cut at index %" PRIu64 ": %s", from, strerror(-e)) : 0;
 }
 
 int propose_entry(struct cluster *c, struct proposal *p)
@@ -148,6 +220,44 @@ static void propose_refuse(struct cluster *c, struct block *b, uint32_t reason)
     b->accepted = 0;
     b->index = b->term = 0;
     commit_answer_later(c, b);
+}
+
+/* Takes from the workers in turn, a bounded number of blocks. */
+static int propose_collect(struct cluster *c)
+{
+    unsigned idle = 0;
+    int taken = 0;
+
+    while (taken < (int)CLUSTER_BLOCKS_PER_TURN && idle < c->config.links) {
+        struct block *b = ring_pop(&c->config.link[c->next_link].submit);
+
+        c->next_link = (c->next_link + 1) % c->config.links;
+        if (b == NULL) {
+            idle++;
+            continue;
+        }
+        idle = 0;
+        b->next = NULL;
+        b->wait_index = 0;
+        b->refuse_reason = 0;
+        memset(b->verdict, VERDICT_COMMITTED, b->events);
+        *c->arrived_tail = b;
+        c->arrived_tail = &b->next;
+        taken++;
+    }
+    return taken;
+}
+
+void propose_refuse_arrived(struct cluster *c)
+{
+    (void)propose_collect(c);
+    while (c->arrived != NULL) {
+        struct block *b = c->arrived;
+
+        c->arrived = b->next;
+        propose_refuse(c, b, sluice_v1_Reason_NOT_LEADER);
+    }
+    c->arrived_tail = &c->arrived;
 }
 
 /* Returns 1 when b was dealt with, 0 when it has to wait, or a negative errno. */
@@ -191,32 +301,6 @@ static int propose_block(struct cluster *c, struct block *b)
     }
     commit_answer_later(c, b);
     return 1;
-}
-
-/* Takes from the workers in turn, a bounded number of blocks. */
-static int propose_collect(struct cluster *c)
-{
-    unsigned idle = 0;
-    int taken = 0;
-
-    while (taken < (int)CLUSTER_BLOCKS_PER_TURN && idle < c->config.links) {
-        struct block *b = ring_pop(&c->config.link[c->next_link].submit);
-
-        c->next_link = (c->next_link + 1) % c->config.links;
-        if (b == NULL) {
-            idle++;
-            continue;
-        }
-        idle = 0;
-        b->next = NULL;
-        b->wait_index = 0;
-        b->refuse_reason = 0;
-        memset(b->verdict, VERDICT_COMMITTED, b->events);
-        *c->arrived_tail = b;
-        c->arrived_tail = &b->next;
-        taken++;
-    }
-    return taken;
 }
 
 /* A segment that holds events or settings for longer than the limit ends. */

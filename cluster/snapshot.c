@@ -212,6 +212,33 @@ static void snapshot_done(struct cluster *c, int status)
     }
 }
 
+/* The engine's records, the last of them that fit. Each has the last index of its term. */
+static void snapshot_trail(const struct cluster *c, sluice_v1_Checkpoint *m)
+{
+    const struct raft_trail *t = &c->raft.trail;
+    uint64_t before = t->offset;
+
+    m->trail_first = 0;
+    m->trail_index_count = m->trail_term_count = 0;
+    for (unsigned i = t->front; i != t->back && before < m->index; i = (i + 1) % t->size) {
+        uint64_t last = t->records[i].index < m->index ? t->records[i].index : m->index;
+
+        if (m->trail_index_count == sizeof m->trail_index / sizeof *m->trail_index) {
+            m->trail_first = m->trail_index[0] + 1;
+            m->trail_index_count--;
+            m->trail_term_count--;
+            memmove(m->trail_index, m->trail_index + 1,
+                    sizeof m->trail_index - sizeof *m->trail_index);
+            memmove(m->trail_term, m->trail_term + 1, sizeof m->trail_term - sizeof *m->trail_term);
+        } else if (m->trail_index_count == 0) {
+            m->trail_first = before + 1;
+        }
+        m->trail_index[m->trail_index_count++] = last;
+        m->trail_term[m->trail_term_count++] = t->records[i].term;
+        before = last;
+    }
+}
+
 /* Starts a checkpoint at the entry that has just been applied. While one is being written the next
  * segment's end goes without: the one after it will do. */
 int snapshot_take(struct cluster *c, const struct appended *a)
@@ -235,6 +262,7 @@ int snapshot_take(struct cluster *c, const struct appended *a)
     m->events_by_type_count = BLOCK_TYPES;
     for (unsigned i = 0; i < BLOCK_TYPES; i++)
         m->events_by_type[i] = c->events_by_type[i];
+    snapshot_trail(c, m);
     c->app.save(c->app.arg, c->checkpoint);
     c->checkpoint_writing = true;
     if (c->background(c, snapshot_work, snapshot_done) != 0)
@@ -271,7 +299,8 @@ static int snapshot_read(const struct cluster *c, uint64_t index, struct cluster
     m->settings = (pb_callback_t){ .funcs.decode = decode_setting, .arg = k };
     k->settings = 0;
     if (pb_decode(&s, sluice_v1_Checkpoint_fields, m) && m->index == index && m->has_genesis &&
-        m->events_by_type_count == BLOCK_TYPES && m->configuration.size > 0)
+        m->trail_index_count == m->trail_term_count && m->events_by_type_count == BLOCK_TYPES &&
+        m->configuration.size > 0)
         e = 0;
 out:
     free(buf);

@@ -71,6 +71,17 @@ corpora() {
   done
 }
 
+# New seeds every time; a few with sanitizers, many without.
+simulated() {
+  build asan '' build/asan/sim && check asan/sim 300 build/asan/sim -n 10
+  if [ "$mode" = full ]; then
+    build release '' build/release/sim && check sim 6000 build/release/sim -n 20000
+    check sim-mutants 6000 tests/sim/mutants.sh
+  else
+    build release '' build/release/sim && check sim 300 build/release/sim -n 300
+  fi
+}
+
 end_to_end() { # end_to_end BUILD
   local t
   build "$1" '' all || return
@@ -126,6 +137,7 @@ unit asan tests/unit/test_*.c tests/unit/test_*.cc
 unit tsan $(threaded)
 unit release tests/unit/test_no_alloc.c
 corpora
+simulated
 end_to_end asan
 namespaces asan
 all_planted

@@ -309,7 +309,7 @@ static int td_poll(struct disk *d, bool wait)
         t->flight[t->flights++] = t->queued[i];
     }
     t->queues = 0;
-    if (t->flights > 0 && !t->stalled)
+    if (t->flights > 0 && (wait || !t->stalled))
         n = t->off ? t->flights : wait + draw(t, t->flights + 1 - wait);
     for (size_t i = 0; i < n && t->flights > 0; i++)
         complete_one(t);
@@ -490,6 +490,11 @@ void test_disk_power_on(struct disk *d, uint64_t seed)
     t->now = t->durable;
     t->fault_at = TEST_DISK_NEVER;
     t->fail_error = 0;
+}
+
+size_t test_disk_in_flight(const struct disk *d)
+{
+    return of_const(d)->queues + of_const(d)->flights;
 }
 
 void test_disk_stall(struct disk *d, bool stalled) { of(d)->stalled = stalled; }

@@ -44,7 +44,9 @@ bool test_disk_is_off(const struct disk *d);
 void test_disk_power_cut(struct disk *d);
 /* On again, with what the cut has left; every handle is gone, no fault is set. */
 void test_disk_power_on(struct disk *d, uint64_t seed);
-/* Withholds completions. */
+/* Writes that have not completed. */
+size_t test_disk_in_flight(const struct disk *d);
+/* Withholds completions, but from who waits for one. */
 void test_disk_stall(struct disk *d, bool stalled);
 void test_disk_set_free(struct disk *d, int64_t bytes);
 
