@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cluster/entry_type.h"
 #include "cluster/internal.h"
 
 /* With fewer entries than this kept in the engine a follower would need a snapshot; costs no
@@ -52,18 +53,6 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     return 0;
 }
 
-static enum raft_entry_type consensus_type(uint32_t type)
-{
-    switch (type) {
-    case LOG_BARRIER:
-        return RAFT_BARRIER;
-    case LOG_CHANGE:
-        return RAFT_CHANGE;
-    default:
-        return RAFT_COMMAND;
-    }
-}
-
 /* log_replay_fn: remembers term and type of every entry above the origin, and the payload of a
  * CHANGE. */
 int consensus_collect(void *arg, const struct log_record *record, const void *payload)
@@ -81,7 +70,7 @@ int consensus_collect(void *arg, const struct log_record *record, const void *pa
         c->start_capacity = capacity;
     }
     entry = &c->start_entry[c->start_entries];
-    *entry = (struct raft_entry){ .term = record->term, .type = consensus_type(record->type) };
+    *entry = (struct raft_entry){ .term = record->term, .type = entry_type(record->type) };
     if (record->type == LOG_CHANGE) {
         entry->buf.len = record->payload_bytes;
         entry->buf.base = malloc(record->payload_bytes + 1);
@@ -247,7 +236,7 @@ int consensus_submit(struct cluster *c, enum log_type type, const void *payload,
      * NULL, and stays ours because the update names the entries. */
     struct raft_entry entry = {
         .term = raft_current_term(&c->raft),
-        .type = consensus_type(type),
+        .type = entry_type(type),
         .buf = { (void *)(uintptr_t)payload, bytes },
         .batch = c,
     };

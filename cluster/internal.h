@@ -3,7 +3,7 @@
  *
  * cluster.c   the thread: loop, mailbox, start and stop
  * state.c     term, vote and identity, on disk before anything depends on them
- * consensus.c the engine: events in, updates out (raft.h is included only here and in guard.c)
+ * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
  * guard.c     what the host must add so that the engine is safe
  * propose.c   blocks and other entries into the log
  * commit.c    what is committed: applied, answered, watched
