@@ -9,6 +9,7 @@
  * commit.c    what is committed: applied, answered, watched
  * snapshot.c  checkpoints
  * log.c, ...  the log itself (log.h)
+ * peer_*.c    what nodes say to each other, as bytes (peer_frame.h, peer_message.h, handshake.h)
  */
 #ifndef SLUICE_CLUSTER_INTERNAL_H
 #define SLUICE_CLUSTER_INTERNAL_H
@@ -20,12 +21,15 @@
 #include <uv.h>
 
 #include "cluster/cluster.h"
+#include "cluster/peer_frame.h"
 #include "cluster/state.h"
 #include "cluster/twoslot.h"
 
 #define CLUSTER_WATCHERS_MAX            16u
 #define CLUSTER_CONFIGURATION_BYTES_MAX 4096u
 #define CLUSTER_BLOCKS_PER_TURN         64u
+_Static_assert(CLUSTER_CONFIGURATION_BYTES_MAX == PEER_CONFIGURATION_BYTES_MAX,
+               "what is kept can be sent");
 
 /* An entry that is not a block. Freed when it is committed. */
 struct proposal {

@@ -162,8 +162,8 @@ static int decoder_payload(struct peer_decoder *d)
     return 0;
 }
 
-/* As far as the bytes that are there go. Ends: a state is left for the next at most four times a
- * piece of the stream, and an entry at a time. */
+/* As far as the bytes that are there go. Ends: from a header to its message it is at most two turns
+ * for each of PEER_ENTRIES_MAX entries, and three more. */
 static int decoder_advance(struct peer_decoder *d)
 {
     int r = 0;

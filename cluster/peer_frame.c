@@ -5,7 +5,9 @@
 
 #include <stddef.h>
 
-#define EPOCH_MAX (UINT64_MAX >> 20) /* of a term of 64 bits */
+#include "cluster/cluster.h"
+
+#define EPOCH_MAX (UINT64_MAX >> CLUSTER_EPOCH_SHIFT)
 
 static const struct {
     const char *name;
