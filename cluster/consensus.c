@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "cluster/entry_type.h"
 #include "cluster/internal.h"
 
 /* With fewer entries than this kept in the engine a follower would need a snapshot; costs no
@@ -142,18 +143,6 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     return 0;
 }
 
-static enum raft_entry_type consensus_type(uint32_t type)
-{
-    switch (type) {
-    case LOG_BARRIER:
-        return RAFT_BARRIER;
-    case LOG_CHANGE:
-        return RAFT_CHANGE;
-    default:
-        return RAFT_COMMAND;
-    }
-}
-
 /* log_replay_fn: remembers term and type of every entry above the origin, and the payload of a
  * CHANGE. */
 int consensus_collect(void *arg, const struct log_record *record, const void *payload)
@@ -171,7 +160,7 @@ int consensus_collect(void *arg, const struct log_record *record, const void *pa
         c->start_capacity = capacity;
     }
     entry = &c->start_entry[c->start_entries];
-    *entry = (struct raft_entry){ .term = record->term, .type = consensus_type(record->type) };
+    *entry = (struct raft_entry){ .term = record->term, .type = entry_type(record->type) };
     if (record->type == LOG_CHANGE) {
         entry->buf.len = record->payload_bytes;
         entry->buf.base = malloc(record->payload_bytes + 1);
@@ -407,7 +396,7 @@ int consensus_submit(struct cluster *c, enum log_type type, const void *payload,
      * NULL, and stays ours because the update names the entries. */
     struct raft_entry entry = {
         .term = raft_current_term(&c->raft),
-        .type = consensus_type(type),
+        .type = entry_type(type),
         .buf = { (void *)(uintptr_t)payload, bytes },
         .batch = c,
     };
@@ -471,7 +460,7 @@ static int feed(struct cluster *c, const struct raft_message *m, struct proposal
     one.append_entries.entries = p != NULL ? &entry : NULL;
     if (p != NULL) {
         entry.term = p->write.record.term;
-        entry.type = consensus_type(p->write.record.type);
+        entry.type = entry_type(p->write.record.type);
         entry.buf.len = bytes;
         entry.batch = entry.buf.base = raft_malloc(bytes);
         if (entry.batch == NULL)
@@ -514,7 +503,7 @@ static int settle_change(struct cluster *c, const struct raft_message *m)
     e = node_entry(c, pending, &entry);
     if (e < 0)
         return e;
-    return consensus_changed(c, pending, entry.payload, entry.record.payload_bytes);
+    return consensus_changed(c, pending, entry.payload, entry.record->payload_bytes);
 }
 
 static void drop_entries(struct raft_append_entries *a, struct proposal **entry,
@@ -534,6 +523,10 @@ static int receive_entry(struct cluster *c, struct raft_message *m, struct propo
     int e;
 
     if (r.index != a->prev_log_index + 1 || r.term < a->prev_log_term || r.term > a->term)
+        return -EBADMSG;
+    if (r.type == LOG_CHANGE &&
+        peer_configuration_check((const uint8_t *)p->write.buf + LOG_HEADER_BYTES,
+                                 r.payload_bytes) != NULL)
         return -EBADMSG;
     if (r.index > c->applied_index) {
         e = propose_room(c, r.payload_bytes);

@@ -4,12 +4,13 @@
  * cluster.c   the thread: loop, mailbox, start and stop
  * node.c      the node without a thread: opened, then turned
  * state.c     term, vote and identity, on disk before anything depends on them
- * consensus.c the engine: events in, updates out (raft.h is included only here and in guard.c)
+ * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
  * guard.c     what the host must add so that the engine is safe
  * propose.c   blocks and other entries into the log
  * commit.c    what is committed: applied, answered, watched
  * snapshot.c  checkpoints
  * log.c, ...  the log itself (log.h)
+ * peer_*.c    what nodes say to each other, as bytes (peer_frame.h, peer_message.h, handshake.h)
  */
 #ifndef SLUICE_CLUSTER_INTERNAL_H
 #define SLUICE_CLUSTER_INTERNAL_H
@@ -21,19 +22,16 @@
 #include <uv.h>
 
 #include "cluster/cluster.h"
+#include "cluster/peer_message.h"
+#include "cluster/peer_frame.h"
 #include "cluster/state.h"
 #include "cluster/twoslot.h"
 
 #define CLUSTER_WATCHERS_MAX            16u
 #define CLUSTER_CONFIGURATION_BYTES_MAX 4096u
 #define CLUSTER_BLOCKS_PER_TURN         64u
-
-/* An entry on its way to another node; the payload is borrowed. */
-struct peer_entry {
-    struct log_record record;
-    uint32_t payload_crc;
-    const void *payload;
-};
+_Static_assert(CLUSTER_CONFIGURATION_BYTES_MAX == PEER_CONFIGURATION_BYTES_MAX,
+               "what is kept can be sent");
 
 /* What a node takes from outside. */
 struct node_environment {
@@ -84,8 +82,9 @@ struct cluster {
     struct disk *disk;
     int disk_fd; /* -1: its completions have to be asked for */
     struct log *log;
-    struct log_reader *reader; /* for entries that are applied from disk: at start */
-    void *read_buf;            /* LOG_RECORD_BYTES_MAX */
+    struct log_reader *reader;     /* for entries that are applied from disk: at start */
+    void *read_buf;                /* LOG_RECORD_BYTES_MAX */
+    struct log_record read_record; /* of what is in it */
     struct twoslot state_file;
     struct node_state state;
     bool segments_found; /* in the log's directory, before anything was opened */

@@ -248,15 +248,17 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
         if (at >= c->appended_n)
             return -ENOENT;
         a = &c->appended[(c->appended_head + at) % c->appended_max];
-        *ret = (struct peer_entry){ a->write->record, a->write->payload_crc,
-                                    (const uint8_t *)a->write->buf + LOG_HEADER_BYTES };
+        *ret = (struct peer_entry){ &a->write->record,
+                                    (const uint8_t *)a->write->buf + LOG_HEADER_BYTES,
+                                    a->write->payload_crc };
         return 0;
     }
-    e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &ret->record,
+    e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &c->read_record,
                        &ret->payload);
     if (e < 0)
         return e;
-    ret->payload_crc = crc32c(0, ret->payload, ret->record.payload_bytes);
+    ret->record = &c->read_record;
+    ret->payload_crc = crc32c(0, ret->payload, ret->record->payload_bytes);
     return 0;
 }
 

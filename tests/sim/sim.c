@@ -233,8 +233,8 @@ static int sim_send(void *arg, const struct raft_message *raft)
                 violation("node %u has no entry %llu to send: %s", from,
                           raft->append_entries.prev_log_index + 1 + i, strerror(-rc));
             m->entry[i] =
-                proposal_new((enum log_type)e.record.type, e.payload, e.record.payload_bytes);
-            m->entry[i]->write.record = e.record;
+                proposal_new((enum log_type)e.record->type, e.payload, e.record->payload_bytes);
+            m->entry[i]->write.record = *e.record;
             m->entries++;
         }
     }

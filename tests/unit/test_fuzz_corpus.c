@@ -1,5 +1,5 @@
 /*
- * test_fuzz_corpus.c - the seeds of the log's fuzz targets are what this code makes.
+ * test_fuzz_corpus.c - the seeds of the fuzz targets of log and peers are what this code makes.
  *
  * With SLUICE_WRITE_CORPUS=1 they are written to tests/fuzz/corpus/ (run from the top directory).
  */
@@ -15,6 +15,7 @@
 
 #include "cluster/log_private.h"
 #include "tests/lib/log_fixture.h"
+#include "tests/lib/peer_wire.h"
 #include "tests/lib/test_disk.h"
 
 static uint8_t seed[64 << 10];
@@ -100,11 +101,84 @@ static void twoslot_seeds(void **state)
     test_disk_free(d);
 }
 
+/* Options, piece size, how often there is no memory; then a stream (fuzz_peer_frame.c). */
+static void peer_frame_seeds(void **state)
+{
+    static const char *const name[PEER_TYPE_END] = {
+        [PEER_REQUEST_VOTE] = "request_vote",
+        [PEER_REQUEST_VOTE_RESULT] = "request_vote_result",
+        [PEER_APPEND_ENTRIES] = "append_entries",
+        [PEER_APPEND_ENTRIES_RESULT] = "append_entries_result",
+        [PEER_INSTALL_SNAPSHOT] = "install_snapshot",
+        [PEER_TIMEOUT_NOW] = "timeout_now",
+        [PEER_PING] = "ping",
+    };
+    struct wire_stream all = { 0 };
+    uint64_t random = 30;
+
+    for (uint32_t type = PEER_REQUEST_VOTE; type < PEER_TYPE_END; type++) {
+        struct wire_sample s;
+        size_t from = all.n;
+
+        wire_sample_init(&s, (enum peer_type)type, &random, 6, 40);
+        wire_stream_put(&all, &s);
+        wire_sample_fini(&s);
+        seed[0] = 1;
+        seed[1] = seed[2] = (uint8_t)type;
+        memcpy(seed + 3, all.bytes + from, all.n - from);
+        check_seed("peer_frame", name[type], 3 + all.n - from);
+    }
+    memset(seed, 0, 3);
+    memcpy(seed + 3, all.bytes, all.n);
+    check_seed("peer_frame", "all", 3 + all.n);
+    wire_stream_fini(&all);
+}
+
+/* Options; then the head of a HELLO, WELCOME or REFUSE (fuzz_handshake.c). */
+static void handshake_seeds(void **state)
+{
+    static uint8_t frame[HANDSHAKE_FRAME_MAX] __attribute__((aligned(8)));
+    struct hello hello = { .magic = HANDSHAKE_MAGIC,
+                           .version_min = 1,
+                           .version_max = 1,
+                           .process = 77,
+                           .connection = 1,
+                           .node = 2,
+                           .dialled = 1,
+                           .region = 1,
+                           .zone_bytes = 4,
+                           .zone = "rack" };
+    struct welcome welcome = { .magic = HANDSHAKE_MAGIC, .version = 1, .node = 2 };
+    struct refusal refusal = { .code = REFUSAL_NOT_ME, .sentence = "this is node 3" };
+    size_t n;
+
+    memset(hello.cluster_id, 1, sizeof hello.cluster_id);
+    memset(hello.directory_id, 2, sizeof hello.directory_id);
+    memset(welcome.directory_id, 2, sizeof welcome.directory_id);
+    n = (size_t)handshake_put_hello(frame, sizeof frame, &hello) - PEER_HEADER_BYTES;
+    seed[0] = 0;
+    memcpy(seed + 1, frame + PEER_HEADER_BYTES, n);
+    check_seed("handshake", "hello", 1 + n);
+    seed[0] = 0x28;
+    memset(seed + 1 + n, 9, 16);
+    check_seed("handshake", "hello_of_a_later_version", 1 + n + 16);
+    n = (size_t)handshake_put_welcome(frame, sizeof frame, 1, &welcome) - PEER_HEADER_BYTES;
+    seed[0] = 1;
+    memcpy(seed + 1, frame + PEER_HEADER_BYTES, n);
+    check_seed("handshake", "welcome", 1 + n);
+    n = (size_t)handshake_put_refusal(frame, sizeof frame, 1, &refusal) - PEER_HEADER_BYTES;
+    seed[0] = 2;
+    memcpy(seed + 1, frame + PEER_HEADER_BYTES, n);
+    check_seed("handshake", "refuse", 1 + n);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segment_seeds),
         cmocka_unit_test(twoslot_seeds),
+        cmocka_unit_test(peer_frame_seeds),
+        cmocka_unit_test(handshake_seeds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
