@@ -144,7 +144,7 @@ $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(TESTLIB) $(CORE)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
-$(OUT)/sim: $(OUT)/tests/sim/sim.o $(TESTLIB) $(CORE)
+$(OUT)/sim: $(patsubst %.c,$(OUT)/%.o,$(wildcard tests/sim/*.c)) $(TESTLIB) $(CORE)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

@@ -1,0 +1,240 @@
+/*
+ * machine.c - a node on its disk: its time, its application, power cuts and starts, and what must
+ * hold of it all the while.
+ */
+#include "tests/sim/sim.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "tests/lib/test_disk.h"
+
+unsigned number_of(const struct sim_node *n) { return (unsigned)(n - sim.node); }
+
+static uint64_t sim_monotonic(void *arg) { return (void)arg, sim.now_ns + NS_PER_S; }
+
+static uint64_t sim_unix(void *arg)
+{
+    const struct sim_node *n = arg;
+
+    return 1790000000ull * NS_PER_S + sim.now_ns +
+           (uint64_t)(n->clock_ns + (int64_t)NS_PER_S * 3600);
+}
+
+void sim_random(void *arg, void *ret, size_t bytes)
+{
+    (void)arg;
+    for (size_t i = 0; i < bytes; i++)
+        ((uint8_t *)ret)[i] = (uint8_t)draw(256);
+}
+
+static int sim_background(struct cluster *c, void (*fn)(struct cluster *),
+                          void (*done)(struct cluster *, int))
+{
+    struct sim_node *n = c->environment.arg;
+
+    n->work = fn;
+    n->work_done = done;
+    n->work_ns = sim.now_ns + between(NS_PER_MS, 50 * NS_PER_MS);
+    return 0;
+}
+
+/* --- the application ----------------------------------------------------------------------------
+ */
+
+static int app_ready(void *arg, size_t n) { return (void)arg, (void)n, 0; }
+
+static int app_admit(void *arg, struct block *b, uint64_t index)
+{
+    return (void)arg, (void)index, (int)b->events;
+}
+
+static uint64_t number_in(const struct log_record *r, const void *payload)
+{
+    struct block_view v;
+    uint64_t number = 0;
+
+    if (r->type == LOG_EVENTS && block_view(&v, payload, r->payload_bytes) == 0)
+        memcpy(&number, v.payload + v.desc[0].offset, sizeof number);
+    return number;
+}
+
+static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+{
+    struct sim_node *n = arg;
+    struct committed *e = &sim.entry[r->index % INDEX_MAX];
+
+    (void)ours;
+    if (r->index >= INDEX_MAX)
+        violation("more entries than the simulator holds");
+    if (n->applied != 0 && r->index != n->applied + 1)
+        violation("node %u applies %" PRIu64 " after %" PRIu64, number_of(n), r->index, n->applied);
+    n->applied = r->index;
+    if (!e->known) {
+        *e = (struct committed){ .term = r->term,
+                                 .in_term = n->c->state.term,
+                                 .number = number_in(r, payload),
+                                 .known = true };
+        memcpy(e->sha256, r->payload_sha256, sizeof e->sha256);
+        if (r->index > sim.committed)
+            sim.committed = r->index;
+    } else if (e->term != r->term || memcmp(e->sha256, r->payload_sha256, sizeof e->sha256) != 0) {
+        violation("node %u applies another entry %" PRIu64 " (term %" PRIx64 ", not %" PRIx64 ")",
+                  number_of(n), r->index, r->term, e->term);
+    }
+    return 0;
+}
+
+static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
+{
+    (void)arg, (void)id, (void)last_index;
+    *ret_covered = UINT64_MAX; /* what the checkpoint covers is not asked for again */
+    return 0;
+}
+
+static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
+static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, k->settings = 0; }
+static int app_load(void *arg, const struct cluster_checkpoint *k) { return (void)arg, (void)k, 0; }
+
+/* --- nodes --------------------------------------------------------------------------------------
+ */
+
+void machine_start(struct sim_node *n)
+{
+    const struct cluster_config config = {
+        .dir = n->dir,
+        .node = (uint16_t)number_of(n),
+        .region = 1,
+        .segment_age_ns_max = 5 * NS_PER_S,
+        .log = { .segment_bytes = 1 << 20, .writes_max = 8, .mark_idle_ms = 10 },
+        .disk = n->disk,
+        .link = &n->link,
+        .links = 1,
+        .bootstrap = &sim.bootstrap,
+    };
+    const struct cluster_app app = { n,        app_ready,  app_admit, app_apply,
+                                     app_open, app_failed, app_save,  app_load };
+    const struct node_environment environment = { sim_monotonic, sim_unix, sim_random, sim_send,
+                                                  n };
+    int e;
+
+    n->applied = 0;
+    n->led = false;
+    n->c = node_new(&config, &app, &environment);
+    n->c->background = sim_background;
+    n->work = NULL;
+    e = node_open(n->c);
+    if (e < 0)
+        violation("node %u does not start: %s", number_of(n), n->c->error);
+    trace("node %u starts: term %" PRIx64 ", log to %" PRIu64 ", applied %" PRIu64, number_of(n),
+          n->c->state.term, log_last_index(n->c->log), n->c->applied_index);
+    test_disk_stall(n->disk, true);
+    n->turn_ns = sim.now_ns;
+    n->disk_ns = UINT64_MAX;
+}
+
+void machine_crash(struct sim_node *n)
+{
+    trace("node %u: power cut", number_of(n));
+    test_disk_power_cut(n->disk);
+    for (unsigned i = 1; i <= NODES; i++) {
+        link_break(number_of(n), i);
+        link_break(i, number_of(n));
+    }
+    node_free(n->c);
+    n->c = NULL;
+    while (ring_pop(&n->link.submit) != NULL || ring_pop(&n->link.answer) != NULL) {
+    }
+    memset(n->content, 0, sizeof n->content);
+    test_disk_power_on(n->disk, draw(UINT64_MAX));
+    n->up_ns = sim.now_ns + between(NS_PER_MS, 3 * NS_PER_S);
+    sim.crashes++;
+}
+
+static void check_leader(struct sim_node *n)
+{
+    uint64_t term = n->c->state.term & ((1u << CLUSTER_EPOCH_SHIFT) - 1);
+    bool leads = consensus_leads(n->c);
+
+    if (leads && !n->led) {
+        if (term >= TERMS_MAX)
+            violation("term %" PRIu64, term);
+        if (sim.leader[term] != 0 && sim.leader[term] != number_of(n))
+            violation("term %" PRIu64 " has two leaders, nodes %u and %u", term, sim.leader[term],
+                      number_of(n));
+        sim.leader[term] = number_of(n);
+        sim.elections++;
+        trace("node %u leads term %" PRIu64 ", log to %" PRIu64, number_of(n), term,
+              log_last_index(n->c->log));
+        for (uint64_t i = sim.committed; i > n->c->applied_index; i--) {
+            if (sim.entry[i].in_term < n->c->state.term &&
+                consensus_term(n->c, i) != sim.entry[i].term)
+                violation("node %u leads term %" PRIu64 " without entry %" PRIu64
+                          ", which was committed",
+                          number_of(n), term, i);
+        }
+    }
+    n->led = leads;
+}
+
+static void take_answers(struct sim_node *n)
+{
+    struct block *b;
+
+    while ((b = ring_pop(&n->link.answer)) != NULL) {
+        unsigned at = 0;
+
+        while (n->block[at] != b)
+            at++;
+        if (b->verdict[0] == VERDICT_COMMITTED) {
+            const struct committed *e = &sim.entry[b->index];
+
+            if (!e->known || e->number != n->content[at] || e->term != b->term)
+                violation("node %u gives a receipt for block %" PRIu64 " at %" PRIu64
+                          ", where block %" PRIu64 " is",
+                          number_of(n), n->content[at], b->index, e->number);
+            assert(sim.receipts < RECEIPTS_MAX);
+            sim.receipt[sim.receipts++] = (struct receipt){ b->index, n->content[at] };
+        } else {
+            sim.refused++;
+        }
+        n->content[at] = 0;
+    }
+}
+
+/* The node has failed: only when its disk did. */
+void machine_check(struct sim_node *n, int e)
+{
+    if (e < 0)
+        violation("node %u failed: %s", number_of(n), n->c->error);
+}
+
+void machine_run(struct sim_node *n)
+{
+    int e;
+
+    while ((e = node_turn(n->c)) > 0) {
+    }
+    machine_check(n, e);
+    check_leader(n);
+    take_answers(n);
+    n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
+    if (n->turn_ns <= sim.now_ns)
+        n->turn_ns = sim.now_ns + 1000;
+    if (n->disk_ns == UINT64_MAX && test_disk_in_flight(n->disk) > 0)
+        n->disk_ns = sim.now_ns + between(50000, sim.now_ns < n->slow_ns ? 400 * NS_PER_MS
+                                                 : chance(3)             ? 50 * NS_PER_MS
+                                                                         : NS_PER_MS);
+}
+
+void machine_disk(struct sim_node *n)
+{
+    n->disk_ns = UINT64_MAX;
+    for (unsigned i = 1; i <= NODES; i++)
+        sim.link[i][number_of(n)].waits = false;
+    test_disk_stall(n->disk, false);
+    machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));
+    test_disk_stall(n->disk, true);
+    machine_run(n);
+}
