@@ -16,6 +16,7 @@ packages=(
   python3 python3-protobuf python3-scapy
   iproute2 ethtool # the tests of several hosts, in network namespaces
   mount e2fsprogs # the tests with a full and a failing disk
+  openssl # the tests of the certificates
 )
 raft_min=0.22
 

@@ -19,7 +19,7 @@ sluiced() { timeout 20 "$bin/sluiced" "$@"; }
 
 exits 0 sluice --help
 mapfile -t commands < <(awk '/^Commands:/ { on = 1; next } on && NF == 0 { exit } on { print $1 }' "$work/out" | grep -v '^help$')
-for must in status ledger tail get config log send bench xdp tap; do
+for must in status ledger tail get config log send bench xdp tap cert; do
   [[ " ${commands[*]} " == *" $must "* ]] || not_so 0 "--help does not list $must: ${commands[*]}"
 done
 for c in "${commands[@]}"; do

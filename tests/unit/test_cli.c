@@ -23,8 +23,8 @@
 #include "tests/lib/cli_rig.h"
 #include "tests/lib/log_fixture.h"
 
-static const char *const commands[] = { "status", "ledger", "tail", "get", "config",
-                                        "bench",  "send",   "log",  "xdp", "tap" };
+static const char *const commands[] = { "status", "ledger", "tail", "get", "config", "bench",
+                                        "send",   "log",    "xdp",  "tap", "cert" };
 
 static void help_lists_the_commands_and_the_exit_codes(void **state)
 {
@@ -100,6 +100,11 @@ static void wrong_usage_ends_with_2(void **state)
         "tap --dropped all --count 0",
         "tap --dropped all extra",
         "bench --seconds 0",
+        "cert",
+        "cert nonsense",
+        "cert create-node --id 0 --host a",
+        "cert create-client --role nobody --name x",
+        "cert show",
     };
     size_t i;
 

@@ -1,5 +1,6 @@
 /*
- * test_fuzz_corpus.c - the seeds of the fuzz targets of log and peers are what this code makes.
+ * test_fuzz_corpus.c - the seeds of the fuzz targets of log, peers and certificates are what this
+ * code makes.
  *
  * With SLUICE_WRITE_CORPUS=1 they are written to tests/fuzz/corpus/ (run from the top directory).
  */
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "cluster/log_private.h"
+#include "tests/lib/certificate_rig.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/peer_wire.h"
 #include "tests/lib/test_disk.h"
@@ -172,13 +174,64 @@ static void handshake_seeds(void **state)
     check_seed("handshake", "refuse", 1 + n);
 }
 
+static void certificate_seed(const char *name, const struct rig_certificate *c, bool pem)
+{
+    unsigned char *der = NULL;
+    X509 *x = rig_certificate(c);
+    size_t bytes;
+
+    if (pem) {
+        bytes = rig_pem(x, (char *)seed, sizeof seed);
+    } else {
+        bytes = (size_t)i2d_X509(x, &der);
+        assert_in_range(bytes, 1, sizeof seed);
+        memcpy(seed, der, bytes);
+        OPENSSL_free(der);
+    }
+    check_seed("certificate", name, bytes);
+    X509_free(x);
+}
+
+static void certificate_seeds(void **state)
+{
+    struct rig_certificate c = { .name = { RIG_NAME(GEN_URI, "urn:sluice:node:3:node-3"),
+                                           RIG_NAME(GEN_DNS, "a.example"),
+                                           RIG_NAME(GEN_IPADD, "\xc0\0\2\x0a") },
+                                 .usage = "serverAuth,clientAuth" };
+
+    certificate_seed("node", &c, false);
+    certificate_seed("node.pem", &c, true);
+    certificate_seed(
+        "ca",
+        &(struct rig_certificate){ .name = { RIG_NAME(GEN_URI, "urn:sluice:ca:sluice") },
+                                   .basic = "critical,CA:TRUE,pathlen:0",
+                                   .key_usage = "critical,keyCertSign,cRLSign" },
+        false);
+    certificate_seed("producer",
+                     &(struct rig_certificate){
+                         .name = { RIG_NAME(GEN_URI, "urn:sluice:client:producer:feed-a") },
+                         .usage = "clientAuth" },
+                     false);
+    c.names_twice = true;
+    certificate_seed("names_twice", &c, false);
+    c.names_twice = false;
+    c.more_names = 70;
+    certificate_seed("many_names", &c, false);
+    c.more_names = 0;
+    c.name[1] = (struct rig_name)RIG_NAME(GEN_URI, "urn:sluice:client:admin:x");
+    certificate_seed("two_roles", &c, false);
+    c.name[1] = (struct rig_name)RIG_NAME(GEN_URI, "urn:sluice:node:3:x\0y");
+    certificate_seed("nul", &c, false);
+    c.version_1 = true;
+    certificate_seed("version_1", &c, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_seeds),
-        cmocka_unit_test(twoslot_seeds),
-        cmocka_unit_test(peer_frame_seeds),
-        cmocka_unit_test(handshake_seeds),
+        cmocka_unit_test(segment_seeds),     cmocka_unit_test(twoslot_seeds),
+        cmocka_unit_test(peer_frame_seeds),  cmocka_unit_test(handshake_seeds),
+        cmocka_unit_test(certificate_seeds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

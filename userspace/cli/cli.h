@@ -98,5 +98,6 @@ int log_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int xdp_main(int argc, char **argv);
 int tap_main(int argc, char **argv);
+int cert_main(int argc, char **argv);
 
 #endif

@@ -23,6 +23,7 @@ static const struct command {
     { "config", config_main, "the configuration file, and the replicated settings" },
     { "xdp", xdp_main, "the prefilter in the driver: state, rates, policy" },
     { "tap", tap_main, "samples of dropped datagrams" },
+    { "cert", cert_main, "certificates for TLS: a CA, nodes, clients" },
 };
 
 #define COMMANDS (sizeof commands / sizeof *commands)
