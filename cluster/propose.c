@@ -157,8 +157,8 @@ int propose_take(struct cluster *c, struct proposal *p, uint64_t index)
 }
 
 /* What is uncommitted may be more than there is room for, and it may take one entry more to commit
- * it. So where this node does not lead, the oldest that is durable gives way, and is applied from
- * the disk. */
+ * it, a new leader's first. So while this node takes no blocks, the oldest that is durable gives
+ * way, and is applied from the disk. */
 static void propose_make_room(struct cluster *c)
 {
     struct appended *a = &c->appended[c->appended_head];
@@ -166,7 +166,7 @@ static void propose_make_room(struct cluster *c)
 #ifdef PLANT_NO_ROOM_MADE
     return;
 #endif
-    if (c->appended_n < c->appended_max || consensus_leads(c) ||
+    if (c->appended_n < c->appended_max || c->lead == LEAD_READY ||
         a->write->record.index > log_persisted_index(c->log))
         return;
     if (a->proposal != NULL && a->proposal->committed != NULL)

@@ -33,6 +33,8 @@
 #include "tests/lib/test_disk.h"
 #include "tests/sim/sim.h"
 
+#define DIRS "/dev/shm/sluice-sim-%d-%u" /* process, node */
+
 struct sim sim;
 
 /* --- chance, time and trace ---------------------------------------------------------------------
@@ -283,6 +285,16 @@ static int remove_one(const char *path, const struct stat *s, int flag, struct F
     return remove(path);
 }
 
+static void remove_dirs(pid_t pid)
+{
+    char dir[64];
+
+    for (unsigned i = 1; i <= NODES; i++) {
+        snprintf(dir, sizeof dir, DIRS, (int)pid, i);
+        nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    }
+}
+
 static void sim_open(uint64_t seed)
 {
     sim.seed = sim.random = seed;
@@ -293,7 +305,7 @@ static void sim_open(uint64_t seed)
 
         sim.bootstrap.member[sim.bootstrap.members++] = (uint16_t)i;
         n->disk = test_disk_make(draw(UINT64_MAX));
-        snprintf(n->dir, sizeof n->dir, "/dev/shm/sluice-sim-%d-%u", (int)getpid(), i);
+        snprintf(n->dir, sizeof n->dir, DIRS, (int)getpid(), i);
         if (ring_init(&n->link.submit, BLOCKS) < 0 || ring_init(&n->link.answer, BLOCKS) < 0 ||
             wake_open(&n->link.wake) < 0)
             violation("no memory");
@@ -327,7 +339,6 @@ static void sim_close(void)
         ring_fini(&n->link.submit);
         ring_fini(&n->link.answer);
         wake_close(&n->link.wake);
-        nftw(n->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     }
 }
 
@@ -413,6 +424,7 @@ int main(int argc, char **argv)
         }
         if (pid < 0 || waitpid(pid, &status, 0) < 0)
             return 1;
+        remove_dirs(pid);
         if (WIFSIGNALED(status))
             printf("seed %" PRIu64 " ended by signal %d\n", seed, WTERMSIG(status));
         bad += status != 0;
