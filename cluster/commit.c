@@ -123,16 +123,17 @@ static int commit_entries(struct cluster *c)
         end = c->commit_index;
     while (c->applied_index < end) {
         struct appended a = c->appended[c->appended_head];
-        const struct log_record *r = &a.write->record;
+        const struct log_record *r;
         int e;
 
-        if (c->appended_n == 0 || r->index > c->applied_index + 1) {
+        if (c->appended_n == 0 || a.write->record.index > c->applied_index + 1) {
             e = commit_stored(c);
             if (e < 0)
                 return e;
             done++;
             continue;
         }
+        r = &a.write->record;
         assert(r->index == c->applied_index + 1);
         e = commit_apply(c, r, (const uint8_t *)a.write->buf + LOG_HEADER_BYTES, a.block != NULL);
         if (e < 0)

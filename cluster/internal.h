@@ -240,6 +240,8 @@ int propose_init(struct cluster *c);
 void propose_fini(struct cluster *c);
 /* Takes p. -EAGAIN and -ENOSPC leave it to the caller. */
 int propose_entry(struct cluster *c, struct proposal *p);
+/* For what comes from another node: the payload's bytes are not set. */
+struct proposal *proposal_room(size_t payload_bytes);
 struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes);
 void proposal_free(struct proposal *p);
 /* The engine has given c->submitting this index: into the log, and among what is to be applied. */

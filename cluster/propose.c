@@ -46,13 +46,12 @@ void propose_fini(struct cluster *c)
 /* What is durable is learned from log_persisted_index(), once a turn. */
 static void on_durable(struct log_write *w) { (void)w; }
 
-struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes)
+struct proposal *proposal_room(size_t payload_bytes)
 {
-    size_t padded = (bytes + 7) & ~(size_t)7;
-    size_t room = (LOG_HEADER_BYTES + padded + LOG_ALIGN - 1) / LOG_ALIGN * LOG_ALIGN;
+    size_t room = (LOG_HEADER_BYTES + payload_bytes + LOG_ALIGN - 1) / LOG_ALIGN * LOG_ALIGN;
     struct proposal *p = calloc(1, sizeof *p);
 
-    assert(room <= LOG_RECORD_BYTES_MAX);
+    assert(room <= LOG_RECORD_BYTES_MAX && payload_bytes % 8 == 0);
     if (p == NULL)
         return NULL;
     p->write.buf = aligned_alloc(LOG_ALIGN, room);
@@ -60,12 +59,24 @@ struct proposal *proposal_new(enum log_type type, const void *payload, size_t by
         free(p);
         return NULL;
     }
-    memset(p->write.buf, 0, room);
-    if (bytes > 0)
-        memcpy((uint8_t *)p->write.buf + LOG_HEADER_BYTES, payload, bytes);
     p->write.done = on_durable;
+    p->write.record.payload_bytes = (uint32_t)payload_bytes;
+    return p;
+}
+
+struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes)
+{
+    size_t padded = (bytes + 7) & ~(size_t)7;
+    struct proposal *p = proposal_room(padded);
+    uint8_t *to;
+
+    if (p == NULL)
+        return NULL;
+    to = (uint8_t *)p->write.buf + LOG_HEADER_BYTES;
+    memset(to, 0, padded);
+    if (bytes > 0)
+        memcpy(to, payload, bytes);
     p->write.record.type = type;
-    p->write.record.payload_bytes = (uint32_t)padded;
     log_write_seal(&p->write);
     return p;
 }

@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/lib/test_disk.h"
+#include "cluster/peer_decoder.h"
 
 static void message_free(struct message *m)
 {
     for (unsigned i = m->taken; i < m->entries; i++)
         proposal_free(m->entry[i]);
+    free(m->bytes);
     free(m);
 }
 
@@ -33,43 +34,22 @@ void link_break(unsigned from, unsigned to)
     l->waits = false;
 }
 
-int sim_send(void *arg, const struct raft_message *raft)
+/* Behind what is under way on that link already. */
+static void post(unsigned from, unsigned to, const void *head, size_t bytes,
+                 const struct iovec *iov, int iovs)
 {
-    struct sim_node *n = arg;
-    unsigned from = number_of(n), to = (unsigned)raft->server_id;
     struct link *l = &sim.link[from][to];
-    struct message *m;
+    struct message *m = calloc(1, sizeof *m);
     uint64_t last_ns = 0;
 
-    assert(to >= 1 && to <= NODES && to != from);
-    if (l->n == LINK_MAX || sim.now_ns < l->blocked_ns || sim.node[to].c == NULL ||
-        (!sim.healing && draw(2000) == 0))
-        link_break(from, to);
-    if (sim.now_ns < l->blocked_ns || sim.node[to].c == NULL)
-        return 0;
-    m = calloc(1, sizeof *m);
-    m->raft = *raft;
-    m->raft.server_id = from;
-    m->raft.server_address = "";
-    if (raft->type == RAFT_APPEND_ENTRIES) {
-        m->raft.append_entries.entries = NULL;
-        assert(raft->append_entries.n_entries <= 1024);
-        for (unsigned i = 0; i < raft->append_entries.n_entries; i++) {
-            struct peer_entry e;
-            int rc = node_entry(n->c, raft->append_entries.prev_log_index + 1 + i, &e);
-
-            if (rc < 0 && test_disk_is_off(n->disk)) {
-                message_free(m);
-                return rc;
-            }
-            if (rc < 0)
-                violation("node %u has no entry %llu to send: %s", from,
-                          raft->append_entries.prev_log_index + 1 + i, strerror(-rc));
-            m->entry[i] =
-                proposal_new((enum log_type)e.record->type, e.payload, e.record->payload_bytes);
-            m->entry[i]->write.record = *e.record;
-            m->entries++;
-        }
+    for (int i = 1; i < iovs; i++)
+        bytes += iov[i].iov_len;
+    m->bytes = malloc(bytes);
+    m->n = iovs > 0 ? iov[0].iov_len : bytes;
+    memcpy(m->bytes, head, m->n);
+    for (int i = 1; i < iovs; i++) {
+        memcpy(m->bytes + m->n, iov[i].iov_base, iov[i].iov_len);
+        m->n += iov[i].iov_len;
     }
     for (struct message *x = l->head; x != NULL; x = x->next)
         last_ns = x->due_ns;
@@ -80,7 +60,120 @@ int sim_send(void *arg, const struct raft_message *raft)
     l->tail = &m->next;
     l->n++;
     sim.messages++;
+}
+
+/* As many messages as its entries need. Each entry is copied, as the next one's reading ends it. */
+static int send_entries(struct sim_node *n, unsigned to, struct raft_append_entries a)
+{
+    static _Alignas(8) uint8_t buf[PEER_APPEND_BUF(PEER_ENTRIES_MAX)];
+    static uint8_t payload[PEER_ENTRIES_MAX][LOG_RECORD_BYTES_MAX];
+    static struct log_record record[PEER_ENTRIES_MAX];
+    struct peer_entry entry[PEER_ENTRIES_MAX];
+    struct iovec iov[PEER_ENTRIES_MAX + 1];
+    unsigned left = a.n_entries;
+
+    do {
+        unsigned many = left < PEER_ENTRIES_MAX ? left : PEER_ENTRIES_MAX;
+        int iovs;
+
+        for (unsigned i = 0; i < many; i++) {
+            struct peer_entry e;
+            int rc = node_entry(n->c, a.prev_log_index + 1 + i, &e);
+
+            if (rc < 0)
+                violation("node %u has no entry %llu to send: %s", number_of(n),
+                          a.prev_log_index + 1 + i, strerror(-rc));
+            record[i] = *e.record;
+            memcpy(payload[i], e.payload, e.record->payload_bytes);
+            entry[i] = (struct peer_entry){ &record[i], payload[i], e.payload_crc };
+        }
+        a.n_entries = many > 0 ? peer_entries_fit(entry, many) : 0;
+        iovs = peer_encode_append_entries(buf, sizeof buf, 1, &a, entry, iov, PEER_ENTRIES_MAX + 1);
+        if (iovs < 0)
+            violation("a message cannot be encoded: %s", strerror(-iovs));
+        post(number_of(n), to, buf, iov[0].iov_len, iov, iovs);
+        if (a.n_entries > 0)
+            a.prev_log_term = record[a.n_entries - 1].term;
+        a.prev_log_index += a.n_entries;
+        left -= a.n_entries;
+    } while (left > 0);
     return 0;
+}
+
+int sim_send(void *arg, const struct raft_message *raft)
+{
+    static _Alignas(8) uint8_t buf[PEER_HEADER_BYTES + PEER_HEAD_MAX];
+    struct sim_node *n = arg;
+    unsigned from = number_of(n), to = (unsigned)raft->server_id;
+    struct link *l = &sim.link[from][to];
+    ssize_t bytes;
+
+    assert(to >= 1 && to <= NODES && to != from);
+    if (l->n == LINK_MAX || sim.now_ns < l->blocked_ns || sim.node[to].c == NULL ||
+        (!sim.healing && draw(2000) == 0))
+        link_break(from, to);
+    if (sim.now_ns < l->blocked_ns || sim.node[to].c == NULL)
+        return 0;
+    if (raft->type == RAFT_APPEND_ENTRIES)
+        return send_entries(n, to, raft->append_entries);
+    bytes = peer_encode(buf, sizeof buf, 1, raft);
+    if (bytes < 0)
+        violation("a message of type %d cannot be encoded: %s", raft->type, strerror((int)-bytes));
+    post(from, to, buf, (size_t)bytes, NULL, 0);
+    return 0;
+}
+
+static int entry_alloc(void *arg, const struct log_record *record, struct log_write **ret)
+{
+    struct proposal *p = proposal_room(record->payload_bytes);
+
+    (void)arg;
+    if (p == NULL)
+        return -ENOMEM;
+    *ret = &p->write;
+    return 0;
+}
+
+static void entry_free(void *arg, struct log_write *w)
+{
+    (void)arg;
+    proposal_free((struct proposal *)w);
+}
+
+/* From its bytes, in pieces. */
+static void decode(struct message *m, unsigned from)
+{
+    static const struct peer_decoder_memory memory = { entry_alloc, entry_free, NULL };
+    struct peer_decoder d;
+    const struct peer_message *got;
+    size_t at = 0;
+    int e = peer_decoder_init(&d, &memory, PEER_TYPES_WELCOMED);
+
+    while (e == 0) {
+        void *to;
+        size_t want = peer_decoder_want(&d, &to), piece = between(1, 4096);
+
+        if (want > piece)
+            want = piece;
+        if (want == 0 || want > m->n - at)
+            violation("a message of %zu bytes ends early, at %zu", m->n, at);
+        memcpy(to, m->bytes + at, want);
+        at += want;
+        e = peer_decoder_got(&d, want);
+    }
+    if (e < 0 || at != m->n)
+        violation("a message of node %u cannot be decoded: %s", from, peer_decoder_error(&d));
+    got = peer_decoder_message(&d);
+    m->raft = got->raft;
+    m->raft.server_id = from;
+    m->raft.server_address = "";
+    if (m->raft.type == RAFT_APPEND_ENTRIES) {
+        m->entries = m->raft.append_entries.n_entries;
+        for (unsigned i = 0; i < m->entries; i++)
+            m->entry[i] = (struct proposal *)got->write[i];
+    }
+    peer_decoder_fini(&d);
+    m->decoded = true;
 }
 
 void deliver(unsigned from, unsigned to)
@@ -95,6 +188,8 @@ void deliver(unsigned from, unsigned to)
         link_break(from, to);
         return;
     }
+    if (!m->decoded)
+        decode(m, from);
     e = consensus_receive(n->c, &m->raft, m->entry + m->taken, &taken);
     m->taken += taken;
     if (e == -EAGAIN) {

@@ -26,8 +26,11 @@
 
 struct message {
     uint64_t due_ns;
+    uint8_t *bytes; /* a frame */
+    size_t n;
+    bool decoded;
     struct raft_message raft;
-    struct proposal *entry[1024];
+    struct proposal *entry[PEER_ENTRIES_MAX];
     unsigned entries, taken;
     struct message *next;
 };
