@@ -141,7 +141,9 @@ static int truncate_to(struct log *l, uint64_t from, void *buf)
         }
         c.file = s.file;
         c.offset = s.offset;
-        c.dirty_end = c.keep == l->segments.n ? l->tail.offset : s.segment.bytes;
+        /* Behind a segment that was begun and got no record a start leaves no file open. */
+        c.dirty_end =
+            c.keep == l->segments.n && l->tail.file >= 0 ? l->tail.offset : s.segment.bytes;
     }
     assert(c.keep > 0 || from == l->origin.index + 1);
     assert(c.offset <= c.dirty_end);
