@@ -214,6 +214,14 @@ int propose_withdraw(struct cluster *c, uint64_t from)
     commit_withdraw(c, from);
     if (e >= 0)
         e = log_truncate(c->log, from);
+#ifndef PLANT_READ_AHEAD_KEPT
+    /* What it has read ahead may be of what was cut. */
+    if (e >= 0) {
+        log_reader_close(c->reader);
+        c->reader = NULL;
+        e = log_reader_open_on(&c->reader, c->disk);
+    }
+#endif
     return e < 0 ? cluster_fail(c, e, "log: cut at index %" PRIu64 ": %s", from, strerror(-e)) : 0;
 }
 

@@ -127,6 +127,9 @@ void machine_start(struct sim_node *n)
     e = node_open(n->c);
     if (e < 0)
         violation("node %u does not start: %s", number_of(n), n->c->error);
+    if (log_last_index(n->c->log) < n->durable)
+        violation("node %u has its log to %" PRIu64 " only; to %" PRIu64 " it was durable",
+                  number_of(n), log_last_index(n->c->log), n->durable);
     trace("node %u starts: term %" PRIx64 ", log to %" PRIu64 ", applied %" PRIu64, number_of(n),
           n->c->state.term, log_last_index(n->c->log), n->c->applied_index);
     test_disk_stall(n->disk, true);
@@ -136,7 +139,9 @@ void machine_start(struct sim_node *n)
 
 void machine_crash(struct sim_node *n)
 {
-    trace("node %u: power cut", number_of(n));
+    n->durable = log_persisted_index(n->c->log);
+    trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
+          log_last_index(n->c->log));
     test_disk_power_cut(n->disk);
     for (unsigned i = 1; i <= NODES; i++) {
         link_break(number_of(n), i);

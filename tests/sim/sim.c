@@ -298,6 +298,7 @@ static void remove_dirs(pid_t pid)
 static void sim_open(uint64_t seed)
 {
     sim.seed = sim.random = seed;
+    remove_dirs(getpid()); /* of a process of that number that was killed */
     sim_random(NULL, sim.bootstrap.cluster_id, sizeof sim.bootstrap.cluster_id);
     sim.bootstrap.time_ns = 1790000000ull * NS_PER_S;
     for (unsigned i = 1; i <= NODES; i++) {

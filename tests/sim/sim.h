@@ -52,6 +52,7 @@ struct sim_node {
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
     int64_t clock_ns; /* off the true time */
     uint64_t applied;
+    uint64_t durable; /* what it has said to be */
     bool led;
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
