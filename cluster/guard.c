@@ -65,6 +65,9 @@ static void guard_hint(const struct cluster *c, struct raft_append_entries_resul
 {
     uint64_t at = r->rejected, term = consensus_term(c, at);
 
+#ifdef PLANT_GUARD_HINT
+    return;
+#endif
     if (term == 0)
         return;
     while (at > c->commit_index && consensus_term(c, at) == term)
@@ -92,7 +95,12 @@ void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
     } else if (m->type == RAFT_REQUEST_VOTE_RESULT) {
         struct raft_request_vote_result *r = &m->request_vote_result;
 
-        if (r->pre_vote && !r->vote_granted && r->term < c->state.term)
+        bool denied = r->pre_vote && !r->vote_granted;
+
+#ifdef PLANT_GUARD_PREVOTE
+        denied = false;
+#endif
+        if (denied && r->term < c->state.term)
             r->term = c->state.term;
     }
 }
@@ -125,6 +133,9 @@ uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms)
 {
     uint64_t at = raft_timeout(&c->raft);
 
+#ifdef PLANT_GUARD_TIMER
+    return at;
+#endif
     if (consensus_leads(c) && at < c->ticked_ms + 2 * c->raft.heartbeat_timeout)
         at = c->ticked_ms + 2 * c->raft.heartbeat_timeout;
     return at > now_ms ? at : now_ms + 1;

@@ -145,6 +145,227 @@ static void no_log_of_this_world_has_too_many_digits(void **state)
     assert_int_equal(guard_start_digits(last - 99999, last - 99998, term, last, term), 0);
 }
 
+/* --- what goes between nodes --------------------------------------------------------------------
+ */
+
+#define TERM ((1ull << CLUSTER_EPOCH_SHIFT) | 9)
+
+static uint64_t test_now_ns;
+
+static uint64_t now_ns(void *arg) { return (void)arg, test_now_ns; }
+
+/* An engine that is voter 7 of 7, 8 and 9, with that CHANGE as its only entry. */
+static struct cluster *new_member(void)
+{
+    struct cluster *c = new_cluster(TERM);
+    struct raft_configuration configuration;
+    struct raft_buffer encoded;
+    struct raft_entry entry = { .term = TERM, .type = RAFT_CHANGE };
+    struct raft_event event = { .type = RAFT_START };
+    struct raft_update update;
+
+    raft_configuration_init(&configuration);
+    assert_int_equal(raft_configuration_add(&configuration, 7, "7", RAFT_VOTER), 0);
+    assert_int_equal(raft_configuration_add(&configuration, 8, "8", RAFT_VOTER), 0);
+    assert_int_equal(raft_configuration_add(&configuration, 9, "9", RAFT_VOTER), 0);
+    assert_int_equal(raft_configuration_encode(&configuration, &encoded), 0);
+    raft_configuration_close(&configuration);
+    assert_int_equal(raft_init(&c->raft, NULL, NULL, 7, "7"), 0);
+    c->raft_open = true;
+    c->raft.tracer = NULL;
+    c->environment.monotonic_ns = now_ns;
+    entry.buf = encoded;
+    event.start.term = TERM;
+    event.start.start_index = 1;
+    event.start.entries = &entry;
+    event.start.n_entries = 1;
+    assert_int_equal(raft_step(&c->raft, &event, &update), 0);
+    raft_free(encoded.base);
+    return c;
+}
+
+static void free_member(struct cluster *c)
+{
+    raft_close(&c->raft, NULL);
+    free_cluster(c);
+}
+
+static void engine(struct cluster *c, struct raft_event event)
+{
+    struct raft_update update;
+
+    event.time = test_now_ns / 1000000;
+    assert_int_equal(raft_step(&c->raft, &event, &update), 0);
+    if (update.flags & RAFT_UPDATE_ENTRIES)
+        raft_free(update.entries.batch[0].batch);
+    c->state.term = raft_current_term(&c->raft);
+}
+
+static void receive(struct cluster *c, struct raft_message m)
+{
+    m.server_id = 8;
+    m.server_address = "8";
+    engine(c, (struct raft_event){ .type = RAFT_RECEIVE, .receive = { &m } });
+}
+
+static struct cluster *new_leader(void)
+{
+    struct cluster *c = new_member();
+
+    raft_set_pre_vote(&c->raft, false);
+    test_now_ns = (uint64_t)raft_timeout(&c->raft) * 1000000;
+    engine(c, (struct raft_event){ .type = RAFT_TIMEOUT });
+    receive(c, (struct raft_message){ .type = RAFT_REQUEST_VOTE_RESULT,
+                                      .request_vote_result = {
+                                          .version = 2, .term = TERM + 1, .vote_granted = true } });
+    assert_true(consensus_leads(c));
+    return c;
+}
+
+/* E7 */
+static void an_answer_to_an_old_term_promises_nothing(void **state)
+{
+    struct cluster *c = new_member();
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES_RESULT,
+                              .append_entries_result = { .last_log_index = 123 } };
+
+    (void)state;
+    guard_answer(c, false, &m);
+    assert_int_equal(m.append_entries_result.last_log_index, 123);
+    guard_answer(c, true, &m);
+    assert_int_equal(m.append_entries_result.last_log_index, 0);
+    free_member(c);
+}
+
+/* E10 */
+static void a_denied_pre_vote_teaches_the_term(void **state)
+{
+    struct cluster *c = new_member();
+    struct raft_message m = { .type = RAFT_REQUEST_VOTE_RESULT };
+    struct raft_request_vote_result *r = &m.request_vote_result;
+
+    (void)state;
+    *r = (struct raft_request_vote_result){ .term = TERM - 4, .pre_vote = true };
+    guard_answer(c, false, &m);
+    assert_int_equal(r->term, TERM);
+    *r = (struct raft_request_vote_result){ .term = TERM - 4,
+                                            .pre_vote = true,
+                                            .vote_granted = true };
+    guard_answer(c, false, &m);
+    assert_int_equal(r->term, TERM - 4);
+    *r = (struct raft_request_vote_result){ .term = TERM - 4 };
+    guard_answer(c, false, &m);
+    assert_int_equal(r->term, TERM - 4);
+    free_member(c);
+}
+
+/* E9 */
+static void a_late_rejection_takes_nothing_back(void **state)
+{
+    struct cluster *c = new_leader();
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES_RESULT, .server_id = 8 };
+    struct raft_append_entries_result *r = &m.append_entries_result;
+    raft_index match;
+
+    (void)state;
+    *r = (struct raft_append_entries_result){ .version = 1, .term = TERM + 1, .last_log_index = 1 };
+    receive(c, m);
+    assert_int_equal(raft_match_index(&c->raft, 8, &match), 0);
+    assert_int_equal(match, 1);
+    r->rejected = 1;
+    r->last_log_index = 0;
+    guard_rejection(c, &m);
+    assert_int_equal(r->rejected, 0);
+    assert_int_equal(r->last_log_index, 0);
+    r->rejected = 5; /* above what is confirmed: a rejection, but its hint is not below that */
+    r->last_log_index = 0;
+    guard_rejection(c, &m);
+    assert_int_equal(r->rejected, 5);
+    assert_int_equal(r->last_log_index, 1);
+    r->term = TERM; /* of an old term: the engine's business */
+    r->rejected = 1;
+    guard_rejection(c, &m);
+    assert_int_equal(r->rejected, 1);
+    free_member(c);
+}
+
+/* E11 */
+static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void **state)
+{
+    struct cluster *c = new_member();
+    struct raft_server *self = &c->raft.configuration.servers[0];
+    struct guard_vote g;
+
+    (void)state;
+    guard_vote_begin(c, &g); /* a voter: nothing to do */
+    assert_null(g.server);
+    guard_vote_end(&g);
+    self->role = RAFT_STANDBY;
+    c->raft.follower_state.current_leader.id = 8;
+    c->heard_ms = 1000;
+    test_now_ns = (1000ull + c->raft.election_timeout) * 1000000;
+    guard_vote_begin(c, &g);
+    assert_int_equal(self->role, RAFT_VOTER);
+    assert_int_equal(c->raft.follower_state.current_leader.id, 8);
+    guard_vote_end(&g);
+    assert_int_equal(self->role, RAFT_STANDBY);
+    test_now_ns += 1000000;
+    guard_vote_begin(c, &g);
+    assert_int_equal(c->raft.follower_state.current_leader.id, 0);
+    guard_vote_end(&g);
+    free_member(c);
+}
+
+/* E13, E14 */
+static void timers_are_never_in_the_past_and_a_leaders_not_too_often(void **state)
+{
+    struct cluster *c = new_leader();
+    uint64_t now_ms = test_now_ns / 1000000;
+
+    (void)state;
+    c->ticked_ms = now_ms;
+    assert_true(raft_timeout(&c->raft) < now_ms + 2 * c->raft.heartbeat_timeout);
+    assert_int_equal(guard_timeout_ms(c, now_ms), now_ms + 2 * c->raft.heartbeat_timeout);
+    assert_int_equal(guard_timeout_ms(c, now_ms + 100000), now_ms + 100001);
+    free_member(c);
+    c = new_member();
+    assert_int_equal(guard_timeout_ms(c, 0), raft_timeout(&c->raft));
+    assert_int_equal(guard_timeout_ms(c, 1000000), 1000001);
+    free_member(c);
+}
+
+/* E15 */
+static void a_rejection_skips_the_whole_term_that_differs(void **state)
+{
+    struct cluster *c = new_member();
+    struct raft_trail real = c->raft.trail, *t = &c->raft.trail;
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES_RESULT };
+    struct raft_append_entries_result *r = &m.append_entries_result;
+
+    (void)state;
+    t->size = 4;
+    t->front = 0;
+    t->back = 3;
+    t->offset = 0;
+    t->records = calloc(4, sizeof *t->records);
+    t->records[0].index = 10, t->records[0].term = TERM - 3;
+    t->records[1].index = 20, t->records[1].term = TERM - 2;
+    t->records[2].index = 30, t->records[2].term = TERM;
+    assert_int_equal(consensus_term(c, 10), TERM - 3);
+    assert_int_equal(consensus_term(c, 11), TERM - 2);
+    assert_int_equal(consensus_term(c, 31), 0);
+    *r = (struct raft_append_entries_result){ .rejected = 15, .last_log_index = 30 };
+    guard_answer(c, false, &m);
+    assert_int_equal(r->last_log_index, 10);
+    c->commit_index = 13; /* what is committed cannot differ */
+    *r = (struct raft_append_entries_result){ .rejected = 15, .last_log_index = 30 };
+    guard_answer(c, false, &m);
+    assert_int_equal(r->last_log_index, 13);
+    free(t->records);
+    *t = real;
+    free_member(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +374,12 @@ int main(void)
         cmocka_unit_test(the_last_term_of_an_epoch_is_not_followed_by_the_next_epochs_first),
         cmocka_unit_test(a_start_that_would_overflow_the_engines_text_is_foreseen),
         cmocka_unit_test(no_log_of_this_world_has_too_many_digits),
+        cmocka_unit_test(an_answer_to_an_old_term_promises_nothing),
+        cmocka_unit_test(a_denied_pre_vote_teaches_the_term),
+        cmocka_unit_test(a_late_rejection_takes_nothing_back),
+        cmocka_unit_test(one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader),
+        cmocka_unit_test(timers_are_never_in_the_past_and_a_leaders_not_too_often),
+        cmocka_unit_test(a_rejection_skips_the_whole_term_that_differs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
