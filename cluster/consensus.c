@@ -127,9 +127,7 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     }
     if (!consensus_leads(c)) {
         c->lead = LEAD_NONE;
-#ifndef PLANT_LEAD_STALE
         c->lead_index = 0;
-#endif
     }
     if (update.flags & RAFT_UPDATE_ENTRIES)
         e = consensus_entries(c, event, &update);
