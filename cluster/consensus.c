@@ -441,6 +441,31 @@ uint64_t consensus_term(const struct cluster *c, uint64_t index)
     return 0;
 }
 
+/* The engine keeps its own copy of the configuration. */
+static int tell_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes)
+{
+    struct raft_event event = { .type = RAFT_CONFIGURATION, .configuration = { .index = index } };
+    int e = configuration_decode(payload, bytes, &event.configuration.conf);
+
+    if (e < 0)
+        return cluster_fail(c, e, "log: the configuration at index %llu cannot be read",
+                            (unsigned long long)index);
+    return consensus_step(c, &event);
+}
+
+/* For every CHANGE that is applied, also of a start. What a checkpoint holds is from here: it must
+ * not be newer than the checkpoint. */
+int consensus_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes)
+{
+    if (bytes > sizeof c->configuration)
+        return cluster_fail(c, -EMSGSIZE, "log: configuration of %zu bytes at index %llu", bytes,
+                            (unsigned long long)index);
+    memcpy(c->configuration, payload, bytes);
+    c->configuration_bytes = bytes;
+    c->configuration_index = index;
+    return tell_changed(c, index, payload, bytes);
+}
+
 /* --- messages of other nodes --------------------------------------------------------------------
  */
 
@@ -487,7 +512,7 @@ static bool follows(const struct cluster *c, const struct raft_append_entries *a
 
 /* E2: a second CHANGE, before the first is known to be committed, makes the engine forget what to
  * roll back to. It follows the first only if that is committed, whatever this leader says of it. */
-static int settle_change(struct cluster *c, const struct raft_message *m)
+static int settle_change(struct cluster *c, const struct raft_message *m, uint64_t term)
 {
     const struct raft_append_entries *a = &m->append_entries;
     struct peer_entry entry;
@@ -496,12 +521,12 @@ static int settle_change(struct cluster *c, const struct raft_message *m)
 
     pending = c->raft.configuration_uncommitted_index;
     if (e < 0 || !follows(c, a) || pending == 0 || pending > a->prev_log_index ||
-        consensus_term(c, a->prev_log_index + 1) == a->term)
-        return e;
+        consensus_term(c, a->prev_log_index + 1) == term)
+        return e; /* nothing is pending, or the entry is there already */
     e = node_entry(c, pending, &entry);
     if (e < 0)
         return e;
-    return consensus_changed(c, pending, entry.payload, entry.record->payload_bytes);
+    return tell_changed(c, pending, entry.payload, entry.record->payload_bytes);
 }
 
 static void drop_entries(struct raft_append_entries *a, struct proposal **entry,
@@ -531,7 +556,7 @@ static int receive_entry(struct cluster *c, struct raft_message *m, struct propo
         if (e < 0)
             return e == -ENOSPC ? -EAGAIN : e;
         if (r.type == LOG_CHANGE) {
-            e = settle_change(c, m);
+            e = settle_change(c, m, r.term);
             if (e < 0 || !follows(c, a))
                 return e;
         }
@@ -618,25 +643,5 @@ int consensus_snapshot(struct cluster *c, uint64_t index, uint64_t term)
                              &event.snapshot.metadata.configuration);
     if (e < 0)
         return cluster_fail(c, e, "checkpoint: the configuration cannot be read");
-    return consensus_step(c, &event);
-}
-
-/* For every committed CHANGE, also of a start. The engine keeps its own copy of the configuration.
- */
-int consensus_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes)
-{
-    struct raft_event event = { .type = RAFT_CONFIGURATION, .configuration = { .index = index } };
-    int e;
-
-    if (bytes > sizeof c->configuration)
-        return cluster_fail(c, -EMSGSIZE, "log: configuration of %zu bytes at index %llu", bytes,
-                            (unsigned long long)index);
-    memcpy(c->configuration, payload, bytes);
-    c->configuration_bytes = bytes;
-    c->configuration_index = index;
-    e = configuration_decode(payload, bytes, &event.configuration.conf);
-    if (e < 0)
-        return cluster_fail(c, e, "log: the configuration at index %llu cannot be read",
-                            (unsigned long long)index);
     return consensus_step(c, &event);
 }
