@@ -299,9 +299,11 @@ static int consensus_remember(struct cluster *c, uint64_t *ret_first)
     size_t before, at = 0;
 
     *ret_first = c->origin.index + 1;
-    if (c->origin.index == 0 || m->trail_first == 0 || first > c->origin.index ||
-        m->trail_index[m->trail_index_count - 1] != c->origin.index)
+    if (c->origin.index == 0 || m->trail_first == 0 || first > c->origin.index)
         return 0;
+    assert(m->trail_index[m->trail_index_count - 1] == c->origin.index);
+    if (first + CONSENSUS_TRAILING <= c->origin.index)
+        first = c->origin.index - CONSENSUS_TRAILING + 1;
     before = c->origin.index - first + 1;
     all = calloc(before + c->start_entries, sizeof *all);
     if (all == NULL)

@@ -212,6 +212,23 @@ static void snapshot_done(struct cluster *c, int status)
     }
 }
 
+/* None, or ascending up to the checkpoint. */
+static bool trail_is_whole(const sluice_v1_Checkpoint *m)
+{
+    pb_size_t n = m->trail_index_count;
+
+    if (n != m->trail_term_count || (n == 0) != (m->trail_first == 0))
+        return false;
+    if (n == 0)
+        return true;
+    for (pb_size_t i = 1; i < n; i++) {
+        if (m->trail_index[i] <= m->trail_index[i - 1] || m->trail_term[i] <= m->trail_term[i - 1])
+            return false;
+    }
+    return m->trail_first <= m->trail_index[0] && m->trail_index[n - 1] == m->index &&
+           m->trail_term[n - 1] == m->term;
+}
+
 /* The engine's records, the last of them that fit. Each has the last index of its term. */
 static void snapshot_trail(const struct cluster *c, sluice_v1_Checkpoint *m)
 {
@@ -263,6 +280,7 @@ int snapshot_take(struct cluster *c, const struct appended *a)
     for (unsigned i = 0; i < BLOCK_TYPES; i++)
         m->events_by_type[i] = c->events_by_type[i];
     snapshot_trail(c, m);
+    assert(trail_is_whole(m));
     c->app.save(c->app.arg, c->checkpoint);
     c->checkpoint_writing = true;
     if (c->background(c, snapshot_work, snapshot_done) != 0)
@@ -299,8 +317,7 @@ static int snapshot_read(const struct cluster *c, uint64_t index, struct cluster
     m->settings = (pb_callback_t){ .funcs.decode = decode_setting, .arg = k };
     k->settings = 0;
     if (pb_decode(&s, sluice_v1_Checkpoint_fields, m) && m->index == index && m->has_genesis &&
-        m->trail_index_count == m->trail_term_count && m->events_by_type_count == BLOCK_TYPES &&
-        m->configuration.size > 0)
+        trail_is_whole(m) && m->events_by_type_count == BLOCK_TYPES && m->configuration.size > 0)
         e = 0;
 out:
     free(buf);
