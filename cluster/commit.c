@@ -95,7 +95,7 @@ int commit_replay(struct cluster *c, uint64_t from)
     return 0;
 }
 
-/* One that a start has found in the log. */
+/* One that is on disk alone: a start has found it, or it had to give way. */
 static int commit_stored(struct cluster *c)
 {
     struct log_record r;
@@ -109,7 +109,6 @@ static int commit_stored(struct cluster *c)
     if (e < 0)
         return e;
     c->applied_index = index;
-    c->replayed_entries++;
     atomic_store_explicit(&c->commit_public, index, memory_order_release);
     return 0;
 }

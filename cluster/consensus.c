@@ -96,10 +96,11 @@ static int consensus_send(struct cluster *c, bool stale, struct raft_update *u)
 
 static bool is_stale(const struct cluster *c, const struct raft_event *event)
 {
-    const struct raft_message *m = event->receive.message;
+    const struct raft_message *m;
 
     if (event->type != RAFT_RECEIVE)
         return false;
+    m = event->receive.message;
     return (m->type == RAFT_APPEND_ENTRIES && m->append_entries.term < c->state.term) ||
            (m->type == RAFT_INSTALL_SNAPSHOT && m->install_snapshot.term < c->state.term);
 }
@@ -477,21 +478,22 @@ static int feed(struct cluster *c, const struct raft_message *m, struct proposal
     struct raft_message one = *m;
     struct raft_entry entry = { 0 };
     struct raft_event event = { .type = RAFT_RECEIVE, .receive = { &one } };
-    size_t bytes =
-        p != NULL && p->write.record.type == LOG_CHANGE ? p->write.record.payload_bytes : 8;
+    void *batch;
     int e;
 
     one.append_entries.n_entries = p != NULL ? 1 : 0;
     one.append_entries.entries = p != NULL ? &entry : NULL;
     if (p != NULL) {
-        entry.term = p->write.record.term;
-        entry.type = entry_type(p->write.record.type);
-        entry.buf.len = bytes;
-        entry.batch = entry.buf.base = raft_malloc(bytes);
-        if (entry.batch == NULL)
+        entry = peer_raft_entry(&p->write);
+        /* The engine reads a CHANGE's bytes and frees them; of the others it wants some memory. */
+        batch = raft_malloc(entry.type == RAFT_CHANGE ? entry.buf.len : 8);
+        if (batch == NULL)
             return cluster_fail(c, -ENOMEM, "a message: out of memory");
         if (entry.type == RAFT_CHANGE)
-            memcpy(entry.buf.base, (const uint8_t *)p->write.buf + LOG_HEADER_BYTES, bytes);
+            memcpy(batch, entry.buf.base, entry.buf.len);
+        else
+            entry.buf.len = 8;
+        entry.batch = entry.buf.base = batch;
     }
     assert(c->receiving == NULL);
     c->receiving = p;
