@@ -23,8 +23,9 @@
 #define CLUSTER_WORKERS_MAX  64u
 #define CLUSTER_MEMBERS_MAX  6u
 #define CLUSTER_ELECTION_MS  300u
-#define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
-#define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
+#define CLUSTER_TRAILING     65536u /* costs no memory */
+#define CLUSTER_EPOCH_SHIFT  20     /* term = epoch << 20 | counter */
+#define CLUSTER_SETTINGS_MAX 855u   /* in a checkpoint */
 
 struct cluster;
 
@@ -73,7 +74,8 @@ struct cluster_bootstrap {
     uint8_t cluster_id[16];
     uint64_t time_ns; /* Unix, of entry 1 */
     uint16_t member[CLUSTER_MEMBERS_MAX];
-    unsigned members; /* this node among them; all are voters */
+    unsigned members;  /* this node among them */
+    unsigned standbys; /* the last so many of them are no voters */
 };
 
 struct cluster_config {
@@ -86,7 +88,14 @@ struct cluster_config {
     struct cluster_link *link;
     unsigned links;
     const struct cluster_bootstrap *bootstrap; /* NULL: a new directory is a cluster of its own */
-    unsigned election_ms;                      /* 0: CLUSTER_ELECTION_MS */
+    /* A new directory waits, without a log, for the cluster of this id to fill it; NULL: it begins
+     * one (bootstrap). */
+    const uint8_t *join_cluster_id;
+    unsigned election_ms; /* 0: CLUSTER_ELECTION_MS */
+    /* Entries below a checkpoint that a follower can still be brought up with by the engine, the
+     * same on all nodes; further back it fetches in bulk. 0: CLUSTER_TRAILING. */
+    unsigned trailing;
+    uint64_t fetch_bytes_per_s; /* this node's, when it fetches; 0: no limit */
 };
 
 enum cluster_state {

@@ -14,7 +14,9 @@
 #include "base/clock.h"
 #include "cluster/internal.h"
 
-#define NODES        3
+#define NODES        (sim.nodes) /* of this run: three voters, and perhaps one that joins */
+#define NODES_MAX    4
+#define VOTERS       3
 #define BLOCKS       8
 #define INDEX_MAX    20000
 #define TERMS_MAX    20000
@@ -33,6 +35,7 @@ struct message {
     struct raft_message raft;
     struct proposal *entry[PEER_ENTRIES_MAX];
     unsigned entries, taken;
+    bool given; /* the snapshot's memory */
     struct message *next;
 };
 
@@ -54,7 +57,7 @@ struct sim_node {
     int64_t clock_ns; /* off the true time */
     uint64_t applied;
     uint64_t durable; /* what it has said to be */
-    bool led;
+    bool led, fetching;
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
     uint64_t work_ns;
@@ -73,14 +76,18 @@ struct receipt {
 
 struct sim {
     uint64_t seed, random, now_ns, number;
-    struct sim_node node[NODES + 1];
-    struct link link[NODES + 1][NODES + 1];
+    unsigned nodes;
+    struct sim_node node[NODES_MAX + 1];
+    struct link link[NODES_MAX + 1][NODES_MAX + 1];
     struct committed entry[INDEX_MAX];
     uint64_t committed;
     unsigned leader[TERMS_MAX]; /* by the term's counter */
     struct receipt receipt[RECEIPTS_MAX];
     uint64_t receipts, refused, crashes, elections, messages, withdrawn;
+    uint64_t fetches, fetched; /* begun; done */
     uint64_t client_ns, chaos_ns;
+    unsigned trailing, long_percent, to_leader_percent; /* of power cuts, of blocks */
+    uint64_t fetch_bytes_per_s, segment_age_ns;
     bool healing, verbose;
     struct cluster_bootstrap bootstrap;
 };

@@ -299,7 +299,7 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     (void)state;
     guard_vote_begin(c, &g); /* a voter: nothing to do */
     assert_null(g.server);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
     self->role = RAFT_STANDBY;
     c->raft.follower_state.current_leader.id = 8;
     c->heard_ms = 1000;
@@ -307,12 +307,12 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     guard_vote_begin(c, &g);
     assert_int_equal(self->role, RAFT_VOTER);
     assert_int_equal(c->raft.follower_state.current_leader.id, 8);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
     assert_int_equal(self->role, RAFT_STANDBY);
     test_now_ns += 1000000;
     guard_vote_begin(c, &g);
     assert_int_equal(c->raft.follower_state.current_leader.id, 0);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
     free_member(c);
 }
 
