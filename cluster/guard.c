@@ -103,7 +103,7 @@ static void guard_installing(const struct cluster *c, struct raft_append_entries
 
 /* What the engine is about to answer.
  * E7: to a message of an old term it answers with a last index that was never set, which the old
- * leader, were it one again, would take for a promise.
+ * leader, were it one again, would take for a promise; and it may be one that no log can have.
  * E10: a pre-vote that is denied must teach the candidate our term, or two of them deny each other
  * for a minute. */
 void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
@@ -112,7 +112,7 @@ void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
         struct raft_append_entries_result *r = &m->append_entries_result;
 
 #ifndef PLANT_GUARD_STALE
-        if (stale && r->rejected == 0)
+        if (stale)
             r->last_log_index = 0;
 #endif
         if (!stale && c->raft.snapshot.installing)
