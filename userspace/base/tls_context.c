@@ -18,7 +18,9 @@
 
 #define KEY_FILE_BYTES_MAX 16384u      /* RSA with 16,384 bits has 12.9 KB */
 #define CHAIN_BYTES_MAX    (16l << 10) /* certificates that a peer shows: one, and no chain */
-#define SUITES             "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+
+static const char suites[] =
+    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 
 __attribute__((format(printf, 3, 4))) static int refuse(char error[TLS_ERROR_BYTES], int rc,
                                                         const char *format, ...)
@@ -182,7 +184,7 @@ static SSL_CTX *make(X509 *ca)
     SSL_CTX_set_read_ahead(c, 0);
     if (SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION) == 1 &&
         SSL_CTX_set_max_proto_version(c, TLS1_3_VERSION) == 1 &&
-        SSL_CTX_set_ciphersuites(c, SUITES) == 1 && SSL_CTX_set_num_tickets(c, 0) == 1 &&
+        SSL_CTX_set_ciphersuites(c, suites) == 1 && SSL_CTX_set_num_tickets(c, 0) == 1 &&
         SSL_CTX_set_max_early_data(c, 0) == 1 && SSL_CTX_add_client_CA(c, ca) == 1 &&
         X509_STORE_add_cert(SSL_CTX_get_cert_store(c), ca) == 1)
         return c;
