@@ -51,7 +51,7 @@ static int start(void **state)
         snprintf(peering[i].zone, sizeof peering[i].zone, "rack%d", i);
         peering[i].user_timeout_ms = 5000;
         member[i].node = (uint32_t)i + 1;
-        snprintf(member[i].address, sizeof member[i].address, "%s", peering[i].listen);
+        memcpy(member[i].address, peering[i].listen, sizeof peering[i].listen);
     }
     return 0;
 }
