@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "tests/lib/pki_rig.h"
 #include "tests/lib/test_app.h"
 
 #define NODES   3
@@ -61,7 +62,23 @@ static int stop(void **state)
     (void)state;
     for (int i = 0; i < NODES; i++)
         test_app_fini(&app[i]);
+    for (int i = 0; i < NODES; i++)
+        tls_context_free(peering[i].tls);
     return 0;
+}
+
+/* Node 3 has the certificate of this node. */
+static void secure(uint16_t third)
+{
+    static const char *const file[NODES] = { "n1", "n2", "n3" };
+    struct pki pki;
+
+    pki_open(&pki);
+    for (int i = 0; i < NODES; i++) {
+        pki_add(&pki, file[i], CERTIFICATE_NODE, (uint16_t)(i < 2 ? i + 1 : third));
+        peering[i].tls = pki_context(&pki, file[i]);
+    }
+    pki_close(&pki);
 }
 
 static enum cluster_state state_of(int i)
@@ -96,8 +113,8 @@ static int leader(void)
 
         if (app[i].cluster != NULL)
             cluster_status(app[i].cluster, &s);
-        print_error("node %d: state %d, term %llx, log to %llu, committed %llu %s\n", i + 1, s.state,
-                    (unsigned long long)s.term, (unsigned long long)s.last_index,
+        print_error("node %d: state %d, term %llx, log to %llu, committed %llu %s\n", i + 1,
+                    s.state, (unsigned long long)s.term, (unsigned long long)s.last_index,
                     (unsigned long long)s.commit_index, s.error);
     }
     fail_msg("no node leads");
@@ -164,6 +181,38 @@ static void three_nodes_become_a_cluster_and_take_blocks(void **state)
     for (int i = 0; i < NODES; i++)
         assert_true(app[i].seen[999] <= 1);
     found_at(2); /* again, elsewhere: it is there */
+}
+
+static void over_tls_it_is_the_same(void **state)
+{
+    sluice_v1_Member listed[CLUSTER_MEMBERS_MAX];
+    sluice_v1_NodeReply reply[CLUSTER_MEMBERS_MAX];
+    int lead;
+
+    (void)state;
+    secure(3);
+    start_all();
+    found_at(0);
+    lead = leader();
+    for (unsigned i = 0; i < 20; i++) {
+        test_app_fill(&app[lead], 0, 100, 2000, 100ull * i);
+        test_app_submit(&app[lead], 0);
+        assert_int_equal(test_app_answer(&app[lead])->accepted, 100);
+    }
+    assert_together(lead);
+    assert_int_equal(cluster_members(app[lead].cluster, 5 * NS_PER_S, listed, reply), NODES);
+    assert_true(reply[0].status.certificate_until_s > (int64_t)(clock_unix_ns() / NS_PER_S));
+}
+
+static void a_certificate_of_another_node_is_refused(void **state)
+{
+    char sentence[LOG_ERROR_BYTES];
+
+    (void)state;
+    secure(7);
+    start_all();
+    assert_true(cluster_found(app[0].cluster, member, NODES, sentence) < 0);
+    assert_non_null(strstr(sentence, "its certificate is that of another node"));
 }
 
 static void without_its_leader_it_goes_on_and_the_old_one_follows(void **state)
@@ -257,6 +306,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(three_nodes_become_a_cluster_and_take_blocks, start, stop),
+        cmocka_unit_test_setup_teardown(over_tls_it_is_the_same, start, stop),
+        cmocka_unit_test_setup_teardown(a_certificate_of_another_node_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(without_its_leader_it_goes_on_and_the_old_one_follows,
                                         start, stop),
         cmocka_unit_test_setup_teardown(members_say_what_they_are, start, stop),
