@@ -32,7 +32,7 @@
 
 #define FETCH_WINDOW     (4 << 20)
 #define FETCH_GRANT_MIN  (64 << 10)
-#define FETCH_POST       (256 << 10) /* what is sent in a turn ends with the entry that reaches it */
+#define FETCH_POST       (256 << 10) /* a turn sends up to the entry that reaches it */
 #define FETCH_SILENCE_NS (1 * NS_PER_S)
 #define FETCH_RETRY_NS   (10 * NS_PER_MS) /* a post did not go */
 #define FETCH_CREDIT_MAX ((int64_t)PEER_FETCH_BYTES_MAX)

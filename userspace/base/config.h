@@ -31,6 +31,7 @@
 #define CONFIG_KEYS_MAX        64u
 #define CONFIG_ERROR_BYTES     512u
 #define CONFIG_VALUE_BYTES     4096u
+#define CONFIG_ITEM_BYTES      56u            /* the longest item of a list, as text */
 #define CONFIG_BLOCK_BYTES_MAX (256u * 1024u) /* = BLOCK_BYTES_MAX of cluster/block.h */
 /* What a block needs beside one request's bytes: record and block header, descriptors. */
 #define CONFIG_BLOCK_ROOM_BYTES 4096u
@@ -72,10 +73,30 @@ struct config_node {
     char name[CONFIG_NAME_BYTES];
     uint32_t region;
     char region_name[CONFIG_NAME_BYTES];
+    char zone[CONFIG_NAME_BYTES];
+};
+
+struct config_endpoint {
+    struct in6_addr ip;
+    uint32_t port; /* 0: none */
+};
+
+/* Paths; all of them are given, or none is. */
+struct config_tls {
+    char ca[CONFIG_PATH_BYTES], cert[CONFIG_PATH_BYTES], key[CONFIG_PATH_BYTES];
+};
+
+struct config_peer {
+    struct config_endpoint listen;     /* none: a cluster of one */
+    char advertise[CONFIG_PATH_BYTES]; /* "": as listen */
+    bool insecure;
+    uint32_t user_timeout_ms;
+    uint32_t election_ms;
 };
 
 struct config_admin {
     char socket[CONFIG_PATH_BYTES]; /* "": see config_admin_socket() */
+    struct config_endpoint listen;  /* over TLS */
     struct config_uids uids;        /* see config_admin_allows() */
     uint32_t connections_max;
 };
@@ -100,7 +121,7 @@ struct config_xdp {
 };
 
 struct config_tcp {
-    bool enabled;
+    bool enabled, tls;
     uint32_t connections_max; /* per worker */
     uint64_t frame_bytes_max;
     uint64_t output_bytes_max; /* per connection */
@@ -146,6 +167,8 @@ struct config {
     struct {
         char dir[CONFIG_PATH_BYTES];
     } data;
+    struct config_tls tls;
+    struct config_peer peer;
     struct config_admin admin;
     struct config_ingest ingest;
     struct config_pipeline pipeline;
@@ -199,9 +222,15 @@ bool config_admin_allows(const struct config *c, uid_t peer, uid_t self);
 /* Is ip (IPv4 as a mapped address) in one of the networks? ::/0 does not cover IPv4. */
 bool config_network_match(const struct config_networks *w, const struct in6_addr *ip);
 
+/* Are the files for TLS given? */
+bool config_has_tls(const struct config *c);
+
 bool config_address_is_loopback(const struct in6_addr *ip);
 
 /* The address as people write it; IPv4 dotted. */
 void config_address_text(const struct in6_addr *ip, char ret_text[INET6_ADDRSTRLEN]);
+
+/* ADDRESS:PORT, or nothing. */
+void config_endpoint_text(const struct config_endpoint *e, char ret_text[CONFIG_ITEM_BYTES]);
 
 #endif

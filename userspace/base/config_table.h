@@ -14,15 +14,13 @@ enum config_type {
     TYPE_NAME,       /* char[]: [A-Za-z0-9._-], not empty */
     TYPE_PATH,       /* char[] */
     TYPE_CHOICE,     /* uint32_t: an enumeration, 0 for the first of its choices */
+    TYPE_ENDPOINT,   /* struct config_endpoint: ADDRESS:PORT, or empty */
     TYPE_ADDRESSES,  /* struct config_addresses */
     TYPE_NETWORKS,   /* struct config_networks */
     TYPE_UIDS,       /* struct config_uids */
     TYPE_INTERFACES, /* struct config_interfaces */
     TYPE_CALENDARS,  /* struct calendar_set *, built by config_calendar.c */
 };
-
-/* The longest item of a list, as text. */
-#define CONFIG_ITEM_BYTES 56u
 
 struct config_key {
     const char *path;
