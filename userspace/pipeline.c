@@ -58,6 +58,8 @@
 #include "pipeline_internal.h"
 #include "privileges.h"
 
+#define CERTIFICATE_WARN_S (14 * 86400)
+
 _Static_assert(CONFIG_WORKERS_MAX == CLUSTER_WORKERS_MAX, "every worker has a link");
 
 /* A node that can no longer keep its promises ends at once: nothing may be answered after this. */
@@ -253,6 +255,34 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
 
 static int leave_dispatchers(void *arg) { return prefilter_leave_dispatchers(arg); }
 
+/* With the process's privileges, as the key may be root's alone. */
+static int open_tls(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+{
+    const struct config_tls *t = &p->config->tls;
+    const struct tls_files files = { t->ca, t->cert, t->key };
+    const struct certificate *who;
+    char sentence[TLS_ERROR_BYTES];
+    int e;
+
+    if (!config_has_tls(p->config))
+        return 0;
+    e = tls_context_new(&p->tls, &files, sentence);
+    if (e < 0) {
+        snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
+        return e;
+    }
+    who = tls_context_identity(p->tls);
+    if (who->role != CERTIFICATE_NODE || who->node != p->config->node.id) {
+        snprintf(error, PIPELINE_ERROR_BYTES,
+                 "%s is not the certificate of node %u, which is node.id: its role is %s %u",
+                 t->cert, p->config->node.id, certificate_role_name(who->role), who->node);
+        return -EINVAL;
+    }
+    if (who->until_s - (int64_t)(clock_unix_ns() / NS_PER_S) < CERTIFICATE_WARN_S)
+        report_warn("certificate_expires", "%s expires in less than 14 days", t->cert);
+    return 0;
+}
+
 /* With the process's privileges: the program is attached, the sockets are bound. */
 static int open_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
 {
@@ -272,6 +302,7 @@ static int open_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
             .wake_arg = p,
             .limits = &p->limits,
             .prefilter = p->prefilter,
+            .tls = p->config->ingest.tcp.tls ? p->tls : NULL,
         };
 
         e = worker_open(&p->worker[i], &config, sentence);
@@ -433,6 +464,8 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     on_settings(p, &defaults);
     e = start_links(p);
     if (e == 0)
+        e = open_tls(p, error);
+    if (e == 0)
         e = open_workers(p, error);
     if (e == 0)
         e = drop_privileges(p);
@@ -502,6 +535,7 @@ void pipeline_stop(struct pipeline *p)
         ring_fini(&p->link[i].answer);
         wake_close(&p->link[i].wake);
     }
+    tls_context_free(p->tls);
     policy_free(p);
     log_reader_close(p->reader);
     free(p->read_buf);
