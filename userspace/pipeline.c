@@ -383,6 +383,9 @@ static int start_admin(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
         .allows_arg = p,
         .shared = p->config->admin.uids.n > 0,
         .connections_max = p->config->admin.connections_max,
+        .tls = p->config->admin.listen.port != 0 ? p->tls : NULL,
+        .ip = p->config->admin.listen.ip,
+        .port = (uint16_t)p->config->admin.listen.port,
     };
     struct admin_source source;
     int e;
