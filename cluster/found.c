@@ -141,6 +141,7 @@ static void found_end(struct found *f, int result)
 {
     struct cluster *c = f->c;
 
+    assert(c->found == f && f->open == 0 && result <= 0);
     c->found = NULL;
     pthread_mutex_lock(&c->lock);
     f->result = result;
@@ -257,6 +258,7 @@ static void found_answered(void *arg, int status, const void *body, size_t bytes
                                m->address, reply.status.node, m->node);
     }
     free(a);
+    assert(f->open > 0);
     f->open--;
     found_next(f);
 }

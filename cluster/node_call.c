@@ -69,6 +69,7 @@ static void ask_answered(struct ask *a, int status)
     struct ask **at;
     bool left;
 
+    assert(!a->answered && status <= 0);
     for (at = &c->asks; *at != NULL && *at != a; at = &(*at)->next) {
     }
     assert(*at == a);
@@ -233,6 +234,7 @@ static bool do_propose(const struct caller *to, enum log_type type, const void *
 
     if (!leads(to))
         return false;
+    assert(to->c->log != NULL && n <= PEER_PAYLOAD_MAX);
     p = proposal_new(type, bytes, n);
     kept = malloc(sizeof *kept);
     if (p == NULL || kept == NULL) {

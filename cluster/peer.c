@@ -274,6 +274,7 @@ int peers_send(void *arg, const struct raft_message *m)
     ssize_t n;
     int e;
 
+    assert(m->server_id != 0 && m->server_id != p->c->config.node);
     if (o == NULL || o->state != OUT_UP)
         return 0; /* lost, which a message may be */
     if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
@@ -305,7 +306,8 @@ int peers_post(void *arg, const struct node_post *post)
 
     for (unsigned i = 0; i < post->iovs; i++)
         n += post->iov[i].iov_len;
-    assert(n <= PEER_HEADER_BYTES + PEER_POST_MAX);
+    assert(n > PEER_HEADER_BYTES && n <= PEER_HEADER_BYTES + PEER_POST_MAX);
+    assert(post->type >= PEER_POST_FIRST && post->to != p->c->config.node);
     if (o == NULL || o->state != OUT_UP || o->bytes + n > PEER_QUEUE_BYTES_MAX)
         return -EAGAIN;
     frame = malloc(n);

@@ -52,6 +52,7 @@ static void call_end(struct peers *p, struct peer_call *call, int status, const 
 {
     struct peer_call ended = *call;
 
+    assert(call->id != 0 && status <= 0);
     call->id = 0;
     /* What was dialled for this call alone is closed by the next turn: this may be its own. */
     if (ended.to != NULL && ended.to->call == ended.id)

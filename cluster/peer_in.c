@@ -205,11 +205,13 @@ static int in_take_raft(struct peer_in *in)
     unsigned taken = 0;
     int e = 0;
 
-    if (in->raft.type == RAFT_INSTALL_SNAPSHOT) /* taken at once, so it does not come here again */
+    assert(in->taken <= in->entries && !in->calls_only);
+    if (in->raft.type == RAFT_INSTALL_SNAPSHOT) /* taken at once: it does not come here again */
         e = peer_snapshot_take(&in->raft.install_snapshot, in->message);
     if (e == 0)
         e = consensus_receive(in->p->c, &in->raft, in->entry + in->taken, &taken);
     in->taken += taken;
+    assert(in->taken <= in->entries && (e != 0 || in->taken == in->entries));
     return e;
 }
 
@@ -245,6 +247,7 @@ static int in_message(struct peer_in *in)
 {
     const struct peer_message *m = peer_decoder_message(&in->decoder);
 
+    assert(in->message == NULL && !in->waits);
     if (in->state == IN_HELLO)
         return in_hello(in, &m->frame) ? 1 : -ECONNRESET;
     in->message = m;
@@ -289,6 +292,7 @@ static int in_feed(struct peer_in *in, int *ret_got)
         in_close(in, in->state == IN_UP && n == 0 ? NULL : link_error(in->link, n));
         return -ECONNRESET;
     }
+    assert(in->stage_at < in->stage_n && in->stage_n <= PEER_STAGE_BYTES);
     if (want > in->stage_n - in->stage_at)
         want = in->stage_n - in->stage_at;
     memcpy(to, in->stage + in->stage_at, want);
@@ -322,9 +326,8 @@ static void in_ready(struct peer_link *l, int events)
     struct peer_in *in = l->owner;
 
     (void)events;
-    /* Read in turns: what comes of it is to be written with one wake of the disk. */
-    in->readable = true;
-    link_poll(l, 0);
+    assert(in->link == l);
+    in->readable = true; /* the turn before the next sleep reads it */
 }
 
 static int in_secure(struct peer_in *in)
@@ -367,6 +370,7 @@ static int in_write_answers(struct peer_in *in)
 /* Written by the next turn. */
 void in_answer(struct peer_in *in, const void *frame, size_t n)
 {
+    assert(in->state == IN_UP && n > 0);
     if (in->answer_n + n > in->answer_cap) {
         uint8_t *more =
             in->answer_n + n > ANSWER_MAX ? NULL : realloc(in->answer, in->answer_n + n);
@@ -413,7 +417,7 @@ int in_turn(struct peer_in *in, uint64_t now_ns)
         return e;
     if (in_write_answers(in) < 0)
         return 1;
-    if (!in->readable)
-        link_poll(in->link, UV_READABLE | (in->answer_n > 0 ? UV_WRITABLE : 0));
+    if (in->state != IN_TLS)
+        link_poll(in->link, (in->waits ? 0 : UV_READABLE) | (in->answer_n > 0 ? UV_WRITABLE : 0));
     return work;
 }

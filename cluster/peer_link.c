@@ -3,6 +3,7 @@
  * cluster thread's.
  */
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -90,6 +91,7 @@ void link_close(struct peer_link *l)
 
 void link_poll(struct peer_link *l, int events)
 {
+    assert((events & ~(UV_READABLE | UV_WRITABLE)) == 0);
     if (l->events == events)
         return;
     l->events = events;
@@ -112,6 +114,7 @@ ssize_t link_read(struct peer_link *l, void *buf, size_t n)
 {
     ssize_t got;
 
+    assert(n > 0);
     if (l->tls != NULL)
         return tls_read(l->tls, buf, n);
     do {
@@ -125,6 +128,7 @@ ssize_t link_writev(struct peer_link *l, const struct iovec *iov, int n)
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n };
     ssize_t sent;
 
+    assert(n > 0);
     if (l->tls != NULL)
         return tls_writev(l->tls, iov, n);
     do {
@@ -144,6 +148,7 @@ const char *link_identity(const struct peer_link *l, uint16_t node)
 {
     const struct certificate *who = l->tls != NULL ? tls_peer(l->tls) : NULL;
 
+    assert(l->tls == NULL || who != NULL);
     if (l->tls == NULL)
         return NULL;
     if (who->role != CERTIFICATE_NODE)

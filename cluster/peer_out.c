@@ -50,6 +50,7 @@ static void out_pop(struct peer_out *o)
 {
     struct peer_item *item = out_first(o);
 
+    assert(o->items > 0 && (item->bytes == NULL || o->bytes >= item->n));
     if (item->bytes != NULL)
         o->bytes -= item->n;
     free(item->bytes);
@@ -192,6 +193,7 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
         memcpy(o->known.directory_id, w.directory_id, sizeof o->known.directory_id);
         o->known.directory_known = true;
     }
+    assert(o->state == OUT_HELLO && o->items == 0 && o->rest_n == 0);
     o->state = OUT_UP;
     o->up_ns = node_now_ns(o->p->c);
     o->stuck_ns = 0;
@@ -289,6 +291,7 @@ static void out_connect(struct peer_out *o, const struct sockaddr *a, socklen_t 
 {
     int fd = socket(a->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
+    assert(o->link == NULL);
     if (fd < 0) {
         out_failed(o, "socket: %s", strerror(errno));
         return;
@@ -312,6 +315,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
     struct resolving *r = request->data;
     struct peer_out *o = r->out;
 
+    assert(o == NULL || (o->resolving == r && o->state == OUT_RESOLVING));
     if (o != NULL) {
         o->resolving = NULL;
         if (status < 0 || found == NULL)
@@ -366,6 +370,7 @@ int out_entries(struct peer_out *o, const struct raft_append_entries *a)
 
     if (item == NULL)
         return -EAGAIN;
+    assert(a->n_entries > 0 && consensus_leads(o->p->c));
     item->term = o->p->c->state.term;
     item->a = *a;
     item->bytes = NULL;
@@ -378,6 +383,7 @@ int out_frame_owned(struct peer_out *o, uint8_t *frame, size_t n)
 {
     struct peer_item *item = out_room(o);
 
+    assert(n > 0 && n <= PEER_HEADER_BYTES + PEER_BODY_MAX);
     if (item == NULL || (o->bytes > 0 && o->bytes + n > PEER_QUEUE_BYTES_MAX))
         return -EAGAIN;
     item->bytes = frame;
@@ -494,6 +500,7 @@ static ssize_t out_write_frames(struct peer_out *o)
         iov[n++] = (struct iovec){ item->bytes != NULL ? item->bytes : item->small, item->n };
         bytes += item->n;
     }
+    assert(n > 0);
     e = out_write(o, iov, n);
     if (o->state == OUT_UP) {
         for (; n > 0; n--)
@@ -548,6 +555,7 @@ static ssize_t out_write_entries(struct peer_out *o)
     if (n < 0)
         return o->p->final = n;
     a.n_entries = peer_entries_fit(entry, (unsigned)n);
+    assert(a.n_entries > 0 && a.n_entries <= item->a.n_entries);
     last_term = entry[a.n_entries - 1].record->term;
     iovs = peer_encode_append_entries(head, sizeof head, a.term >> CLUSTER_EPOCH_SHIFT, &a, entry,
                                       iov, PEER_ENTRIES_MAX + 1);

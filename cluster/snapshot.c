@@ -27,7 +27,7 @@
 #define CHECKPOINT_MAGIC     0x50434c53u /* "SLCP" */
 #define CHECKPOINT_VERSION   1
 #define CHECKPOINT_KEEP      2
-#define CHECKPOINT_BYTES_MAX (256u * 1024u)
+#define CHECKPOINT_BYTES_MAX (384u * 1024u)
 
 struct checkpoint_header {
     uint32_t magic, version, bytes, crc;
