@@ -23,6 +23,7 @@
 #define CLUSTER_WORKERS_MAX  64u
 #define CLUSTER_MEMBERS_MAX  6u
 #define CLUSTER_ELECTION_MS  300u
+#define CLUSTER_FORWARD_MS   10000u
 #define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
 #define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
 
@@ -87,6 +88,9 @@ struct cluster_config {
     unsigned links;
     const struct cluster_bootstrap *bootstrap; /* NULL: a new directory is a cluster of its own */
     unsigned election_ms;                      /* 0: CLUSTER_ELECTION_MS */
+    /* How long a block waits for a leader's word before it is refused as NOT_LEADER; 0:
+     * CLUSTER_FORWARD_MS. */
+    unsigned forward_ms;
 };
 
 enum cluster_state {

@@ -391,6 +391,11 @@ bool consensus_leads(const struct cluster *c)
     return c->raft_open && c->raft.state == RAFT_LEADER;
 }
 
+uint16_t consensus_leader(const struct cluster *c)
+{
+    return c->raft.state == RAFT_FOLLOWER ? (uint16_t)c->raft.follower_state.current_leader.id : 0;
+}
+
 int consensus_submit(struct cluster *c, enum log_type type, const void *payload, size_t bytes)
 {
     /* The engine reads a CHANGE's bytes here and nothing of the others'; `batch` only must not be

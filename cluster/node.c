@@ -131,6 +131,7 @@ struct cluster *node_new(const struct cluster_config *config, const struct clust
     c->environment = *environment;
     c->answers_tail = &c->answers;
     c->state_file.file = -1;
+    forward_init(c);
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->watch_lock, NULL);
     pthread_cond_init(&c->changed, NULL);
@@ -151,6 +152,7 @@ void node_free(struct cluster *c)
     if (c->disk != NULL && c->config.disk == NULL)
         c->disk->ops->fini(c->disk);
     propose_fini(c);
+    forward_fini(c);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->watch_lock);
     pthread_cond_destroy(&c->changed);
@@ -240,8 +242,11 @@ static int lead_turn(struct cluster *c)
 int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const void *body,
                  size_t bytes)
 {
-    (void)c, (void)from, (void)body, (void)bytes;
     switch (type) {
+    case PEER_FORWARD:
+        return forward_receive(c, from, body, bytes);
+    case PEER_FORWARDED:
+        return forward_receive_answer(c, from, body, bytes);
     default:
         return -EBADMSG;
     }
@@ -281,14 +286,15 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
 int node_turn(struct cluster *c)
 {
     uint64_t now = node_now_ns(c);
-    int done = lead_turn(c), e = 0;
+    int done = lead_turn(c), e;
 
     if (done < 0)
         return done;
-    if (c->lead == LEAD_READY)
-        e = propose_turn(c, now);
-    else if (!consensus_leads(c))
-        propose_refuse_arrived(c);
+    e = forward_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
+    e = c->lead == LEAD_READY ? propose_turn(c, now) : 0;
     if (e < 0)
         return e;
     done += e;
@@ -310,10 +316,14 @@ int node_turn(struct cluster *c)
 uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
 {
     uint64_t at = c->raft_timeout_ms * NS_PER_MS, log_at = log_deadline_ns(c->log);
-    bool waits = c->arrived != NULL || (consensus_leads(c) && c->lead != LEAD_READY);
+    uint64_t forward_at = forward_deadline_ns(c);
+    bool waits =
+        c->lead == LEAD_READY ? c->arrived != NULL || c->forward.waiting > 0 : consensus_leads(c);
 
     if (log_at < at)
         at = log_at;
+    if (forward_at < at)
+        at = forward_at;
     if (waits && now_ns + RETRY_NS < at)
         at = now_ns + RETRY_NS;
     if (c->seal_due_ns != 0 && c->seal_due_ns < at)

@@ -10,7 +10,9 @@
  *
  *   - a term has one leader, and it has every entry that was committed in an earlier one
  *   - every node applies the same entries in the same order, without a gap
- *   - what has a receipt is at its place, with its content, on every node in the end
+ *   - what has a receipt is at its place, with its content, on every node in the end; a duplicate's
+ *     first place has that event; no event is in the log twice
+ *   - every block is answered once; when all is well again none is refused, wherever it came from
  *   - the hash chains are equal in the end
  *
  * A seed that fails prints one line and its trace is printed by `sim -s SEED -v`.
@@ -85,25 +87,32 @@ void violation(const char *format, ...)
 /* --- what happens -------------------------------------------------------------------------------
  */
 
-static void block_fill(struct block *b, uint64_t first, uint32_t n)
+/* Some of its events are sent again, some have a request that waits for them. */
+static void block_fill(struct sim_node *n, unsigned at, uint32_t events)
 {
-    block_reset(b);
-    for (uint32_t e = 0; e < n; e++) {
-        uint64_t number = first + e;
+    struct block *b = n->block[at];
 
+    block_reset(b);
+    if (sim.events + events >= NUMBERS_MAX)
+        violation("more events than the simulator holds");
+    for (uint32_t e = 0; e < events; e++) {
+        uint64_t number = sim.events > 0 && chance(4) ? between(1, sim.events) : ++sim.events;
+
+        n->event[at][e] = number;
         memset(block_payload(b) + b->bytes, (int)(number & 0xff), 64);
         memcpy(block_payload(b) + b->bytes, &number, sizeof number);
         b->desc[e] = (struct block_desc){
             .key = { number, ~number }, .offset = b->bytes, .bytes = 64, .type = 1
         };
         b->type[e] = 1;
-        b->request_of[e] = REQUEST_NONE;
+        b->request_of[e] = chance(20) ? REQUEST_NONE : (uint16_t)(e / 8);
+        b->position[e] = (uint16_t)(e % 8);
         b->by_type[1]++;
         b->bytes += 64;
         b->events++;
     }
     memset(b->verdict, VERDICT_COMMITTED, b->events);
-    block_seal(b, 1, 1);
+    block_seal(b, (uint16_t)number_of(n), 1);
 }
 
 static void client(void)
@@ -115,9 +124,9 @@ static void client(void)
     for (unsigned i = 0; i < BLOCKS && n->c != NULL; i++) {
         if (n->content[i] != 0)
             continue;
-        n->content[i] = sim.number + 1;
-        block_fill(n->block[i], sim.number + 1, events);
-        sim.number += events;
+        n->content[i] = ++sim.blocks;
+        n->pushed_ns[i] = sim.now_ns;
+        block_fill(n, i, events);
         if (!ring_push(&n->link.submit, n->block[i]))
             assert(!"the ring holds all blocks");
         n->turn_ns = sim.now_ns;
@@ -272,6 +281,10 @@ static bool together(void)
         if (c == NULL || c->applied_index != log_last_index(c->log) ||
             c->applied_index != sim.committed || c->appended_n > 0)
             return false;
+        for (unsigned b = 0; b < BLOCKS; b++) {
+            if (sim.node[i].content[b] != 0)
+                return false;
+        }
         log_digest(c->log, i == 1 ? first : other);
         if (i > 1 && memcmp(first, other, sizeof first) != 0)
             violation("the chains of nodes 1 and %u differ at %" PRIu64, i, sim.committed);
@@ -331,6 +344,8 @@ static void sim_close(void)
         for (unsigned j = 1; j <= NODES; j++)
             link_break(i, j);
         test_disk_stall(n->disk, false);
+        sim.forwarded += n->c->forward.sent;
+        sim.resent += n->c->forward.resent;
         node_free(n->c);
         test_disk_free(n->disk);
         for (unsigned b = 0; b < BLOCKS; b++) {
@@ -359,39 +374,50 @@ static void say_nodes(void)
     }
 }
 
+/* Whoever leads. */
+static bool all_give_receipts(void)
+{
+    for (unsigned i = 1; i <= NODES; i++) {
+        if (sim.node[i].receipts < 20)
+            return false;
+    }
+    return true;
+}
+
 static void run(uint64_t seed)
 {
-    uint64_t receipts;
-
     sim_open(seed);
     while (sim.now_ns < FAULTS_NS)
         step();
     heal();
-    receipts = sim.receipts;
-    while (sim.now_ns < FAULTS_NS + HEAL_NS && sim.receipts < receipts + 50)
+    while (sim.now_ns < FAULTS_NS + HEAL_NS && !all_give_receipts())
         step();
-    if (sim.receipts < receipts + 50) {
+    if (!all_give_receipts()) {
         say_nodes();
-        violation("all is well again for %llu s, but there are only %" PRIu64 " receipts",
-                  HEAL_NS / NS_PER_S, sim.receipts - receipts);
+        violation("all is well again for %llu s, but there are only %" PRIu64 ", %" PRIu64
+                  " and %" PRIu64 " receipts",
+                  HEAL_NS / NS_PER_S, sim.node[1].receipts, sim.node[2].receipts,
+                  sim.node[3].receipts);
     }
     sim.client_ns = UINT64_MAX;
     while (sim.now_ns < FAULTS_NS + 2 * HEAL_NS && !together())
         step();
     say_nodes();
     if (!together())
-        violation("the nodes do not come together: %" PRIu64 ", %" PRIu64 " and %" PRIu64
-                  " applied of %" PRIu64,
+        violation("the nodes do not come together, or a block has no answer: %" PRIu64 ", %" PRIu64
+                  " and %" PRIu64 " applied of %" PRIu64,
                   sim.node[1].applied, sim.node[2].applied, sim.node[3].applied, sim.committed);
     for (uint64_t i = 0; i < sim.receipts; i++) {
-        if (sim.entry[sim.receipt[i].index].number != sim.receipt[i].number)
-            violation("block %" PRIu64 " has a receipt for %" PRIu64 " and is not there",
-                      sim.receipt[i].number, sim.receipt[i].index);
+        if (sim.logged[sim.receipt[i].event] != sim.receipt[i].index)
+            violation("event %" PRIu64 " has a receipt for %" PRIu64 " and is not there",
+                      sim.receipt[i].event, sim.receipt[i].index);
     }
-    trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " refused, %" PRIu64
-          " elections, %" PRIu64 " crashes, %" PRIu64 " messages",
-          sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages);
     sim_close();
+    trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " duplicates, %" PRIu64
+          " refused, %" PRIu64 " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64
+          " blocks forwarded, %" PRIu64 " of them again without an answer",
+          sim.committed, sim.receipts, sim.duplicates, sim.refused, sim.elections, sim.crashes,
+          sim.messages, sim.forwarded, sim.resent);
 }
 
 int main(int argc, char **argv)

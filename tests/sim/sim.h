@@ -4,6 +4,7 @@
  * sim.c      what happens when, clients, faults; a run and its end
  * machine.c  the nodes on their disks, and what is checked of them
  * network.c  the links between them
+ * dedupe.c   which events a node knows
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -15,7 +16,7 @@
 #include "cluster/internal.h"
 
 #define NODES        3
-#define BLOCKS       8
+#define BLOCKS       16 /* of a node's workers; more than are forwarded at a time */
 #define INDEX_MAX    20000
 #define TERMS_MAX    20000
 #define RECEIPTS_MAX 20000
@@ -23,6 +24,7 @@
 #define FAULTS_NS    (20ull * NS_PER_S)
 #define HEAL_NS      (30ull * NS_PER_S)
 #define EVENTS_MAX   20u
+#define NUMBERS_MAX  (1u << 17) /* of events */
 
 struct message {
     uint64_t due_ns;
@@ -43,12 +45,22 @@ struct link {
     bool waits;          /* for room at the receiver */
 };
 
+struct place {
+    uint64_t index, term;
+    uint16_t slot;
+    bool applied;
+};
+
 struct sim_node {
     struct cluster *c;
     struct disk *disk;
     struct cluster_link link;
     struct block *block[BLOCKS];
-    uint64_t content[BLOCKS]; /* number of the block's first event, 0: free */
+    uint64_t content[BLOCKS]; /* number of the block, 0: free */
+    uint64_t event[BLOCKS][EVENTS_MAX];
+    uint64_t pushed_ns[BLOCKS];
+    uint64_t receipts; /* since all has healed */
+    struct place seen[NUMBERS_MAX];
     char dir[64];
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
     int64_t clock_ns; /* off the true time */
@@ -63,23 +75,27 @@ struct sim_node {
 struct committed {
     uint64_t term, in_term; /* of the entry; of the first who knew it to be committed */
     uint8_t sha256[SHA256_BYTES];
-    uint64_t number; /* of its first event */
+    uint64_t event[EVENTS_MAX];
+    uint32_t events;
     bool known;
 };
 
 struct receipt {
-    uint64_t index, number;
+    uint64_t index, event;
 };
 
 struct sim {
-    uint64_t seed, random, now_ns, number;
+    uint64_t seed, random, now_ns;
+    uint64_t blocks, events; /* handed over so far */
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
     struct committed entry[INDEX_MAX];
     uint64_t committed;
     unsigned leader[TERMS_MAX]; /* by the term's counter */
     struct receipt receipt[RECEIPTS_MAX];
-    uint64_t receipts, refused, crashes, elections, messages, withdrawn;
+    uint64_t receipts, duplicates, refused, crashes, elections, messages;
+    uint64_t forwarded, resent;   /* by processes that have ended */
+    uint64_t logged[NUMBERS_MAX]; /* where an event is */
     uint64_t client_ns, chaos_ns;
     bool healing, verbose;
     struct cluster_bootstrap bootstrap;
@@ -108,5 +124,10 @@ void machine_crash(struct sim_node *n);
 void machine_run(struct sim_node *n);
 void machine_disk(struct sim_node *n);
 void machine_check(struct sim_node *n, int e);
+
+/* dedupe.c */
+int dedupe_admit(struct sim_node *n, struct block *b, uint64_t index);
+void dedupe_apply(struct sim_node *n, const struct log_record *r, const struct block_view *v);
+uint64_t event_in(const struct block_view *v, uint32_t slot);
 
 #endif
