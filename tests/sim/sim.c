@@ -12,7 +12,8 @@
  *   - every node applies the same entries in the same order, without a gap
  *   - what has a receipt is at its place, with its content, on every node in the end; a duplicate's
  *     first place has that event; no event is in the log twice
- *   - every block is answered once; when all is well again none is refused, wherever it came from
+ *   - every block is answered once; when all is well again a node that does not
+ *     lead refuses none
  *   - the hash chains are equal in the end
  *
  * A seed that fails prints one line and its trace is printed by `sim -s SEED -v`.

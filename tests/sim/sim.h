@@ -60,6 +60,7 @@ struct sim_node {
     uint64_t event[BLOCKS][EVENTS_MAX];
     uint64_t pushed_ns[BLOCKS];
     uint64_t receipts; /* since all has healed */
+    uint64_t led_ns;   /* when it last did */
     struct place seen[NUMBERS_MAX];
     char dir[64];
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
