@@ -211,7 +211,7 @@ int commit_turn(struct cluster *c)
 
 #ifdef PLANT_RECEIPT_EARLY
     for (struct block *b = c->answers; b != NULL; b = b->next)
-        b->wait_index = 0;
+        b->wait_index = forward_waits(b) ? b->wait_index : 0;
 #endif
 #ifdef PLANT_FORWARD_EARLY
     for (struct block *b = c->answers; b != NULL; b = b->next) {
