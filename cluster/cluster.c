@@ -459,6 +459,50 @@ int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *sett
     return s.done ? s.result : -ESHUTDOWN;
 }
 
+struct change_call {
+    struct cluster *c;
+    const struct change_request *request;
+    char *sentence;
+    int result; /* under the lock */
+    bool done;
+};
+
+static void change_done(void *arg, int result, const char *sentence)
+{
+    struct change_call *s = arg;
+
+    pthread_mutex_lock(&s->c->lock);
+    s->result = result;
+    snprintf(s->sentence, CHANGE_SENTENCE_BYTES, "%s", sentence);
+    s->done = true;
+    pthread_cond_broadcast(&s->c->changed);
+    pthread_mutex_unlock(&s->c->lock);
+}
+
+static void change_start(void *arg)
+{
+    struct change_call *s = arg;
+
+    (void)change_begin(s->c, s->request, change_done, s);
+}
+
+int cluster_change(struct cluster *c, const struct change_request *r,
+                   char ret_sentence[CHANGE_SENTENCE_BYTES])
+{
+    struct change_call s = { .c = c, .request = r, .sentence = ret_sentence };
+    int e;
+
+    snprintf(ret_sentence, CHANGE_SENTENCE_BYTES, "this node is stopping");
+    e = cluster_call(c, change_start, &s);
+    if (e < 0)
+        return e;
+    pthread_mutex_lock(&c->lock);
+    while (!s.done && !c->ended)
+        pthread_cond_wait(&c->changed, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+    return s.done ? s.result : -ESHUTDOWN;
+}
+
 int cluster_watch(struct cluster *c, struct wake *watcher)
 {
     int e = -EUSERS;

@@ -18,10 +18,10 @@
 #include "base/wake.h"
 #include "cluster/block.h"
 #include "cluster/log.h"
+#include "cluster/member.h"
 #include "proto/entry.pb.h"
 
 #define CLUSTER_WORKERS_MAX  64u
-#define CLUSTER_MEMBERS_MAX  6u
 #define CLUSTER_ELECTION_MS  300u
 #define CLUSTER_FORWARD_MS   10000u
 #define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
@@ -72,9 +72,9 @@ struct cluster_app {
 /* What all nodes of a new cluster begin with. */
 struct cluster_bootstrap {
     uint8_t cluster_id[16];
-    uint64_t time_ns; /* Unix, of entry 1 */
-    uint16_t member[CLUSTER_MEMBERS_MAX];
-    unsigned members; /* this node among them; all are voters */
+    uint64_t time_ns;                          /* Unix, of entry 1 */
+    struct member member[CLUSTER_MEMBERS_MAX]; /* this node among them; the same order everywhere */
+    unsigned members;
 };
 
 struct cluster_config {
@@ -87,10 +87,32 @@ struct cluster_config {
     struct cluster_link *link;
     unsigned links;
     const struct cluster_bootstrap *bootstrap; /* NULL: a new directory is a cluster of its own */
-    unsigned election_ms;                      /* 0: CLUSTER_ELECTION_MS */
+    const uint8_t
+        *join_cluster_id; /* not NULL: a new directory waits to be added to that cluster */
+    unsigned election_ms; /* 0: CLUSTER_ELECTION_MS */
     /* How long a block waits for a leader's word before it is refused as NOT_LEADER; 0:
      * CLUSTER_FORWARD_MS. */
     unsigned forward_ms;
+};
+
+/* What an operator may ask of the leader; one at a time. What was done stays done: whatever ended
+ * early may be asked for again, and goes on from there. */
+enum change_kind {
+    CHANGE_ADD,      /* member: as a standby first; its role VOTER: promoted once it has the log */
+    CHANGE_REMOVE,   /* node; of the leader itself: it hands over first, see -EAGAIN */
+    CHANGE_REPLACE,  /* node by member: that is added, then node is removed; node may be dead */
+    CHANGE_TRANSFER, /* the lead to node, a voter; 0: to the one that has most of the log */
+};
+
+#define CHANGE_ACTOR_BYTES    64u
+#define CHANGE_SENTENCE_BYTES 256u
+
+struct change_request {
+    enum change_kind kind;
+    uint16_t node;
+    struct member member;
+    char actor[CHANGE_ACTOR_BYTES]; /* who asks: for the log */
+    uint32_t timeout_ms;            /* 0: a minute */
 };
 
 enum cluster_state {
@@ -137,6 +159,11 @@ void cluster_status(struct cluster *c, struct cluster_status *ret);
 int cluster_call(struct cluster *c, void (*fn)(void *arg), void *arg);
 /* Commits a setting (already checked). Returns its index or a negative errno. */
 int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting);
+/* Carries r out, and says in a sentence how it went. Returns 0; -EAGAIN: another node leads (or
+ * none), ask it; -EBUSY: something else is under way; -EINVAL, -EEXIST, -ENOENT, -EPERM: that
+ * cannot be; -ETIMEDOUT: ask again; or another negative errno. */
+int cluster_change(struct cluster *c, const struct change_request *r,
+                   char ret_sentence[CHANGE_SENTENCE_BYTES]);
 /* Highest index that readers may see. Cheap; any thread. */
 uint64_t cluster_commit_index(const struct cluster *c);
 /* An eventfd that becomes readable whenever the commit index moves while it is armed; for followers

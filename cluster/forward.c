@@ -86,6 +86,14 @@ static uint64_t limit_ns(const struct cluster *c)
     return (c->config.forward_ms ? c->config.forward_ms : CLUSTER_FORWARD_MS) * NS_PER_MS;
 }
 
+/* Whom to send to; 0: nobody, this node leads or knows no leader. */
+static uint16_t target(const struct cluster *c)
+{
+    uint16_t leader = consensus_leader(c);
+
+    return c->environment.post != NULL && leader != c->config.node ? leader : 0;
+}
+
 /* --- blocks of this node ------------------------------------------------------------------------
  */
 
@@ -184,7 +192,7 @@ static int send_block(struct cluster *c, struct block *b, uint16_t leader, uint6
 /* The first of those that wait, to whoever leads; refuses what has waited for too long. */
 static int send_waiting(struct cluster *c, uint64_t now_ns)
 {
-    uint16_t leader = c->environment.post != NULL ? consensus_leader(c) : 0;
+    uint16_t leader = target(c);
     unsigned left = c->forward.waiting, place = 0;
     int done = 0, e;
 
@@ -582,7 +590,7 @@ int forward_turn(struct cluster *c, uint64_t now_ns)
 uint64_t forward_deadline_ns(const struct cluster *c)
 {
     uint64_t at = c->forward.unsent > 0 ? c->forward.pool->retry_ns : UINT64_MAX, due;
-    uint16_t leader = c->environment.post != NULL ? consensus_leader(c) : 0;
+    uint16_t leader = target(c);
     unsigned left = c->forward.waiting, place = 0;
 
     if (c->lead == LEAD_READY)

@@ -9,6 +9,8 @@
  * propose.c   blocks and other entries into the log
  * forward.c   blocks to the leader, and what became of them back
  * commit.c    what is committed: applied, answered, watched
+ * change.c    who is a member and who leads, at an operator's word
+ * member.c    members as strings and as the engine's bytes
  * snapshot.c  checkpoints
  * log.c, ...  the log itself (log.h)
  * peer_*.c    what nodes say to each other, as bytes (peer_frame.h, peer_message.h, handshake.h)
@@ -93,6 +95,40 @@ struct forward {
     uint64_t sent, resent;     /* blocks; resent after a time in which no answer came */
 };
 
+/* When another member has last answered this node, as a leader (E12). */
+struct peer_heard {
+    uint16_t node;
+    uint64_t ms;
+};
+
+enum change_step {
+    CHANGE_NONE,
+    CHANGE_BEGINS, /* its entry is not in the log yet */
+    CHANGE_WORKS,
+    CHANGE_ENDS,   /* its result's entry is not in the log yet */
+    CHANGE_LOGGED, /* nor committed */
+};
+
+/* The operation under way; change.c. */
+struct change {
+    enum change_step step;
+    struct change_request request;
+    void (*done)(void *arg, int result, const char *sentence);
+    void *arg;
+    uint64_t term; /* of this node's lead: it ends with that */
+    uint64_t deadline_ms;
+    uint64_t result_index; /* of the result's entry */
+    int result;
+    char sentence[CHANGE_SENTENCE_BYTES];
+    char waits[CHANGE_SENTENCE_BYTES / 2]; /* for what; may be empty */
+    bool catching_up;                      /* this operation has begun a catch-up */
+    bool barrier_due;                      /* for it (E17) */
+    bool quiet;                            /* nothing enters the log */
+    bool told;                             /* the next leader has been told to take over */
+    uint16_t transfer_to;
+    uint64_t transfer_due_ms;
+};
+
 struct call {
     void (*fn)(void *arg);
     void *arg;
@@ -119,8 +155,9 @@ struct cluster {
     bool raft_open;
     uint64_t commit_index; /* highest ever seen (E6) */
     uint64_t raft_timeout_ms;
-    uint64_t heard_ms, ticked_ms;   /* a leader of this term spoke; RAFT_TIMEOUT was told */
-    struct proposal *receiving;     /* the entry of the message that the engine looks at */
+    uint64_t heard_ms, ticked_ms; /* a leader of this term spoke; RAFT_TIMEOUT was told */
+    struct proposal *receiving;   /* the entry of the message that the engine looks at */
+    struct peer_heard heard[CLUSTER_MEMBERS_MAX];
     struct raft_entry *start_entry; /* of the log above the origin, until START */
     size_t start_entries, start_capacity;
 
@@ -157,6 +194,8 @@ struct cluster {
     uint8_t configuration[CLUSTER_CONFIGURATION_BYTES_MAX]; /* last committed, engine's encoding */
     size_t configuration_bytes;
     uint64_t configuration_index;
+
+    struct change change;
 
     /* node.c */
     struct node_environment environment;
@@ -251,8 +290,11 @@ int consensus_tick(struct cluster *c);
 int consensus_snapshot(struct cluster *c, uint64_t index, uint64_t term);
 int consensus_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes);
 bool consensus_leads(const struct cluster *c);
-/* Whom this node follows; 0: nobody, that is known. */
+/* Whom this node takes for the leader; 0: nobody. */
 uint16_t consensus_leader(const struct cluster *c);
+/* Only a leader may call these; a standby, and one that guard_transfer() has nothing against. */
+int consensus_catch_up(struct cluster *c, uint16_t node);
+int consensus_transfer(struct cluster *c, uint16_t node);
 int consensus_bootstrap(struct cluster *c);
 
 /* guard.c */
@@ -266,6 +308,13 @@ void guard_vote_end(struct guard_vote *g);
 void guard_answer(const struct cluster *c, bool stale, struct raft_message *m);
 void guard_rejection(const struct cluster *c, struct raft_message *m);
 uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms);
+void guard_heard(struct cluster *c, const struct raft_message *m);
+bool guard_healthy(const struct cluster *c, uint16_t node);
+/* May this leader change the configuration now? Node `except` may be dead. Else says what it waits
+ * for. */
+bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_t bytes);
+/* Does that node have all of this leader's log? */
+bool guard_transfer(struct cluster *c, uint16_t to);
 int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_term, uint64_t last,
                        uint64_t last_term);
 
@@ -315,6 +364,14 @@ void forward_begin(struct cluster *c, struct block *b);
 int forward_answer(struct cluster *c, struct block *b);
 
 static inline bool forward_waits(const struct block *b) { return b->forward.id != 0; }
+/* change.c */
+/* done is called once, perhaps before this returns; not when the node ends first. Returns 0, or
+ * what done was told if the operation was refused at once. */
+int change_begin(struct cluster *c, const struct change_request *r,
+                 void (*done)(void *arg, int result, const char *sentence), void *arg);
+int change_turn(struct cluster *c); /* returns the work done or a negative errno */
+/* Nothing may enter the log: the lead is being handed over. */
+bool change_quiet(const struct cluster *c);
 
 /* commit.c */
 int commit_turn(struct cluster *c); /* applies and answers what has become committed */

@@ -23,7 +23,8 @@
 #include "base/clock.h"
 #include "cluster/internal.h"
 
-#define RETRY_NS (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
+#define RETRY_NS        (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
+#define CHANGE_RETRY_NS (5 * NS_PER_MS) /* a change of members, for what time alone changes */
 
 /* --- start --------------------------------------------------------------------------------------
  */
@@ -115,7 +116,7 @@ static int node_open_log(struct cluster *c, const char *log_dir)
                             "%s/checkpoint; is a file system not mounted? To begin a new log, "
                             "move that directory away",
                             log_dir, c->config.dir);
-    return consensus_bootstrap(c);
+    return c->config.join_cluster_id != NULL ? 0 : consensus_bootstrap(c);
 }
 
 struct cluster *node_new(const struct cluster_config *config, const struct cluster_app *app,
@@ -290,11 +291,15 @@ int node_turn(struct cluster *c)
 
     if (done < 0)
         return done;
+    e = change_turn(c);
+    if (e < 0)
+        return e;
+    done += e;
     e = forward_turn(c, now);
     if (e < 0)
         return e;
     done += e;
-    e = c->lead == LEAD_READY ? propose_turn(c, now) : 0;
+    e = c->lead == LEAD_READY && !change_quiet(c) ? propose_turn(c, now) : 0;
     if (e < 0)
         return e;
     done += e;
@@ -326,7 +331,10 @@ uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
         at = forward_at;
     if (waits && now_ns + RETRY_NS < at)
         at = now_ns + RETRY_NS;
-    if (c->seal_due_ns != 0 && c->seal_due_ns < at)
+    if (c->change.step != CHANGE_NONE && now_ns + CHANGE_RETRY_NS < at)
+        at = now_ns + CHANGE_RETRY_NS;
+    /* Only a leader ends a segment. */
+    if (c->lead == LEAD_READY && c->seal_due_ns != 0 && c->seal_due_ns < at)
         at = c->seal_due_ns;
     return at;
 }

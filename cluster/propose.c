@@ -101,7 +101,7 @@ void proposal_failed(struct cluster *c, struct proposal *p)
 void propose_note_content(struct cluster *c, uint32_t type)
 {
     assert(type != LOG_SEAL);
-    if (c->seal_due_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING))
+    if (c->seal_due_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING || type == LOG_AUDIT))
         c->seal_due_ns = node_now_ns(c) + c->config.segment_age_ns_max;
 }
 
@@ -227,7 +227,7 @@ int propose_withdraw(struct cluster *c, uint64_t from)
 
 int propose_entry(struct cluster *c, struct proposal *p)
 {
-    int e = propose_room(c, p->write.record.payload_bytes);
+    int e = change_quiet(c) ? -EAGAIN : propose_room(c, p->write.record.payload_bytes);
 
     return e < 0 ? e : propose_append(c, &p->write, NULL, p);
 }
@@ -280,7 +280,7 @@ int propose_block(struct cluster *c, struct block *b)
     int64_t left;
     int e;
 
-    if (c->appended_n == c->appended_max)
+    if (c->appended_n == c->appended_max || change_quiet(c))
         return 0;
     e = c->app.ready(c->app.arg, b->events);
     if (e == 0)

@@ -5,6 +5,7 @@
  * machine.c  the nodes on their disks, and what is checked of them
  * network.c  the links between them
  * dedupe.c   which events a node knows
+ * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -15,7 +16,8 @@
 #include "base/clock.h"
 #include "cluster/internal.h"
 
-#define NODES        3
+#define NODES        5 /* or only the founders */
+#define FOUNDERS     3
 #define BLOCKS       16 /* of a node's workers; more than are forwarded at a time */
 #define INDEX_MAX    20000
 #define TERMS_MAX    20000
@@ -68,6 +70,7 @@ struct sim_node {
     uint64_t applied;
     uint64_t durable; /* what it has said to be */
     bool led;
+    uint64_t changing; /* the uncommitted CHANGE in its log */
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
     uint64_t work_ns;
@@ -85,9 +88,22 @@ struct receipt {
     uint64_t index, event;
 };
 
+/* The operator; one operation at a time, asked for until it is done or given up. */
+struct operator
+{
+    uint64_t next_ns;
+    bool wants, waits;   /* an operation; its answer */
+    bool final;          /* all is well: only what leads to the roles below is asked for */
+    struct sim_node *at; /* whom it was asked of */
+    struct change_request request;
+    int role[NODES + 1];  /* in the end; -1: no member */
+    uint64_t asked, done; /* how many */
+};
+
 struct sim {
     uint64_t seed, random, now_ns;
     uint64_t blocks, events; /* handed over so far */
+    unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
     struct committed entry[INDEX_MAX];
@@ -98,7 +114,9 @@ struct sim {
     uint64_t forwarded, resent;   /* by processes that have ended */
     uint64_t logged[NUMBERS_MAX]; /* where an event is */
     uint64_t client_ns, chaos_ns;
+    struct operator operator;
     bool healing, verbose;
+    bool settled; /* it heals, and the members stay who they are */
     struct cluster_bootstrap bootstrap;
 };
 
@@ -108,8 +126,20 @@ extern struct sim sim;
 uint64_t draw(uint64_t below);
 uint64_t between(uint64_t low, uint64_t high);
 bool chance(unsigned percent);
+int newest_members(struct member ret[CLUSTER_MEMBERS_MAX]);
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+void split(void);
+
+/* operator.c */
+void operator_ask(void);
+void operator_crashed(struct sim_node *n);
+void operator_end(void); /* draws who is to be a member in the end */
+bool operator_satisfied(void);
+struct member operator_member(unsigned node);
+/* The committed members that a node knows. */
+int operator_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX]);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);
