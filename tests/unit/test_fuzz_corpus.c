@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "cluster/log_private.h"
+#include "cluster/peer_forward.h"
+#include "proto/wire.pb.h"
 #include "tests/lib/certificate_rig.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/peer_wire.h"
@@ -174,6 +176,58 @@ static void handshake_seeds(void **state)
     check_seed("handshake", "refuse", 1 + n);
 }
 
+/* Options; then the body of a FORWARD or a FORWARDED of node 2 (fuzz_peer_forward.c). */
+static void peer_forward_seeds(void **state)
+{
+    struct peer_forwarded answer = { .process = 1,
+                                     .id = 2,
+                                     .index = 9,
+                                     .term = 1ull << 20,
+                                     .events = 4,
+                                     .accepted = 2,
+                                     .outcome = PEER_DECIDED,
+                                     .exceptions = 2 };
+    const struct peer_exception exception[2] = {
+        { .first_index = 7, .position = 1, .reason = sluice_v1_Reason_DUPLICATE },
+        { .first_index = 8,
+          .position = 3,
+          .first_slot = 5,
+          .reason = sluice_v1_Reason_ID_CONFLICT },
+    };
+    struct block *b = calloc(1, sizeof *b);
+    struct iovec iov[PEER_FORWARD_IOVS];
+    struct peer_forward head;
+    size_t n = 1;
+
+    assert_non_null(b);
+    assert_int_equal(block_init(b, 0), 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        b->desc[i] = (struct block_desc){ .offset = b->bytes, .bytes = 20, .type = 1 };
+        b->content[i] = i;
+        memset(block_payload(b) + b->bytes, 'a' + (int)i, 20);
+        b->bytes += 20;
+        b->events++;
+    }
+    block_seal(b, 2, 1);
+    peer_forward_put(&head, b, 1, 2, iov);
+    seed[0] = 0;
+    for (unsigned i = 0; i < PEER_FORWARD_IOVS; n += iov[i++].iov_len)
+        memcpy(seed + n, iov[i].iov_base, iov[i].iov_len);
+    check_seed("peer_forward", "block", n);
+    seed[0] = 2;
+    seed[1 + sizeof head + sizeof(struct block_header)] ^= 1;
+    check_seed("peer_forward", "block_of_another_crc", n);
+    block_fini(b);
+    free(b);
+    seed[0] = 1;
+    memcpy(seed + 1, &answer, sizeof answer);
+    memcpy(seed + 1 + sizeof answer, exception, sizeof exception);
+    check_seed("peer_forward", "decided", 1 + sizeof answer + sizeof exception);
+    answer = (struct peer_forwarded){ .process = 1, .id = 2, .events = 4, .outcome = PEER_AGAIN };
+    memcpy(seed + 1, &answer, sizeof answer);
+    check_seed("peer_forward", "again", 1 + sizeof answer);
+}
+
 static void certificate_seed(const char *name, const struct rig_certificate *c, bool pem)
 {
     unsigned char *der = NULL;
@@ -231,7 +285,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segment_seeds),     cmocka_unit_test(twoslot_seeds),
         cmocka_unit_test(peer_frame_seeds),  cmocka_unit_test(handshake_seeds),
-        cmocka_unit_test(certificate_seeds),
+        cmocka_unit_test(certificate_seeds), cmocka_unit_test(peer_forward_seeds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
