@@ -242,6 +242,26 @@ static int decide_waiting(struct cluster *c)
     return done;
 }
 
+void forward_give_up(struct cluster *c)
+{
+    (void)propose_collect(c, node_now_ns(c));
+    while (c->arrived != NULL) {
+        struct block *b = c->arrived;
+
+        c->arrived = b->next;
+        propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
+        commit_answer_later(c, b);
+    }
+    c->arrived_tail = &c->arrived;
+    for (struct block *b = c->answers; b != NULL; b = b->next) {
+        if (b->wait_index <= c->applied_index)
+            continue;
+        propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
+        if (forward_waits(b))
+            forward_end(c, b);
+    }
+}
+
 /* What is left out has an exception where somebody is to be answered for it. */
 static void set_exceptions(struct block *b, const struct peer_exception *x, uint32_t n)
 {
@@ -539,6 +559,12 @@ static int receive_resent(struct cluster *c, struct forward_peer *p, const struc
     return 0;
 }
 
+/* One that ends takes no more: what it has in hand would never be all answered. */
+static bool takes_blocks(const struct cluster *c)
+{
+    return c->lead == LEAD_READY && !atomic_load(&c->drain_wanted) && !atomic_load(&c->stop_wanted);
+}
+
 int forward_receive(struct cluster *c, uint16_t from, const void *body, size_t bytes)
 {
     struct peer_forward_view v;
@@ -548,7 +574,7 @@ int forward_receive(struct cluster *c, uint16_t from, const void *body, size_t b
 
     if (peer_forward_get(&v, from, body, bytes) < 0)
         return -EBADMSG;
-    p = c->lead == LEAD_READY ? find_peer(c, from) : NULL;
+    p = takes_blocks(c) ? find_peer(c, from) : NULL;
     e = p != NULL ? receive_resent(c, p, v.head) : 0;
     if (e != 0)
         return e < 0 ? e : 0;

@@ -3,6 +3,8 @@
  *
  * cluster.c   the thread: loop, mailbox, start and stop
  * node.c      the node without a thread: opened, then turned
+ * node_call.c what operators ask, and nodes for them: status, settings, members
+ * found.c     a new cluster, made from nodes that wait
  * state.c     term, vote and identity, on disk before anything depends on them
  * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
  * guard.c     what the host must add so that the engine is safe
@@ -13,7 +15,8 @@
  * member.c    members as strings and as the engine's bytes
  * snapshot.c  checkpoints
  * log.c, ...  the log itself (log.h)
- * peer_*.c    what nodes say to each other, as bytes (peer_frame.h, peer_message.h, handshake.h)
+ * peer_*.c    connections to the other nodes (peer.h), and what is said there, as bytes
+ *             (peer_frame.h, peer_message.h, handshake.h)
  */
 #ifndef SLUICE_CLUSTER_INTERNAL_H
 #define SLUICE_CLUSTER_INTERNAL_H
@@ -205,7 +208,21 @@ struct cluster {
     enum lead lead;
     uint64_t lead_index;
 
+    /* found.c */
+    struct found *found;                /* a new cluster that is being made from here */
+    struct cluster_bootstrap bootstrap; /* what a node that waited was given */
+    uint8_t join_id[16];                /* the cluster that it was offered a place in */
+    bool bootstrap_given, join_offered;
+
+    /* node_call.c */
+    uint64_t setting_index;    /* of the last setting applied */
+    uint64_t setting_proposed; /* of the last one proposed here */
+    struct ask *asks;          /* requests of this process that are not answered yet */
+
     /* cluster.c */
+    struct peers *peers;   /* NULL: a cluster of one */
+    uint64_t last_time_ns; /* of the last record applied */
+    bool begun;            /* config.begun() was called */
     uv_work_t background_request;
     void (*background_fn)(struct cluster *c);
     void (*background_done)(struct cluster *c, int status);
@@ -223,7 +240,8 @@ struct cluster {
     enum cluster_state run_state;
     bool ended; /* the thread takes no more calls */
     struct call *calls;
-    atomic_bool stop_wanted;
+    atomic_bool stop_wanted, drain_wanted;
+    uint64_t drain_ns; /* monotonic: until then what was taken may be committed; 0: no limit */
     uint64_t start_ns;
     char error[LOG_ERROR_BYTES];
 };
@@ -233,6 +251,10 @@ int cluster_fail(struct cluster *c, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* node.c */
+/* Opens the disk and reads the state. */
+int node_prepare(struct cluster *c);
+/* Is it of no cluster yet? After node_prepare(). */
+bool node_waits(const struct cluster *c);
 /* Recovers what the disk holds and applies what is committed. */
 int node_open(struct cluster *c);
 /* Returns the work done, 0: nothing can be done before node_deadline_ns() or a completion. */
@@ -266,6 +288,8 @@ int state_write(struct cluster *c);
 
 /* An entry of the log, for a message. Valid until the next call of this node. */
 int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret);
+/* Is it in memory still? */
+bool node_entry_kept(const struct cluster *c, uint64_t index);
 /* A node that is given its environment: for cluster.c, and tests. */
 struct cluster *node_new(const struct cluster_config *config, const struct cluster_app *app,
                          const struct node_environment *environment);
@@ -321,6 +345,8 @@ int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_t
 /* propose.c */
 int propose_init(struct cluster *c);
 void propose_fini(struct cluster *c);
+/* The node ends: whoever waits for a proposal to be committed is told -ESHUTDOWN. */
+void propose_abandon(struct cluster *c);
 /* Takes p. -EAGAIN and -ENOSPC leave it to the caller. */
 int propose_entry(struct cluster *c, struct proposal *p);
 /* For what comes from another node: the payload's bytes are not set. */
@@ -358,6 +384,8 @@ uint64_t forward_deadline_ns(const struct cluster *c);
 /* Posts: see node_receive(). */
 int forward_receive(struct cluster *c, uint16_t from, const void *body, size_t bytes);
 int forward_receive_answer(struct cluster *c, uint16_t from, const void *body, size_t bytes);
+/* The node ends: what is not decided about is refused, whoever would have to decide. */
+void forward_give_up(struct cluster *c);
 /* A block of this node's workers, among the answers, is for the leader to decide about. */
 void forward_begin(struct cluster *c, struct block *b);
 /* A block of another node is decided about. Takes it. Returns 0 or a negative errno. */
@@ -380,6 +408,18 @@ bool commit_idle(const struct cluster *c);
 void commit_answer_later(struct cluster *c, struct block *b);
 /* What waits for an index from here on is forwarded, or answered as refused. */
 void commit_withdraw(struct cluster *c, uint64_t from);
+
+/* found.c */
+/* A node has dialled this one, and one of them is of no cluster. */
+struct hello;
+void node_offered(struct cluster *c, const struct hello *h);
+/* Takes it, or says why not in sentence. */
+int found_take(struct cluster *c, const sluice_v1_Bootstrap *b, char sentence[LOG_ERROR_BYTES]);
+/* What this node began with; ret->members_count 0: it did not begin a cluster, or still waits. */
+void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret);
+
+/* node_call.c */
+void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret);
 
 /* snapshot.c */
 int snapshot_load(struct cluster *c); /* fills origin, genesis, configuration, events_by_type */

@@ -62,9 +62,8 @@ static int node_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
     return e < 0 ? cluster_fail(c, e, "%s: %s", c->config.dir, strerror(-e)) : 0;
 }
 
-static int node_open_log(struct cluster *c, const char *log_dir)
+static int node_open_disk(struct cluster *c, const char *log_dir)
 {
-    char error[LOG_ERROR_BYTES] = "";
     int e = 0;
 
     c->disk = c->config.disk;
@@ -80,9 +79,28 @@ static int node_open_log(struct cluster *c, const char *log_dir)
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
     c->disk_fd = c->disk->ops->event_fd(c->disk);
-    e = state_open(c);
-    if (e == 0)
-        e = snapshot_load(c);
+    return state_open(c);
+}
+
+int node_prepare(struct cluster *c)
+{
+    char log_dir[PATH_MAX];
+    int e = node_make_dirs(c, log_dir);
+
+    return e < 0 ? e : node_open_disk(c, log_dir);
+}
+
+bool node_waits(const struct cluster *c)
+{
+    return c->config.peering != NULL && c->config.bootstrap == NULL &&
+           c->config.join_cluster_id == NULL && !c->segments_found && !c->state.bootstrapped;
+}
+
+static int node_open_log(struct cluster *c, const char *log_dir)
+{
+    char error[LOG_ERROR_BYTES] = "";
+    int e = snapshot_load(c);
+
     if (e < 0)
         return cluster_fail(c, e, "checkpoint: %s", strerror(-e));
     if (!c->segments_found && c->origin.index > 0)
@@ -166,10 +184,12 @@ int node_open(struct cluster *c)
 {
     char log_dir[PATH_MAX];
     uint64_t from, covered;
-    int e = node_make_dirs(c, log_dir);
+    int e = c->disk == NULL ? node_prepare(c) : 0;
 
-    if (e == 0)
-        e = node_open_log(c, log_dir);
+    if (e < 0)
+        return e;
+    snprintf(log_dir, sizeof log_dir, "%s/log", c->config.dir);
+    e = node_open_log(c, log_dir);
     if (e == 0)
         e = consensus_start(c);
     if (e < 0)
@@ -256,12 +276,17 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
 /* --- entries for other nodes --------------------------------------------------------------------
  */
 
+bool node_entry_kept(const struct cluster *c, uint64_t index)
+{
+    return c->appended_n > 0 && index >= c->appended[c->appended_head].write->record.index;
+}
+
 int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
 {
     const struct appended *a = &c->appended[c->appended_head];
     int e;
 
-    if (c->appended_n > 0 && index >= a->write->record.index) {
+    if (node_entry_kept(c, index)) {
         uint64_t at = index - a->write->record.index;
 
         if (at >= c->appended_n)

@@ -27,6 +27,18 @@ int propose_init(struct cluster *c)
     return c->appended ? 0 : -ENOMEM;
 }
 
+void propose_abandon(struct cluster *c)
+{
+    for (unsigned i = 0; i < c->appended_n; i++) {
+        struct proposal *p = c->appended[(c->appended_head + i) % c->appended_max].proposal;
+
+        if (p == NULL || p->committed == NULL)
+            continue;
+        p->committed(p, -ESHUTDOWN);
+        p->committed = NULL;
+    }
+}
+
 void propose_fini(struct cluster *c)
 {
     for (; c->appended_n > 0; c->appended_n--) {

@@ -27,7 +27,7 @@
 #define CHECKPOINT_MAGIC     0x50434c53u /* "SLCP" */
 #define CHECKPOINT_VERSION   1
 #define CHECKPOINT_KEEP      2
-#define CHECKPOINT_BYTES_MAX (256u * 1024u)
+#define CHECKPOINT_BYTES_MAX (384u * 1024u)
 
 struct checkpoint_header {
     uint32_t magic, version, bytes, crc;
@@ -356,6 +356,9 @@ int snapshot_load(struct cluster *c)
             c->events += m->events_by_type[t];
         }
         c->checkpoint_index = m->index;
+        c->last_time_ns = m->record_time_ns;
+        if (m->history_count > 0)
+            c->setting_index = m->history[m->history_count - 1].index;
         return c->app.load(c->app.arg, c->checkpoint);
     }
     sha256(c->origin.digest, c->state.cluster_id, sizeof c->state.cluster_id, NULL, 0);
