@@ -95,6 +95,17 @@ struct block_exception {
     uint16_t reason; /* enum Reason of wire.proto */
 };
 
+/* How a node that does not lead keeps a block that another one decides about (forward.c). */
+struct block_forward {
+    uint64_t id;         /* 0: it does not */
+    uint64_t arrived_ns; /* from the worker, monotonic */
+    uint64_t due_ns;     /* when it is sent, or sent again */
+    uint64_t term;       /* in which it was sent */
+    uint32_t delay_ms;   /* before it is sent again, when it was not taken */
+    uint16_t to;         /* whose answer is waited for; 0: nobody's */
+    bool sent;           /* at least once */
+};
+
 struct block {
     /* Set once. */
     uint8_t *buf; /* BLOCK_BYTES_MAX bytes, 4 KiB aligned: record header, payload */
@@ -124,6 +135,7 @@ struct block {
     uint64_t index, term;              /* index 0: nothing of it entered the log */
     uint64_t wait_index;               /* answered once this index is committed */
     struct log_write write;
+    struct block_forward forward;
     struct block *next; /* in the one list that its owner keeps it in */
 };
 

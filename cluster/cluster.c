@@ -162,8 +162,7 @@ static int cluster_drain_turn(struct cluster *c)
         e = log_wait(c->log, clock_monotonic_ns());
     if (e < 0)
         return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
-    propose_refuse_arrived(c);
-    commit_withdraw(c, 0);
+    forward_give_up(c);
     return commit_turn(c);
 }
 

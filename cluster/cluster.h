@@ -25,8 +25,9 @@
 #define CLUSTER_WORKERS_MAX  64u
 #define CLUSTER_ELECTION_MS  300u
 #define CLUSTER_TRAILING     65536u /* costs no memory */
-#define CLUSTER_EPOCH_SHIFT  20     /* term = epoch << 20 | counter */
-#define CLUSTER_SETTINGS_MAX 855u   /* in a checkpoint */
+#define CLUSTER_FORWARD_MS   10000u
+#define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
+#define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
 
 struct cluster;
 
@@ -106,7 +107,10 @@ struct cluster_config {
     /* Entries below a checkpoint that a follower can still be brought up with by the engine, the
      * same on all nodes; further back it fetches in bulk. 0: CLUSTER_TRAILING. */
     unsigned trailing;
-    uint64_t fetch_bytes_per_s;            /* this node's, when it fetches; 0: no limit */
+    uint64_t fetch_bytes_per_s; /* this node's, when it fetches; 0: no limit */
+    /* How long a block waits for a leader's word before it is refused as NOT_LEADER; 0:
+     * CLUSTER_FORWARD_MS. */
+    unsigned forward_ms;
     const struct cluster_peering *peering; /* NULL: a cluster of one */
     const char *version;                   /* of the program, for status */
     /* Once, on the cluster thread: the cluster's id and key are known, so events can be taken in.

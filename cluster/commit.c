@@ -166,12 +166,13 @@ void commit_withdraw(struct cluster *c, uint64_t from)
     return;
 #endif
     for (struct block *b = c->answers; b != NULL; b = b->next) {
-        if (b->wait_index < from)
+        if (forward_waits(b) || b->wait_index < from)
             continue;
-        memset(b->verdict, VERDICT_REFUSED, b->events);
-        b->refuse_reason = sluice_v1_Reason_NOT_LEADER;
-        b->accepted = 0;
-        b->index = b->term = b->wait_index = 0;
+        /* One that was appended as it came can go to the next leader as it came. */
+        if (b->accepted == b->events && b->worker != FORWARDED_WORKER)
+            forward_begin(c, b);
+        else
+            propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
     }
 }
 
@@ -183,15 +184,22 @@ static int commit_answers(struct cluster *c)
     while (c->answers != NULL && c->answers->wait_index <= c->applied_index) {
         struct block *b = c->answers;
         bool pushed;
+        int e;
 
         c->answers = b->next;
         if (c->answers == NULL)
             c->answers_tail = &c->answers;
         b->next = NULL;
+        done++;
+        if (b->worker == FORWARDED_WORKER) {
+            e = forward_answer(c, b);
+            if (e < 0)
+                return e;
+            continue;
+        }
         touched[b->worker] = true;
         pushed = ring_push(&c->config.link[b->worker].answer, b);
         assert(pushed); /* the ring has a slot for every block of the worker */
-        done++;
     }
     for (unsigned i = 0; i < c->config.links; i++) {
         if (touched[i])
@@ -206,7 +214,13 @@ int commit_turn(struct cluster *c)
 
 #ifdef PLANT_RECEIPT_EARLY
     for (struct block *b = c->answers; b != NULL; b = b->next)
-        b->wait_index = 0;
+        b->wait_index = forward_waits(b) ? b->wait_index : 0;
+#endif
+#ifdef PLANT_FORWARD_EARLY
+    for (struct block *b = c->answers; b != NULL; b = b->next) {
+        if (b->worker == FORWARDED_WORKER)
+            b->wait_index = 0;
+    }
 #endif
     applied = commit_entries(c);
     if (applied < 0)
@@ -220,7 +234,7 @@ int commit_turn(struct cluster *c)
         pthread_mutex_unlock(&c->watch_lock);
     }
     answered = commit_answers(c);
-    return applied + answered;
+    return answered < 0 ? answered : applied + answered;
 }
 
 bool commit_idle(const struct cluster *c) { return c->appended_n == 0 && c->answers == NULL; }

@@ -9,6 +9,7 @@
  * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
  * guard.c     what the host must add so that the engine is safe
  * propose.c   blocks and other entries into the log
+ * forward.c   blocks to the leader, and what became of them back
  * commit.c    what is committed: applied, answered, watched
  * change.c    who is a member and who leads, at an operator's word
  * member.c    members as strings and as the engine's bytes
@@ -36,6 +37,7 @@
 #define CLUSTER_WATCHERS_MAX            16u
 #define CLUSTER_CONFIGURATION_BYTES_MAX 4096u
 #define CLUSTER_BLOCKS_PER_TURN         64u
+#define CLUSTER_FORWARD_WINDOW          8u /* of a node's blocks with the leader: 2.2 MiB */
 _Static_assert(CLUSTER_CONFIGURATION_BYTES_MAX == PEER_CONFIGURATION_BYTES_MAX,
                "what is kept can be sent");
 
@@ -124,6 +126,15 @@ struct appended {
     uint8_t digest[SHA256_BYTES]; /* only when ends_segment */
 };
 
+struct forward {
+    uint64_t process, last_id;
+    unsigned waiting;          /* blocks among the answers that nobody has decided about yet */
+    uint64_t blocked_ns;       /* until then nothing is sent: there is no connection */
+    struct forward_pool *pool; /* for blocks of other nodes; NULL: there was none yet */
+    unsigned unsent;           /* answers in it that could not be posted */
+    uint64_t sent, resent;     /* blocks; resent after a time in which no answer came */
+};
+
 /* When another member has last answered this node, as a leader (E12). */
 struct peer_heard {
     uint16_t node;
@@ -200,6 +211,8 @@ struct cluster {
                            * worth it (an event, a setting); 0: it does not */
     bool disk_full;
     struct proposal *failed_proposals; /* the log may still borrow them: freed after log_close() */
+
+    struct forward forward; /* forward.c */
 
     /* commit.c */
     struct block *answers, **answers_tail; /* in order of admission */
@@ -392,8 +405,13 @@ int propose_take(struct cluster *c, struct proposal *p, uint64_t index);
 int propose_room(struct cluster *c, uint32_t payload_bytes);
 /* The log's entries from this index on are not to be: another leader has others. */
 int propose_withdraw(struct cluster *c, uint64_t from);
-/* Nobody here decides about what the workers have handed over. */
-void propose_refuse_arrived(struct cluster *c);
+/* Takes from the workers in turn, a bounded number of blocks. Returns how many. */
+int propose_collect(struct cluster *c, uint64_t now_ns);
+/* Decides about b: appended, or refused for lack of disk. Returns 1; 0 when it has to wait; or a
+ * negative errno. It is then to be answered at wait_index. */
+int propose_block(struct cluster *c, struct block *b);
+/* Nothing of b will be in the log. */
+void propose_refuse(struct block *b, uint32_t reason);
 /* For one that may have been given to the log, after an error. */
 void proposal_failed(struct cluster *c, struct proposal *p);
 int propose_turn(struct cluster *c,
@@ -402,6 +420,23 @@ int propose_turn(struct cluster *c,
 void propose_note_content(struct cluster *c, uint32_t type);
 bool propose_idle(const struct cluster *c);
 
+/* forward.c */
+#define FORWARDED_WORKER UINT32_MAX /* block.worker: another node's */
+void forward_init(struct cluster *c);
+void forward_fini(struct cluster *c);                 /* after log_close() */
+int forward_turn(struct cluster *c, uint64_t now_ns); /* the work done or a negative errno */
+uint64_t forward_deadline_ns(const struct cluster *c);
+/* Posts: see node_receive(). */
+int forward_receive(struct cluster *c, uint16_t from, const void *body, size_t bytes);
+int forward_receive_answer(struct cluster *c, uint16_t from, const void *body, size_t bytes);
+/* The node ends: what is not decided about is refused, whoever would have to decide. */
+void forward_give_up(struct cluster *c);
+/* A block of this node's workers, among the answers, is for the leader to decide about. */
+void forward_begin(struct cluster *c, struct block *b);
+/* A block of another node is decided about. Takes it. Returns 0 or a negative errno. */
+int forward_answer(struct cluster *c, struct block *b);
+
+static inline bool forward_waits(const struct block *b) { return b->forward.id != 0; }
 /* change.c */
 /* done is called once, perhaps before this returns; not when the node ends first. Returns 0, or
  * what done was told if the operation was refused at once. */
@@ -416,7 +451,7 @@ int commit_turn(struct cluster *c); /* applies and answers what has become commi
 int commit_replay(struct cluster *c, uint64_t from);
 bool commit_idle(const struct cluster *c);
 void commit_answer_later(struct cluster *c, struct block *b);
-/* What waits for an index from here on is answered as refused. */
+/* What waits for an index from here on is forwarded, or answered as refused. */
 void commit_withdraw(struct cluster *c, uint64_t from);
 
 /* fetch.c */

@@ -150,6 +150,7 @@ struct cluster *node_new(const struct cluster_config *config, const struct clust
     c->environment = *environment;
     c->answers_tail = &c->answers;
     c->state_file.file = -1;
+    forward_init(c);
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->watch_lock, NULL);
     pthread_cond_init(&c->changed, NULL);
@@ -171,6 +172,7 @@ void node_free(struct cluster *c)
     if (c->disk != NULL && c->config.disk == NULL)
         c->disk->ops->fini(c->disk);
     propose_fini(c);
+    forward_fini(c);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->watch_lock);
     pthread_cond_destroy(&c->changed);
@@ -267,6 +269,10 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
         return fetch_asked(c, from, body, bytes);
     case PEER_FETCHED:
         return fetch_received(c, from, body, bytes);
+    case PEER_FORWARD:
+        return forward_receive(c, from, body, bytes);
+    case PEER_FORWARDED:
+        return forward_receive_answer(c, from, body, bytes);
     default:
         return -EBADMSG;
     }
@@ -328,11 +334,11 @@ int node_turn(struct cluster *c)
     if (e < 0)
         return e;
     done += e;
-    e = 0;
-    if (c->lead == LEAD_READY)
-        e = change_quiet(c) ? 0 : propose_turn(c, now);
-    else if (!consensus_leads(c))
-        propose_refuse_arrived(c);
+    e = forward_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
+    e = c->lead == LEAD_READY && !change_quiet(c) ? propose_turn(c, now) : 0;
     if (e < 0)
         return e;
     done += e;
@@ -361,12 +367,16 @@ uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
 {
     uint64_t at = c->raft_timeout_ms * NS_PER_MS, log_at = log_deadline_ns(c->log);
     uint64_t fetch_at = fetch_deadline_ns(c, now_ns);
-    bool waits = c->arrived != NULL || (consensus_leads(c) && c->lead != LEAD_READY);
+    uint64_t forward_at = forward_deadline_ns(c);
+    bool waits =
+        c->lead == LEAD_READY ? c->arrived != NULL || c->forward.waiting > 0 : consensus_leads(c);
 
     if (log_at < at)
         at = log_at;
     if (fetch_at < at)
         at = fetch_at;
+    if (forward_at < at)
+        at = forward_at;
     if (waits && now_ns + RETRY_NS < at)
         at = now_ns + RETRY_NS;
     if (c->change.step != CHANGE_NONE && now_ns + CHANGE_RETRY_NS < at)

@@ -245,17 +245,15 @@ int propose_entry(struct cluster *c, struct proposal *p)
     return e < 0 ? e : propose_append(c, &p->write, NULL, p);
 }
 
-static void propose_refuse(struct cluster *c, struct block *b, uint32_t reason)
+void propose_refuse(struct block *b, uint32_t reason)
 {
     memset(b->verdict, VERDICT_REFUSED, b->events);
     b->refuse_reason = reason;
     b->accepted = 0;
-    b->index = b->term = 0;
-    commit_answer_later(c, b);
+    b->index = b->term = b->wait_index = 0;
 }
 
-/* Takes from the workers in turn, a bounded number of blocks. */
-static int propose_collect(struct cluster *c)
+int propose_collect(struct cluster *c, uint64_t now_ns)
 {
     unsigned idle = 0;
     int taken = 0;
@@ -272,6 +270,7 @@ static int propose_collect(struct cluster *c)
         b->next = NULL;
         b->wait_index = 0;
         b->refuse_reason = 0;
+        b->forward = (struct block_forward){ .arrived_ns = now_ns };
         memset(b->verdict, VERDICT_COMMITTED, b->events);
         *c->arrived_tail = b;
         c->arrived_tail = &b->next;
@@ -280,25 +279,21 @@ static int propose_collect(struct cluster *c)
     return taken;
 }
 
-void propose_refuse_arrived(struct cluster *c)
+/* Without the events that were left out; it stays the block of the node that it came from. */
+static void propose_reseal(struct block *b)
 {
-    (void)propose_collect(c);
-    while (c->arrived != NULL) {
-        struct block *b = c->arrived;
+    const struct block_header h = *(const struct block_header *)block_payload(b);
 
-        c->arrived = b->next;
-        propose_refuse(c, b, sluice_v1_Reason_NOT_LEADER);
-    }
-    c->arrived_tail = &c->arrived;
+    assert(h.magic == BLOCK_MAGIC);
+    block_seal(b, h.node, h.region);
 }
 
-/* Returns 1 when b was dealt with, 0 when it has to wait, or a negative errno. */
-static int propose_block(struct cluster *c, struct block *b)
+int propose_block(struct cluster *c, struct block *b)
 {
     int64_t left;
     int e;
 
-    if (c->appended_n == c->appended_max)
+    if (c->appended_n == c->appended_max || change_quiet(c))
         return 0;
     e = c->app.ready(c->app.arg, b->events);
     if (e == 0)
@@ -307,7 +302,7 @@ static int propose_block(struct cluster *c, struct block *b)
         return 0;
     c->disk_full = e == -ENOSPC;
     if (e == -ENOSPC) {
-        propose_refuse(c, b, sluice_v1_Reason_DISK_FULL);
+        propose_refuse(b, sluice_v1_Reason_DISK_FULL);
         return 1;
     }
     if (e < 0)
@@ -317,7 +312,7 @@ static int propose_block(struct cluster *c, struct block *b)
         return cluster_fail(c, (int)left, "dedupe: %s", strerror((int)-left));
     if (left > 0) {
         if ((uint32_t)left < b->events)
-            block_seal(b, c->config.node, c->config.region);
+            propose_reseal(b);
         assert(b->accepted == (uint32_t)left);
         e = propose_append(c, &b->write, b, NULL);
         if (e < 0)
@@ -331,7 +326,6 @@ static int propose_block(struct cluster *c, struct block *b)
         b->index = 0;
         b->term = c->state.term;
     }
-    commit_answer_later(c, b);
     return 1;
 }
 
@@ -361,19 +355,21 @@ static int propose_seal(struct cluster *c, uint64_t now_ns)
 
 int propose_turn(struct cluster *c, uint64_t now_ns)
 {
-    int done = propose_collect(c);
+    int done = propose_collect(c, now_ns);
 
-    while (c->arrived != NULL) {
-        struct block *b = c->arrived, *next = b->next;
-        int e = propose_block(c, b); /* may put b on the answers: b->next is theirs then */
+    /* What waited for a leader goes first. */
+    while (c->arrived != NULL && c->forward.waiting == 0) {
+        struct block *b = c->arrived;
+        int e = propose_block(c, b);
 
         if (e < 0)
             return e;
         if (e == 0)
             break;
-        c->arrived = next;
-        if (next == NULL)
+        c->arrived = b->next;
+        if (c->arrived == NULL)
             c->arrived_tail = &c->arrived;
+        commit_answer_later(c, b);
         done++;
     }
     if (c->arrived == NULL) {

@@ -5,9 +5,11 @@
 #include "tests/sim/sim.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
+#include "proto/wire.pb.h"
 #include "tests/lib/test_disk.h"
 
 unsigned number_of(const struct sim_node *n) { return (unsigned)(n - sim.node); }
@@ -43,46 +45,65 @@ static int sim_background(struct cluster *c, void (*fn)(struct cluster *),
 /* --- the application ----------------------------------------------------------------------------
  */
 
-static int app_ready(void *arg, size_t n) { return (void)arg, (void)n, 0; }
+/* Now and then there is no room at the moment, or on the disk. */
+static int app_ready(void *arg, size_t n)
+{
+    (void)arg, (void)n;
+    if (chance(2))
+        return -EAGAIN;
+    return !sim.healing && draw(300) == 0 ? -ENOSPC : 0;
+}
 
 static int app_admit(void *arg, struct block *b, uint64_t index)
 {
-    return (void)arg, (void)index, (int)b->events;
+    return dedupe_admit(arg, b, index);
 }
 
-static uint64_t number_in(const struct log_record *r, const void *payload)
+static void note_events(struct committed *e, uint64_t index, const struct block_view *v)
 {
-    struct block_view v;
-    uint64_t number = 0;
+    e->events = v->header->events;
+    if (e->events > EVENTS_MAX)
+        violation("entry %" PRIu64 " has %u events", index, e->events);
+    for (uint32_t i = 0; i < e->events; i++) {
+        uint64_t number = e->event[i] = event_in(v, i);
 
-    if (r->type == LOG_EVENTS && block_view(&v, payload, r->payload_bytes) == 0)
-        memcpy(&number, v.payload + v.desc[0].offset, sizeof number);
-    return number;
+        if (number == 0 || number > sim.events)
+            violation("entry %" PRIu64 " has event %" PRIu64 ", which nobody has sent", index,
+                      number);
+        if (sim.logged[number] != 0)
+            violation("event %" PRIu64 " is in the log twice, at %" PRIu64 " and %" PRIu64, number,
+                      sim.logged[number], index);
+        sim.logged[number] = index;
+    }
 }
 
 static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
 {
     struct sim_node *n = arg;
     struct committed *e = &sim.entry[r->index % INDEX_MAX];
+    struct block_view v;
 
     (void)ours;
+    if (r->type == LOG_EVENTS && block_view(&v, payload, r->payload_bytes) < 0)
+        violation("entry %" PRIu64 " does not hold a block", r->index);
     if (r->index >= INDEX_MAX)
         violation("more entries than the simulator holds");
     if (n->applied != 0 && r->index != n->applied + 1)
         violation("node %u applies %" PRIu64 " after %" PRIu64, number_of(n), r->index, n->applied);
     n->applied = r->index;
     if (!e->known) {
-        *e = (struct committed){ .term = r->term,
-                                 .in_term = n->c->state.term,
-                                 .number = number_in(r, payload),
-                                 .known = true };
+        *e = (struct committed){ .term = r->term, .in_term = n->c->state.term, .known = true };
         memcpy(e->sha256, r->payload_sha256, sizeof e->sha256);
+        if (r->type == LOG_EVENTS)
+            note_events(e, r->index, &v);
         if (r->index > sim.committed)
             sim.committed = r->index;
     } else if (e->term != r->term || memcmp(e->sha256, r->payload_sha256, sizeof e->sha256) != 0) {
         violation("node %u applies another entry %" PRIu64 " (term %" PRIx64 ", not %" PRIx64 ")",
                   number_of(n), r->index, r->term, e->term);
     }
+    if (r->type == LOG_EVENTS)
+        dedupe_apply(n, r, &v);
     return 0;
 }
 
@@ -150,6 +171,8 @@ void machine_crash(struct sim_node *n)
         link_break(number_of(n), i);
         link_break(i, number_of(n));
     }
+    sim.forwarded += n->c->forward.sent;
+    sim.resent += n->c->forward.resent;
     node_free(n->c);
     n->c = NULL;
     operator_crashed(n);
@@ -186,6 +209,82 @@ static void check_leader(struct sim_node *n)
         }
     }
     n->led = leads;
+    if (leads)
+        n->led_ns = sim.now_ns;
+}
+
+/* The exception of event i of b: one, in the words of its request, and with the place of the first.
+ */
+static void check_duplicate(const struct sim_node *n, unsigned at, uint32_t i)
+{
+    const struct block *b = n->block[at];
+    const struct block_exception *x = NULL;
+    const struct committed *e;
+
+    for (uint32_t k = 0; k < b->exceptions; k++) {
+        if (b->exception[k].request != b->request_of[i] ||
+            b->exception[k].position != b->position[i])
+            continue;
+        if (x != NULL)
+            violation("node %u: block %" PRIu64 " has two exceptions for event %u", number_of(n),
+                      n->content[at], i);
+        x = &b->exception[k];
+    }
+    if (b->request_of[i] == REQUEST_NONE)
+        return;
+    if (x == NULL || x->reason != sluice_v1_Reason_DUPLICATE || x->first_index >= INDEX_MAX ||
+        x->first_slot >= EVENTS_MAX)
+        violation("node %u: block %" PRIu64 " has no good exception for event %u", number_of(n),
+                  n->content[at], i);
+    e = &sim.entry[x->first_index];
+    if (!e->known || e->event[x->first_slot] != n->event[at][i])
+        violation("node %u says that event %" PRIu64 " is at %" PRIu64 "/%u", number_of(n),
+                  n->event[at][i], x->first_index, x->first_slot);
+}
+
+static void check_committed(struct sim_node *n, unsigned at, uint32_t i, uint32_t slot)
+{
+    const struct block *b = n->block[at];
+    const struct committed *e = &sim.entry[b->index % INDEX_MAX];
+
+    if (!e->known || e->term != b->term || slot >= e->events || e->event[slot] != n->event[at][i])
+        violation("node %u gives a receipt for event %" PRIu64 " of block %" PRIu64 " at %" PRIu64
+                  "/%u, where event %" PRIu64 " is",
+                  number_of(n), n->event[at][i], n->content[at], b->index, slot,
+                  slot < EVENTS_MAX ? e->event[slot] : 0);
+}
+
+static void check_answer(struct sim_node *n, unsigned at)
+{
+    const struct block *b = n->block[at];
+    const struct block_header *h = (const struct block_header *)block_payload(b);
+    uint32_t slot = 0, asked = 0;
+
+    for (uint32_t i = 0; i < b->events; i++) {
+        if (b->verdict[i] == VERDICT_COMMITTED) {
+            check_committed(n, at, i, slot++);
+        } else if (b->verdict[i] == VERDICT_DUPLICATE) {
+            check_duplicate(n, at, i);
+            asked += b->request_of[i] != REQUEST_NONE;
+            sim.duplicates++;
+        } else {
+            violation("node %u: event %u of block %" PRIu64 " has verdict %u", number_of(n), i,
+                      n->content[at], b->verdict[i]);
+        }
+    }
+    if (slot != b->accepted || asked != b->exceptions || (slot > 0 && h->events != slot))
+        violation("node %u: block %" PRIu64 ": %u accepted of %u, %u exceptions of %u",
+                  number_of(n), n->content[at], b->accepted, slot, b->exceptions, asked);
+    n->receipts += sim.healing && slot > 0;
+    if (slot == 0)
+        return;
+    assert(sim.receipts < RECEIPTS_MAX);
+    for (uint32_t i = 0; i < b->events; i++) {
+        if (b->verdict[i] == VERDICT_COMMITTED) {
+            sim.receipt[sim.receipts++] = (struct receipt){ b->index, n->event[at][i] };
+            break;
+        }
+    }
 }
 
 static void check_fetching(struct sim_node *n)
@@ -231,6 +330,7 @@ static void check_configuration(struct sim_node *n)
 
 static void take_answers(struct sim_node *n)
 {
+    struct member m[CLUSTER_MEMBERS_MAX];
     struct block *b;
 
     while ((b = ring_pop(&n->link.answer)) != NULL) {
@@ -238,17 +338,17 @@ static void take_answers(struct sim_node *n)
 
         while (n->block[at] != b)
             at++;
-        if (b->verdict[0] == VERDICT_COMMITTED) {
-            const struct committed *e = &sim.entry[b->index];
-
-            if (!e->known || e->number != n->content[at] || e->term != b->term)
-                violation("node %u gives a receipt for block %" PRIu64 " at %" PRIu64
-                          ", where block %" PRIu64 " is",
-                          number_of(n), n->content[at], b->index, e->number);
-            assert(sim.receipts < RECEIPTS_MAX);
-            sim.receipt[sim.receipts++] = (struct receipt){ b->index, n->content[at] };
+        if (n->content[at] == 0)
+            violation("node %u answers a block twice", number_of(n));
+        if (b->verdict[0] != VERDICT_REFUSED) {
+            check_answer(n, at);
         } else {
             sim.refused++;
+            /* A leader that has left events out and loses its place cannot hand the block on. */
+            if (sim.settled && n->pushed_ns[at] > FAULTS_NS && n->led_ns < n->pushed_ns[at] &&
+                members_find(m, (unsigned)newest_members(m), (uint16_t)number_of(n)) != NULL)
+                violation("all is well again, but node %u refuses block %" PRIu64 " (%u)",
+                          number_of(n), n->content[at], b->refuse_reason);
         }
         n->content[at] = 0;
     }

@@ -11,7 +11,10 @@
  *
  *   - a term has one leader, and it has every entry that was committed in an earlier one
  *   - every node applies the same entries in the same order, without a gap
- *   - what has a receipt is at its place, with its content, on every member in the end
+ *   - what has a receipt is at its place, with its content, on every member in the end; a
+ *     duplicate's first place has that event; no event is in the log twice
+ *   - every block is answered once; when all is well again, a member that does not lead refuses
+ *     none
  *   - the configuration that a node's engine goes by is its log's
  *   - the hash chains of all members are equal in the end
  *
@@ -87,25 +90,32 @@ void violation(const char *format, ...)
 /* --- what happens -------------------------------------------------------------------------------
  */
 
-static void block_fill(struct block *b, uint64_t first, uint32_t n)
+/* Some of its events are sent again, some have a request that waits for them. */
+static void block_fill(struct sim_node *n, unsigned at, uint32_t events)
 {
-    block_reset(b);
-    for (uint32_t e = 0; e < n; e++) {
-        uint64_t number = first + e;
+    struct block *b = n->block[at];
 
+    block_reset(b);
+    if (sim.events + events >= NUMBERS_MAX)
+        violation("more events than the simulator holds");
+    for (uint32_t e = 0; e < events; e++) {
+        uint64_t number = sim.events > 0 && chance(4) ? between(1, sim.events) : ++sim.events;
+
+        n->event[at][e] = number;
         memset(block_payload(b) + b->bytes, (int)(number & 0xff), 64);
         memcpy(block_payload(b) + b->bytes, &number, sizeof number);
         b->desc[e] = (struct block_desc){
             .key = { number, ~number }, .offset = b->bytes, .bytes = 64, .type = 1
         };
         b->type[e] = 1;
-        b->request_of[e] = REQUEST_NONE;
+        b->request_of[e] = chance(20) ? REQUEST_NONE : (uint16_t)(e / 8);
+        b->position[e] = (uint16_t)(e % 8);
         b->by_type[1]++;
         b->bytes += 64;
         b->events++;
     }
     memset(b->verdict, VERDICT_COMMITTED, b->events);
-    block_seal(b, 1, 1);
+    block_seal(b, (uint16_t)number_of(n), 1);
 }
 
 /* One that believes to be it, or NULL. */
@@ -129,9 +139,9 @@ static void client(void)
     for (unsigned i = 0; i < BLOCKS && n->c != NULL; i++) {
         if (n->content[i] != 0)
             continue;
-        n->content[i] = sim.number + 1;
-        block_fill(n->block[i], sim.number + 1, events);
-        sim.number += events;
+        n->content[i] = ++sim.blocks;
+        n->pushed_ns[i] = sim.now_ns;
+        block_fill(n, i, events);
         if (!ring_push(&n->link.submit, n->block[i]))
             assert(!"the ring holds all blocks");
         n->turn_ns = sim.now_ns;
@@ -322,12 +332,9 @@ static void step(void)
  */
 
 /* Those who are members by the newest configuration that anybody has applied. */
-static bool together(void)
+int newest_members(struct member ret[CLUSTER_MEMBERS_MAX])
 {
-    uint8_t first[SHA256_BYTES], other[SHA256_BYTES];
-    struct member m[CLUSTER_MEMBERS_MAX];
     const struct cluster *newest = sim.node[1].c;
-    int n;
 
     for (unsigned i = 2; i <= sim.nodes; i++) {
         const struct cluster *c = sim.node[i].c;
@@ -335,7 +342,26 @@ static bool together(void)
         if (newest == NULL || (c != NULL && c->configuration_index > newest->configuration_index))
             newest = c;
     }
-    n = newest != NULL ? operator_members(newest, m) : 0;
+    return newest != NULL ? operator_members(newest, ret) : 0;
+}
+
+static bool all_answered(void)
+{
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        for (unsigned b = 0; b < BLOCKS; b++) {
+            if (sim.node[i].content[b] != 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool together(void)
+{
+    uint8_t first[SHA256_BYTES], other[SHA256_BYTES];
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = newest_members(m);
+
     for (int i = 0; i < n; i++) {
         struct cluster *c = sim.node[m[i].node].c;
 
@@ -421,6 +447,8 @@ static void sim_close(void)
         for (unsigned j = 1; j <= sim.nodes; j++)
             link_break(i, j);
         test_disk_stall(n->disk, false);
+        sim.forwarded += n->c->forward.sent;
+        sim.resent += n->c->forward.resent;
         node_free(n->c);
         test_disk_free(n->disk);
         for (unsigned b = 0; b < BLOCKS; b++) {
@@ -449,9 +477,24 @@ static void say_nodes(void)
     }
 }
 
+/* Whoever leads. */
+static bool all_give_receipts(void)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = newest_members(m);
+    uint64_t all = 0;
+
+    for (unsigned i = 1; i <= sim.nodes; i++)
+        all += sim.node[i].receipts;
+    for (int i = 0; sim.settled && i < n; i++) {
+        if (sim.node[m[i].node].receipts < 10)
+            return false;
+    }
+    return n > 0 && all >= 50;
+}
+
 static void run(uint64_t seed)
 {
-    uint64_t receipts;
     bool quiet; /* members change with nothing else in the log */
 
     sim_open(seed);
@@ -459,18 +502,21 @@ static void run(uint64_t seed)
     while (sim.now_ns < FAULTS_NS)
         step();
     heal();
-    receipts = sim.receipts;
+    sim.settled = quiet;
     if (quiet)
         sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + HEAL_NS && sim.receipts < receipts + 50)
+    while (sim.now_ns < FAULTS_NS + HEAL_NS && !all_give_receipts())
         step();
-    if (sim.receipts < receipts + 50) {
+    if (!all_give_receipts()) {
         say_nodes();
-        violation("all is well again for %llu s, but there are only %" PRIu64 " receipts",
-                  HEAL_NS / NS_PER_S, sim.receipts - receipts);
+        for (unsigned i = 1; i <= sim.nodes; i++)
+            trace("node %u has given %" PRIu64 " receipts since", i, sim.node[i].receipts);
+        violation("all is well again for %llu s, but there are too few receipts",
+                  HEAL_NS / NS_PER_S);
     }
     if (quiet)
         sim.client_ns = UINT64_MAX;
+    sim.settled = false;
     operator_end();
     while (sim.now_ns < FAULTS_NS + 2 * HEAL_NS && !operator_satisfied())
         step();
@@ -479,22 +525,26 @@ static void run(uint64_t seed)
         violation("the members are not as they were asked for");
     }
     sim.client_ns = sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !together())
+    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !(together() && all_answered()))
         step();
     say_nodes();
+    if (!all_answered())
+        violation("a block has no answer");
     if (!together())
         violation("the members do not come together, of %" PRIu64 " entries", sim.committed);
     for (uint64_t i = 0; i < sim.receipts; i++) {
-        if (sim.entry[sim.receipt[i].index].number != sim.receipt[i].number)
-            violation("block %" PRIu64 " has a receipt for %" PRIu64 " and is not there",
-                      sim.receipt[i].number, sim.receipt[i].index);
+        if (sim.logged[sim.receipt[i].event] != sim.receipt[i].index)
+            violation("event %" PRIu64 " has a receipt for %" PRIu64 " and is not there",
+                      sim.receipt[i].event, sim.receipt[i].index);
     }
-    trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " refused, %" PRIu64
-          " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64 " of %" PRIu64
-          " operations done, %" PRIu64 " of %" PRIu64 " fetches",
-          sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages,
-          sim.operator.done, sim.operator.asked, sim.fetched, sim.fetches);
     sim_close();
+    trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " duplicates, %" PRIu64
+          " refused, %" PRIu64 " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64
+          " of %" PRIu64 " operations done, %" PRIu64 " blocks forwarded, %" PRIu64
+          " of them again without an answer, %" PRIu64 " of %" PRIu64 " fetches",
+          sim.committed, sim.receipts, sim.duplicates, sim.refused, sim.elections, sim.crashes,
+          sim.messages, sim.operator.done, sim.operator.asked, sim.forwarded, sim.resent,
+          sim.fetched, sim.fetches);
 }
 
 int main(int argc, char **argv)

@@ -4,7 +4,8 @@
  * sim.c      what happens when, clients, faults; a run and its end
  * machine.c  the nodes on their disks, and what is checked of them
  * network.c  the links between them
- * operator.c  who asks for members to be added, removed and replaced, and for the lead to move
+ * dedupe.c   which events a node knows
+ * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -17,7 +18,7 @@
 
 #define NODES        5 /* or only the founders */
 #define FOUNDERS     3
-#define BLOCKS       8
+#define BLOCKS       16 /* of a node's workers; more than are forwarded at a time */
 #define INDEX_MAX    20000
 #define TERMS_MAX    20000
 #define RECEIPTS_MAX 20000
@@ -25,6 +26,7 @@
 #define FAULTS_NS    (20ull * NS_PER_S)
 #define HEAL_NS      (30ull * NS_PER_S)
 #define EVENTS_MAX   20u
+#define NUMBERS_MAX  (1u << 17) /* of events */
 
 struct message {
     uint64_t due_ns;
@@ -46,12 +48,23 @@ struct link {
     bool waits;          /* for room at the receiver */
 };
 
+struct place {
+    uint64_t index, term;
+    uint16_t slot;
+    bool applied;
+};
+
 struct sim_node {
     struct cluster *c;
     struct disk *disk;
     struct cluster_link link;
     struct block *block[BLOCKS];
-    uint64_t content[BLOCKS]; /* number of the block's first event, 0: free */
+    uint64_t content[BLOCKS]; /* number of the block, 0: free */
+    uint64_t event[BLOCKS][EVENTS_MAX];
+    uint64_t pushed_ns[BLOCKS];
+    uint64_t receipts; /* since all has healed */
+    uint64_t led_ns;   /* when it last did */
+    struct place seen[NUMBERS_MAX];
     char dir[64];
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
     int64_t clock_ns; /* off the true time */
@@ -67,12 +80,13 @@ struct sim_node {
 struct committed {
     uint64_t term, in_term; /* of the entry; of the first who knew it to be committed */
     uint8_t sha256[SHA256_BYTES];
-    uint64_t number; /* of its first event */
+    uint64_t event[EVENTS_MAX];
+    uint32_t events;
     bool known;
 };
 
 struct receipt {
-    uint64_t index, number;
+    uint64_t index, event;
 };
 
 /* The operator; one operation at a time, asked for until it is done or given up. */
@@ -88,7 +102,8 @@ struct operator
 };
 
 struct sim {
-    uint64_t seed, random, now_ns, number;
+    uint64_t seed, random, now_ns;
+    uint64_t blocks, events; /* handed over so far */
     unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
@@ -96,13 +111,16 @@ struct sim {
     uint64_t committed;
     unsigned leader[TERMS_MAX]; /* by the term's counter */
     struct receipt receipt[RECEIPTS_MAX];
-    uint64_t receipts, refused, crashes, elections, messages, withdrawn;
     uint64_t fetches, fetched; /* begun; done */
+    uint64_t receipts, duplicates, refused, crashes, elections, messages;
+    uint64_t forwarded, resent;   /* by processes that have ended */
+    uint64_t logged[NUMBERS_MAX]; /* where an event is */
     uint64_t client_ns, chaos_ns;
     unsigned trailing, long_percent, to_leader_percent; /* of power cuts, of blocks */
     uint64_t fetch_bytes_per_s, segment_age_ns;
     struct operator operator;
     bool healing, verbose;
+    bool settled; /* it heals, and the members stay who they are */
     struct cluster_bootstrap bootstrap;
 };
 
@@ -112,6 +130,7 @@ extern struct sim sim;
 uint64_t draw(uint64_t below);
 uint64_t between(uint64_t low, uint64_t high);
 bool chance(unsigned percent);
+int newest_members(struct member ret[CLUSTER_MEMBERS_MAX]);
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
@@ -140,5 +159,10 @@ void machine_crash(struct sim_node *n);
 void machine_run(struct sim_node *n);
 void machine_disk(struct sim_node *n);
 void machine_check(struct sim_node *n, int e);
+
+/* dedupe.c */
+int dedupe_admit(struct sim_node *n, struct block *b, uint64_t index);
+void dedupe_apply(struct sim_node *n, const struct log_record *r, const struct block_view *v);
+uint64_t event_in(const struct block_view *v, uint32_t slot);
 
 #endif

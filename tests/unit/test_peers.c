@@ -233,6 +233,39 @@ static void without_its_leader_it_goes_on_and_the_old_one_follows(void **state)
     assert_together(lead);
 }
 
+/* Wherever they come from; and while the leader goes, what it had in hand goes to the next. */
+static void blocks_may_come_to_any_node(void **state)
+{
+    int old, lead;
+
+    (void)state;
+    start_all();
+    found_at(0);
+    old = leader();
+    for (int i = 0; i < NODES; i++)
+        blocks_at(i, 30, 1000ull * (uint64_t)i);
+    assert_together(old);
+    for (int i = 0; i < NODES; i++) {
+        for (unsigned e = 0; e < 300; e++)
+            assert_int_equal(app[old].seen[1000 * i + e], 1);
+    }
+    for (int i = 0; i < NODES; i++) {
+        for (int b = 0; b < TEST_APP_BLOCKS && i != old; b++) {
+            test_app_fill(&app[i], b, 10, 200, 5000 + 100ull * (uint64_t)(i * TEST_APP_BLOCKS + b));
+            test_app_submit(&app[i], b);
+        }
+    }
+    test_app_stop(&app[old]);
+    for (int i = 0; i < NODES; i++) {
+        for (int b = 0; b < TEST_APP_BLOCKS && i != old; b++)
+            assert_int_equal(test_app_answer(&app[i])->accepted, 10);
+    }
+    lead = leader();
+    assert_int_not_equal(lead, old);
+    blocks_at(lead, 5, 9000);
+    assert_together(lead);
+}
+
 static void members_say_what_they_are(void **state)
 {
     sluice_v1_Member listed[CLUSTER_MEMBERS_MAX];
@@ -308,6 +341,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(three_nodes_become_a_cluster_and_take_blocks, start, stop),
         cmocka_unit_test_setup_teardown(over_tls_it_is_the_same, start, stop),
         cmocka_unit_test_setup_teardown(a_certificate_of_another_node_is_refused, start, stop),
+        cmocka_unit_test_setup_teardown(blocks_may_come_to_any_node, start, stop),
         cmocka_unit_test_setup_teardown(without_its_leader_it_goes_on_and_the_old_one_follows,
                                         start, stop),
         cmocka_unit_test_setup_teardown(members_say_what_they_are, start, stop),
