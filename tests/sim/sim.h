@@ -4,6 +4,7 @@
  * sim.c      what happens when, clients, faults; a run and its end
  * machine.c  the nodes on their disks, and what is checked of them
  * network.c  the links between them
+ * plan.c      a run's worst moment, which chance would not find
  * operator.c  who asks for members to be added, removed and replaced, and for the lead to move
  */
 #ifndef SLUICE_TESTS_SIM_H
@@ -86,6 +87,14 @@ struct operator
     uint64_t asked, done; /* how many */
 };
 
+/* plan.c */
+enum plan_step { PLAN_NONE, PLAN_GROW, PLAN_FIRST, PLAN_SECOND };
+struct plan {
+    enum plan_step step;
+    unsigned first; /* the leader of that step */
+    uint64_t quiet_ns, until_ns;
+};
+
 struct sim {
     uint64_t seed, random, now_ns, number;
     unsigned nodes;
@@ -98,6 +107,7 @@ struct sim {
     uint64_t receipts, refused, crashes, elections, messages, withdrawn;
     uint64_t client_ns, chaos_ns;
     struct operator operator;
+    struct plan plan;
     bool healing, verbose;
     struct cluster_bootstrap bootstrap;
 };
@@ -119,8 +129,16 @@ void operator_crashed(struct sim_node *n);
 void operator_end(void); /* draws who is to be a member in the end */
 bool operator_satisfied(void);
 struct member operator_member(unsigned node);
+/* By the committed configuration that a node knows; -1: no member. */
+int operator_role(const struct cluster *c, unsigned node);
 /* The committed members that a node knows. */
 int operator_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX]);
+
+/* plan.c */
+void plan_begin(void);
+bool plan_runs(void);
+bool plan_request(struct sim_node *l, struct change_request *r);
+void plan_changes(const struct sim_node *l);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);

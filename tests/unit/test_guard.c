@@ -302,6 +302,7 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     guard_vote_end(&g);
     self->role = RAFT_STANDBY;
     c->raft.follower_state.current_leader.id = 8;
+    c->raft.follower_state.current_leader.address = raft_calloc(1, 2);
     c->heard_ms = 1000;
     test_now_ns = (1000ull + c->raft.election_timeout) * 1000000;
     guard_vote_begin(c, &g);
@@ -312,6 +313,7 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     test_now_ns += 1000000;
     guard_vote_begin(c, &g);
     assert_int_equal(c->raft.follower_state.current_leader.id, 0);
+    assert_null(c->raft.follower_state.current_leader.address); /* or it would answer node 0 */
     guard_vote_end(&g);
     free_member(c);
 }
