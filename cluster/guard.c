@@ -54,8 +54,12 @@ void guard_vote_begin(struct cluster *c, struct guard_vote *g)
     g->installing = c->raft.snapshot.installing;
     c->raft.snapshot.installing = false;
     if ((g->server != NULL || g->installing) && c->raft.state == RAFT_FOLLOWER &&
-        node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout)
+        node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout) {
         c->raft.follower_state.current_leader.id = 0;
+        /* Whether there is a leader to answer, it sees by the address. */
+        raft_free(c->raft.follower_state.current_leader.address);
+        c->raft.follower_state.current_leader.address = NULL;
+    }
 #endif
 }
 
@@ -230,6 +234,7 @@ bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_
         const struct raft_server *s = &r->configuration.servers[i];
         raft_index match = 0;
 
+        (void)raft_match_index(r, s->id, &match);
         if (s->role != RAFT_VOTER || s->id == r->id || s->id == except)
             continue;
 #ifndef PLANT_CHANGE_UNHEALTHY
@@ -239,13 +244,28 @@ bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_
         }
 #endif
 #ifndef PLANT_CHANGE_UNSETTLED
-        if (raft_match_index(r, s->id, &match) != 0 || match < r->configuration_committed_index) {
+        if (match < r->configuration_committed_index) {
             snprintf(ret_why, bytes, "node %llu does not have the last change yet", s->id);
             return false;
         }
 #endif
     }
     return true;
+}
+
+/* E17: the engine looks at a catch-up when an answer tells it something new. If the node has all of
+ * the log already, on an idle log none does, and the catch-up ends as one that failed: then an
+ * entry is wanted. */
+bool guard_catch_up(struct cluster *c, uint16_t node)
+{
+    int status = RAFT_CATCH_UP_NONE;
+    raft_index match = 0;
+
+#ifdef PLANT_GUARD_CATCH_UP
+    return false;
+#endif
+    return raft_catch_up(&c->raft, node, &status) == 0 && status == RAFT_CATCH_UP_RUNNING &&
+           raft_match_index(&c->raft, node, &match) == 0 && match == raft_last_index(&c->raft);
 }
 
 /* E5: the engine tells the next leader to take over at its first answer, even if that is behind,

@@ -162,7 +162,6 @@ struct change {
     char sentence[CHANGE_SENTENCE_BYTES];
     char waits[CHANGE_SENTENCE_BYTES / 2]; /* for what; may be empty */
     bool catching_up;                      /* this operation has begun a catch-up */
-    bool barrier_due;                      /* for it (E17) */
     bool quiet;                            /* nothing enters the log */
     bool told;                             /* the next leader has been told to take over */
     uint16_t transfer_to;
@@ -382,6 +381,8 @@ bool guard_healthy(const struct cluster *c, uint16_t node);
 /* May this leader change the configuration now? Node `except` may be dead. Else says what it waits
  * for. */
 bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_t bytes);
+/* Does the catch-up of that node need an entry to be seen to be over? */
+bool guard_catch_up(struct cluster *c, uint16_t node);
 /* Does that node have all of this leader's log? */
 bool guard_transfer(struct cluster *c, uint16_t to);
 int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_term, uint64_t last,

@@ -198,6 +198,8 @@ static void check_leader(struct sim_node *n)
                       number_of(n));
         sim.leader[term] = number_of(n);
         sim.elections++;
+        if (plan_runs())
+            sim.operator.next_ns = sim.now_ns;
         trace("node %u leads term %" PRIu64 ", log to %" PRIu64, number_of(n), term,
               log_last_index(n->c->log));
         for (uint64_t i = sim.committed; i > n->c->applied_index; i--) {
@@ -302,6 +304,23 @@ static void check_fetching(struct sim_node *n)
     n->fetching = f->active;
 }
 
+/* A voter that does not have even the entry that made it a member could only stand in the way. */
+static void check_promoted(const struct sim_node *n)
+{
+    const struct raft_configuration *all = &n->c->raft.configuration;
+
+    for (unsigned i = 0; i < all->n; i++) {
+        const struct raft_server *s = &all->servers[i];
+        raft_index match = 0;
+
+        if (s->role == RAFT_VOTER && operator_role(n->c, (unsigned)s->id) == MEMBER_STANDBY &&
+            (raft_match_index(&n->c->raft, s->id, &match) != 0 ||
+             match < n->c->configuration_index))
+            violation("node %u promotes node %llu, which has the log to %llu only", number_of(n),
+                      s->id, match);
+    }
+}
+
 /* What the engine goes by is what the log says. */
 static void check_configuration(struct sim_node *n)
 {
@@ -310,8 +329,12 @@ static void check_configuration(struct sim_node *n)
 
     if (r->configuration_uncommitted_index != n->changing) {
         n->changing = r->configuration_uncommitted_index;
-        if (n->changing != 0 && !sim.healing && chance(15))
+        if (n->changing != 0 && plan_runs() && n->led)
+            plan_changes(n);
+        else if (n->changing != 0 && !plan_runs() && !sim.healing && chance(15))
             split();
+        if (n->changing != 0 && n->led)
+            check_promoted(n);
     }
     if (n->changing != 0 || n->c->configuration_index == 0 || n->c->fetch.active)
         return;

@@ -136,7 +136,7 @@ static void client(void)
     sim.client_ns = sim.now_ns + between(NS_PER_MS, 20 * NS_PER_MS);
     if (leader != NULL && chance(sim.to_leader_percent))
         n = leader;
-    for (unsigned i = 0; i < BLOCKS && n->c != NULL; i++) {
+    for (unsigned i = 0; i < BLOCKS && n->c != NULL && !plan_runs(); i++) {
         if (n->content[i] != 0)
             continue;
         n->content[i] = ++sim.blocks;
@@ -437,6 +437,8 @@ static void sim_open(uint64_t seed)
         machine_start(&sim.node[i]);
     sim.chaos_ns = 2 * NS_PER_S;
     sim.operator.next_ns = NS_PER_S;
+    if (sim.nodes == NODES && chance(5))
+        plan_begin();
 }
 
 static void sim_close(void)

@@ -447,6 +447,36 @@ static void stopping_commits_and_answers_what_was_handed_over(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void on_problem(void *arg, const char *sentence)
+{
+    (void)arg;
+    fail_msg("%s", sentence);
+}
+
+static void a_cluster_of_one_does_not_grow_and_its_log_says_that_it_was_asked(void **state)
+{
+    struct change_request r = { .kind = CHANGE_ADD, .actor = "uid 0" };
+    char sentence[CHANGE_SENTENCE_BYTES] = "", log_dir[96];
+    struct log_verify_report report;
+
+    (void)state;
+    test_app_start(&t);
+    r.member = (struct member){ .node = 2, .role = MEMBER_VOTER, .port = 7400, .region = 1 };
+    snprintf(r.member.host, sizeof r.member.host, "elsewhere");
+    assert_int_equal(cluster_change(t.cluster, &r, sentence), -EINVAL);
+    assert_string_equal(sentence, "a member that is added has a data directory");
+    r.member.directory_id[0] = 2;
+    assert_int_equal(cluster_change(t.cluster, &r, sentence), -EPERM);
+    assert_non_null(strstr(sentence, "does not grow one by one"));
+    assert_int_equal(status().last_index, 5); /* configuration, barrier, genesis; asked, refused */
+    test_app_stop(&t);
+    snprintf(log_dir, sizeof log_dir, "%s/log", t.dir);
+    assert_int_equal(log_verify(log_dir, on_problem, NULL, &report), 0);
+    assert_int_equal(report.records, 5);
+    test_app_start(&t);
+    assert_int_equal(status().applied_index, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,6 +497,7 @@ int main(void)
         T(a_setting_is_an_entry_and_is_applied),
         T(a_watcher_is_woken_when_the_commit_index_moves),
         T(stopping_commits_and_answers_what_was_handed_over),
+        T(a_cluster_of_one_does_not_grow_and_its_log_says_that_it_was_asked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

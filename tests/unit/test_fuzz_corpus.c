@@ -202,119 +202,120 @@ static void peer_post_seeds(void **state)
     memcpy(seed + 8, body, n);
     check_seed("peer_post", "fetched", 8 + n);
     wire_sample_fini(&s);
-    /* Options; then the body of a FORWARD or a FORWARDED of node 2 (fuzz_peer_forward.c). */
-    static void peer_forward_seeds(void **state)
-    {
-        struct peer_forwarded answer = { .process = 1,
-                                         .id = 2,
-                                         .index = 9,
-                                         .term = 1ull << 20,
-                                         .events = 4,
-                                         .accepted = 2,
-                                         .outcome = PEER_DECIDED,
-                                         .exceptions = 2 };
-        const struct peer_exception exception[2] = {
-            { .first_index = 7, .position = 1, .reason = sluice_v1_Reason_DUPLICATE },
-            { .first_index = 8,
-              .position = 3,
-              .first_slot = 5,
-              .reason = sluice_v1_Reason_ID_CONFLICT },
-        };
-        struct block *b = calloc(1, sizeof *b);
-        struct iovec iov[PEER_FORWARD_IOVS];
-        struct peer_forward head;
-        size_t n = 1;
+}
 
-        assert_non_null(b);
-        assert_int_equal(block_init(b, 0), 0);
-        for (uint32_t i = 0; i < 4; i++) {
-            b->desc[i] = (struct block_desc){ .offset = b->bytes, .bytes = 20, .type = 1 };
-            b->content[i] = i;
-            memset(block_payload(b) + b->bytes, 'a' + (int)i, 20);
-            b->bytes += 20;
-            b->events++;
-        }
-        block_seal(b, 2, 1);
-        peer_forward_put(&head, b, 1, 2, iov);
-        seed[0] = 0;
-        for (unsigned i = 0; i < PEER_FORWARD_IOVS; n += iov[i++].iov_len)
-            memcpy(seed + n, iov[i].iov_base, iov[i].iov_len);
-        check_seed("peer_forward", "block", n);
-        seed[0] = 2;
-        seed[1 + sizeof head + sizeof(struct block_header)] ^= 1;
-        check_seed("peer_forward", "block_of_another_crc", n);
-        block_fini(b);
-        free(b);
-        seed[0] = 1;
-        memcpy(seed + 1, &answer, sizeof answer);
-        memcpy(seed + 1 + sizeof answer, exception, sizeof exception);
-        check_seed("peer_forward", "decided", 1 + sizeof answer + sizeof exception);
-        answer =
-            (struct peer_forwarded){ .process = 1, .id = 2, .events = 4, .outcome = PEER_AGAIN };
-        memcpy(seed + 1, &answer, sizeof answer);
-        check_seed("peer_forward", "again", 1 + sizeof answer);
+/* Options; then the body of a FORWARD or a FORWARDED of node 2 (fuzz_peer_forward.c). */
+static void peer_forward_seeds(void **state)
+{
+    struct peer_forwarded answer = { .process = 1,
+                                     .id = 2,
+                                     .index = 9,
+                                     .term = 1ull << 20,
+                                     .events = 4,
+                                     .accepted = 2,
+                                     .outcome = PEER_DECIDED,
+                                     .exceptions = 2 };
+    const struct peer_exception exception[2] = {
+        { .first_index = 7, .position = 1, .reason = sluice_v1_Reason_DUPLICATE },
+        { .first_index = 8,
+          .position = 3,
+          .first_slot = 5,
+          .reason = sluice_v1_Reason_ID_CONFLICT },
+    };
+    struct block *b = calloc(1, sizeof *b);
+    struct iovec iov[PEER_FORWARD_IOVS];
+    struct peer_forward head;
+    size_t n = 1;
+
+    assert_non_null(b);
+    assert_int_equal(block_init(b, 0), 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        b->desc[i] = (struct block_desc){ .offset = b->bytes, .bytes = 20, .type = 1 };
+        b->content[i] = i;
+        memset(block_payload(b) + b->bytes, 'a' + (int)i, 20);
+        b->bytes += 20;
+        b->events++;
     }
+    block_seal(b, 2, 1);
+    peer_forward_put(&head, b, 1, 2, iov);
+    seed[0] = 0;
+    for (unsigned i = 0; i < PEER_FORWARD_IOVS; n += iov[i++].iov_len)
+        memcpy(seed + n, iov[i].iov_base, iov[i].iov_len);
+    check_seed("peer_forward", "block", n);
+    seed[0] = 2;
+    seed[1 + sizeof head + sizeof(struct block_header)] ^= 1;
+    check_seed("peer_forward", "block_of_another_crc", n);
+    block_fini(b);
+    free(b);
+    seed[0] = 1;
+    memcpy(seed + 1, &answer, sizeof answer);
+    memcpy(seed + 1 + sizeof answer, exception, sizeof exception);
+    check_seed("peer_forward", "decided", 1 + sizeof answer + sizeof exception);
+    answer = (struct peer_forwarded){ .process = 1, .id = 2, .events = 4, .outcome = PEER_AGAIN };
+    memcpy(seed + 1, &answer, sizeof answer);
+    check_seed("peer_forward", "again", 1 + sizeof answer);
+}
 
-    static void certificate_seed(const char *name, const struct rig_certificate *c, bool pem)
-    {
-        unsigned char *der = NULL;
-        X509 *x = rig_certificate(c);
-        size_t bytes;
+static void certificate_seed(const char *name, const struct rig_certificate *c, bool pem)
+{
+    unsigned char *der = NULL;
+    X509 *x = rig_certificate(c);
+    size_t bytes;
 
-        if (pem) {
-            bytes = rig_pem(x, (char *)seed, sizeof seed);
-        } else {
-            bytes = (size_t)i2d_X509(x, &der);
-            assert_in_range(bytes, 1, sizeof seed);
-            memcpy(seed, der, bytes);
-            OPENSSL_free(der);
-        }
-        check_seed("certificate", name, bytes);
-        X509_free(x);
+    if (pem) {
+        bytes = rig_pem(x, (char *)seed, sizeof seed);
+    } else {
+        bytes = (size_t)i2d_X509(x, &der);
+        assert_in_range(bytes, 1, sizeof seed);
+        memcpy(seed, der, bytes);
+        OPENSSL_free(der);
     }
+    check_seed("certificate", name, bytes);
+    X509_free(x);
+}
 
-    static void certificate_seeds(void **state)
-    {
-        struct rig_certificate c = { .name = { RIG_NAME(GEN_URI, "urn:sluice:node:3:node-3"),
-                                               RIG_NAME(GEN_DNS, "a.example"),
-                                               RIG_NAME(GEN_IPADD, "\xc0\0\2\x0a") },
-                                     .usage = "serverAuth,clientAuth" };
+static void certificate_seeds(void **state)
+{
+    struct rig_certificate c = { .name = { RIG_NAME(GEN_URI, "urn:sluice:node:3:node-3"),
+                                           RIG_NAME(GEN_DNS, "a.example"),
+                                           RIG_NAME(GEN_IPADD, "\xc0\0\2\x0a") },
+                                 .usage = "serverAuth,clientAuth" };
 
-        certificate_seed("node", &c, false);
-        certificate_seed("node.pem", &c, true);
-        certificate_seed(
-            "ca",
-            &(struct rig_certificate){ .name = { RIG_NAME(GEN_URI, "urn:sluice:ca:sluice") },
-                                       .basic = "critical,CA:TRUE,pathlen:0",
-                                       .key_usage = "critical,keyCertSign,cRLSign" },
-            false);
-        certificate_seed("producer",
-                         &(struct rig_certificate){
-                             .name = { RIG_NAME(GEN_URI, "urn:sluice:client:producer:feed-a") },
-                             .usage = "clientAuth" },
-                         false);
-        c.names_twice = true;
-        certificate_seed("names_twice", &c, false);
-        c.names_twice = false;
-        c.more_names = 70;
-        certificate_seed("many_names", &c, false);
-        c.more_names = 0;
-        c.name[1] = (struct rig_name)RIG_NAME(GEN_URI, "urn:sluice:client:admin:x");
-        certificate_seed("two_roles", &c, false);
-        c.name[1] = (struct rig_name)RIG_NAME(GEN_URI, "urn:sluice:node:3:x\0y");
-        certificate_seed("nul", &c, false);
-        c.version_1 = true;
-        certificate_seed("version_1", &c, false);
-    }
+    certificate_seed("node", &c, false);
+    certificate_seed("node.pem", &c, true);
+    certificate_seed(
+        "ca",
+        &(struct rig_certificate){ .name = { RIG_NAME(GEN_URI, "urn:sluice:ca:sluice") },
+                                   .basic = "critical,CA:TRUE,pathlen:0",
+                                   .key_usage = "critical,keyCertSign,cRLSign" },
+        false);
+    certificate_seed("producer",
+                     &(struct rig_certificate){
+                         .name = { RIG_NAME(GEN_URI, "urn:sluice:client:producer:feed-a") },
+                         .usage = "clientAuth" },
+                     false);
+    c.names_twice = true;
+    certificate_seed("names_twice", &c, false);
+    c.names_twice = false;
+    c.more_names = 70;
+    certificate_seed("many_names", &c, false);
+    c.more_names = 0;
+    c.name[1] = (struct rig_name)RIG_NAME(GEN_URI, "urn:sluice:client:admin:x");
+    certificate_seed("two_roles", &c, false);
+    c.name[1] = (struct rig_name)RIG_NAME(GEN_URI, "urn:sluice:node:3:x\0y");
+    certificate_seed("nul", &c, false);
+    c.version_1 = true;
+    certificate_seed("version_1", &c, false);
+}
 
-    int main(void)
-    {
-        const struct CMUnitTest tests[] = {
-            cmocka_unit_test(segment_seeds),      cmocka_unit_test(twoslot_seeds),
-            cmocka_unit_test(peer_frame_seeds),   cmocka_unit_test(handshake_seeds),
-            cmocka_unit_test(certificate_seeds),  cmocka_unit_test(peer_post_seeds),
-            cmocka_unit_test(peer_forward_seeds),
-        };
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(segment_seeds),      cmocka_unit_test(twoslot_seeds),
+        cmocka_unit_test(peer_frame_seeds),   cmocka_unit_test(handshake_seeds),
+        cmocka_unit_test(certificate_seeds),  cmocka_unit_test(peer_post_seeds),
+        cmocka_unit_test(peer_forward_seeds),
+    };
 
-        return cmocka_run_group_tests(tests, NULL, NULL);
-    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
