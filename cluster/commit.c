@@ -65,6 +65,9 @@ static int commit_apply(struct cluster *c, const struct log_record *r, const voi
         if (e < 0)
             return e;
     }
+    if (r->type == LOG_SETTING)
+        c->setting_index = r->index;
+    c->last_time_ns = r->time_ns;
     e = c->app.apply(c->app.arg, r, payload, ours);
     if (e < 0)
         return cluster_fail(c, e, "apply of index %" PRIu64 ": %s", r->index, strerror(-e));

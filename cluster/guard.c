@@ -34,29 +34,37 @@ int guard_start_term(struct cluster *c, bool sole_voter)
 
 /* E11: a server votes only once its own log says that it is a voter; but whether it is one the
  * candidate's configuration decides, and a new voter that is needed for the quorum may not have
- * that entry yet. And one that is no voter never forgets its leader, so it would deny for ever. */
+ * that entry yet. And one that is no voter never forgets its leader, so it would deny for ever.
+ * E18: nor does one that installs a snapshot; were its leader gone, and the vote needed, nobody
+ * could become leader, and what it fetches might be told by nobody. It compares with the snapshot's
+ * end, which is committed by others: whoever is without that it still denies. */
 void guard_vote_begin(struct cluster *c, struct guard_vote *g)
 {
-    g->server = NULL;
+    *g = (struct guard_vote){ .server = NULL };
 #ifndef PLANT_GUARD_VOTE
     for (unsigned i = 0; i < c->raft.configuration.n; i++) {
         struct raft_server *s = &c->raft.configuration.servers[i];
 
         if (s->id == c->raft.id && s->role != RAFT_VOTER) {
-            *g = (struct guard_vote){ s, s->role };
+            g->server = s;
+            g->role = s->role;
             s->role = RAFT_VOTER;
         }
     }
-    if (g->server != NULL && c->raft.state == RAFT_FOLLOWER &&
+    g->installing = c->raft.snapshot.installing;
+    c->raft.snapshot.installing = false;
+    if ((g->server != NULL || g->installing) && c->raft.state == RAFT_FOLLOWER &&
         node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout)
         c->raft.follower_state.current_leader.id = 0;
 #endif
 }
 
-void guard_vote_end(struct guard_vote *g)
+void guard_vote_end(struct cluster *c, const struct guard_vote *g)
 {
     if (g->server != NULL)
         g->server->role = g->role;
+    if (g->installing)
+        c->raft.snapshot.installing = true;
 }
 
 /* E15: a leader that is told of a rejection goes one index back, a round trip for each. Our whole
@@ -76,9 +84,26 @@ static void guard_hint(const struct cluster *c, struct raft_append_entries_resul
         r->last_log_index = at;
 }
 
+/* E19: while it installs a snapshot the engine says that its log ends there, and says nothing to
+ * entries: a new leader would send it entries from there on, again and again, which it drops. By
+ * where our log really ends that leader sees that a snapshot is needed, and then it waits. */
+static void guard_installing(const struct cluster *c, struct raft_append_entries_result *r)
+{
+    uint64_t last = log_last_index(c->log);
+
+    if (r->rejected == 0 && c->fetch.refuses)
+        r->rejected = c->raft.trail.snapshot.index;
+    if (r->rejected == 0)
+        return;
+    if (last >= r->rejected)
+        last = r->rejected - 1;
+    if (r->last_log_index == 0 || r->last_log_index > last)
+        r->last_log_index = last;
+}
+
 /* What the engine is about to answer.
  * E7: to a message of an old term it answers with a last index that was never set, which the old
- * leader, were it one again, would take for a promise.
+ * leader, were it one again, would take for a promise; and it may be one that no log can have.
  * E10: a pre-vote that is denied must teach the candidate our term, or two of them deny each other
  * for a minute. */
 void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
@@ -87,10 +112,12 @@ void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
         struct raft_append_entries_result *r = &m->append_entries_result;
 
 #ifndef PLANT_GUARD_STALE
-        if (stale && r->rejected == 0)
+        if (stale)
             r->last_log_index = 0;
 #endif
-        if (!stale && r->rejected != 0)
+        if (!stale && c->raft.snapshot.installing)
+            guard_installing(c, r);
+        else if (!stale && r->rejected != 0)
             guard_hint(c, r);
     } else if (m->type == RAFT_REQUEST_VOTE_RESULT) {
         struct raft_request_vote_result *r = &m->request_vote_result;
@@ -139,6 +166,98 @@ uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms)
     if (consensus_leads(c) && at < c->ticked_ms + 2 * c->raft.heartbeat_timeout)
         at = c->ticked_ms + 2 * c->raft.heartbeat_timeout;
     return at > now_ms ? at : now_ms + 1;
+}
+
+#define HEALTHY_ELECTIONS 2u /* a voter that has answered within so many timeouts is healthy */
+
+/* E12: the engine notes when a follower has answered, but does not say so. Only members are kept:
+ * there are never more of them than places. */
+void guard_heard(struct cluster *c, const struct raft_message *m)
+{
+    struct peer_heard *to = &c->heard[0];
+    raft_index match;
+
+    if (!consensus_leads(c) || m->append_entries_result.term != c->state.term ||
+        raft_match_index(&c->raft, m->server_id, &match) != 0)
+        return;
+    for (unsigned i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (c->heard[i].node == m->server_id) {
+            to = &c->heard[i];
+            break;
+        }
+        if (c->heard[i].ms < to->ms)
+            to = &c->heard[i];
+    }
+    *to = (struct peer_heard){ (uint16_t)m->server_id, node_now_ns(c) / NS_PER_MS };
+}
+
+bool guard_healthy(const struct cluster *c, uint16_t node)
+{
+    uint64_t now_ms = node_now_ns(c) / NS_PER_MS;
+
+    for (unsigned i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (c->heard[i].node == node)
+            return c->heard[i].ms + HEALTHY_ELECTIONS * c->raft.election_timeout >= now_ms;
+    }
+    return false;
+}
+
+/* A CHANGE is of force as soon as it is in a log, so two of them must not be decided by majorities
+ * that need not meet.
+ * E4: the engine itself submits one before anything of its own term is committed: then an older
+ * leader's CHANGE, which nobody here knows of, may be completed by a majority without any of ours.
+ * E2: and each follower must know the one before as committed, to roll back to.
+ * E12: who has a role taken away, and alone knows it, does not campaign; and who else would win
+ * does not have its vote. With all voters healthy the entry reaches them all.
+ * Beside that, the engine ends the node when asked while something is pending. */
+bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_t bytes)
+{
+    const struct raft *r = &c->raft;
+
+    assert(consensus_leads(c));
+#ifndef PLANT_GUARD_BARRIER
+    if (c->lead != LEAD_READY) {
+        snprintf(ret_why, bytes, "this node has just begun to lead");
+        return false;
+    }
+#endif
+    if (r->configuration_uncommitted_index != 0 || r->leader_state.promotee_id != 0 ||
+        raft_transferee(r) != 0) {
+        snprintf(ret_why, bytes, "another change is not complete");
+        return false;
+    }
+    for (unsigned i = 0; i < r->configuration.n; i++) {
+        const struct raft_server *s = &r->configuration.servers[i];
+        raft_index match = 0;
+
+        if (s->role != RAFT_VOTER || s->id == r->id || s->id == except)
+            continue;
+#ifndef PLANT_CHANGE_UNHEALTHY
+        if (!guard_healthy(c, (uint16_t)s->id)) {
+            snprintf(ret_why, bytes, "node %llu does not answer", s->id);
+            return false;
+        }
+#endif
+#ifndef PLANT_CHANGE_UNSETTLED
+        if (raft_match_index(r, s->id, &match) != 0 || match < r->configuration_committed_index) {
+            snprintf(ret_why, bytes, "node %llu does not have the last change yet", s->id);
+            return false;
+        }
+#endif
+    }
+    return true;
+}
+
+/* E5: the engine tells the next leader to take over at its first answer, even if that is behind,
+ * and tells it once; then nothing can be submitted for an election timeout. */
+bool guard_transfer(struct cluster *c, uint16_t to)
+{
+    raft_index match;
+
+#ifdef PLANT_GUARD_TRANSFER
+    return true;
+#endif
+    return raft_match_index(&c->raft, to, &match) == 0 && match == raft_last_index(&c->raft);
 }
 
 /* START formats "N entries (first^term..last^term)" into 64 bytes, with or without a tracer, and

@@ -55,6 +55,8 @@
 
 #include "base/clock.h"
 #include "base/report.h"
+#include "base/tls.h"
+#include "client/sluice.h"
 #include "pipeline_internal.h"
 #include "privileges.h"
 
@@ -68,6 +70,17 @@ static void on_failed(void *arg, const char *sentence)
     (void)arg;
     report_error("node_failed", "%s", sentence);
     _exit(3);
+}
+
+/* Cluster thread: the workers can be started. */
+static void on_begun(void *arg)
+{
+    struct pipeline *p = arg;
+
+    pthread_mutex_lock(&p->policy_lock);
+    p->begun = true;
+    pthread_cond_broadcast(&p->keeper_wake);
+    pthread_mutex_unlock(&p->policy_lock);
 }
 
 static void on_settings(void *arg, const struct settings *settings)
@@ -136,6 +149,18 @@ static void look_at_ports(struct pipeline *p)
     }
 }
 
+static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES]);
+
+/* A node that has waited, or was the first to come, has a cluster now. */
+static void start_late(struct pipeline *p)
+{
+    char error[PIPELINE_ERROR_BYTES] = "workers";
+
+    if (start_workers(p, error) < 0)
+        on_failed(p, error);
+    report_info("ready", "node %u takes events in", p->config->node.id);
+}
+
 /* With policy_lock, except while it works. */
 static void *keeper_main(void *arg)
 {
@@ -147,16 +172,19 @@ static void *keeper_main(void *arg)
     pthread_mutex_lock(&p->policy_lock);
     while (!p->keeper_stop) {
         uint64_t now = clock_monotonic_ns();
-        bool push = policy_pending(p), save = now >= save_at;
+        bool start = p->begun && p->workers_started == 0;
+        bool push = policy_pending(p) && !start, save = now >= save_at;
         bool look = p->prefilter != NULL && now >= look_at;
 
-        if (!push && !save && !look) {
+        if (!start && !push && !save && !look) {
             struct timespec until = time_of(p->prefilter && look_at < save_at ? look_at : save_at);
 
             pthread_cond_timedwait(&p->keeper_wake, &p->policy_lock, &until);
             continue;
         }
         pthread_mutex_unlock(&p->policy_lock);
+        if (start)
+            start_late(p);
         if (push)
             policy_push(p);
         if (look)
@@ -217,6 +245,21 @@ static int start_links(struct pipeline *p)
     return 0;
 }
 
+/* The other nodes, as the config says. */
+static const struct cluster_peering *peering_of(struct pipeline *p)
+{
+    const struct config_peer *peer = &p->config->peer;
+
+    if (peer->listen.port == 0)
+        return NULL;
+    config_endpoint_text(&peer->listen, p->peering.listen);
+    snprintf(p->peering.advertise, sizeof p->peering.advertise, "%.264s", peer->advertise);
+    snprintf(p->peering.zone, sizeof p->peering.zone, "%s", p->config->node.zone);
+    p->peering.user_timeout_ms = peer->user_timeout_ms;
+    p->peering.tls = p->tls;
+    return &p->peering;
+}
+
 static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
 {
     const struct config *f = p->config;
@@ -236,6 +279,11 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
                  f->log.mark_idle_ms },
         .link = p->link,
         .links = p->workers,
+        .peering = peering_of(p),
+        .election_ms = f->peer.election_ms,
+        .version = SLUICE_VERSION,
+        .begun = on_begun,
+        .begun_arg = p,
     };
     struct cluster_app app;
     char sentence[LOG_ERROR_BYTES] = "";
@@ -438,6 +486,7 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     struct pipeline *p = calloc(1, sizeof *p);
     pthread_condattr_t monotonic;
     struct cluster_status status;
+    bool begun;
     int e = -ENOMEM;
 
     error[0] = '\0';
@@ -479,7 +528,16 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     cluster_status(p->cluster, &status);
     p->log_events_before = status.events;
     open_ledger(p);
-    e = start_workers(p, error);
+    if (status.state == CLUSTER_WAITING)
+        report_info("waiting",
+                    "node %u is of no cluster yet: it waits for `sluice cluster init`, or "
+                    "to be added to one",
+                    config->node.id);
+    /* Where the cluster's key is not known yet, the keeper starts them. */
+    pthread_mutex_lock(&p->policy_lock);
+    begun = p->begun;
+    pthread_mutex_unlock(&p->policy_lock);
+    e = begun ? start_workers(p, error) : 0;
     if (e == 0)
         e = start_admin(p, error);
     if (e == 0)
@@ -519,6 +577,7 @@ void pipeline_stop(struct pipeline *p)
     /* Of a start that failed late, too: its workers have taken events, and what they hand over must
      * find the cluster thread there. */
     prefilter_stop(p->prefilter);
+    cluster_drain(p->cluster);
     if (p->workers_started > 0) {
         drain_workers(p);
         ledger_keep(p, true);

@@ -28,7 +28,8 @@ uint32_t wire_below(uint64_t *seed, uint32_t n) { return (uint32_t)(wire_random(
 /* Small, large and all-ones numbers, all below or at max. */
 static uint64_t number(uint64_t *seed, uint64_t max)
 {
-    uint64_t n = wire_random(seed) >> wire_below(seed, 64);
+    uint32_t shift = wire_below(seed, 64);
+    uint64_t n = wire_random(seed) >> shift;
 
     if (wire_below(seed, 8) == 0)
         return max;
@@ -76,7 +77,7 @@ static void make_entries(struct wire_sample *s, uint64_t *seed, uint32_t n, uint
         *r = (struct log_record){ .index = m->prev_log_index + 1 + i,
                                   .term = term,
                                   .time_ns = time_ns += wire_below(seed, 1000),
-                                  .type = LOG_EVENTS + wire_below(seed, LOG_CHANGE),
+                                  .type = LOG_EVENTS + wire_below(seed, LOG_TYPE_END - LOG_EVENTS),
                                   .payload_bytes = wire_below(seed, payload_max + 1) & ~7u };
         s->entry[i] = (struct peer_entry){ .record = r, .payload = s->memory + used };
         if (r->type == LOG_CHANGE) {

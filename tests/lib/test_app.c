@@ -127,7 +127,8 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
 {
     const struct cluster_config config = {
         .dir = t->dir,
-        .node = 1,
+        .node = t->node ? t->node : 1,
+        .peering = t->peering,
         .region = 1,
         .segment_age_ns_max = t->segment_age_ns ? t->segment_age_ns : 300000000000ull,
         .log = { .segment_bytes = 1 << 20,
@@ -193,7 +194,7 @@ void test_app_fill(struct test_app *t, int i, uint32_t n, uint32_t bytes, uint64
         b->bytes += bytes;
         b->events++;
     }
-    block_seal(b, 1, 1);
+    block_seal(b, t->node ? t->node : 1, 1);
 }
 
 void test_app_submit(struct test_app *t, int i)

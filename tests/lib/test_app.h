@@ -17,6 +17,8 @@ struct test_app {
     char dir[64];
     struct disk *disk;       /* NULL: the real one */
     uint64_t segment_age_ns; /* 0: five minutes */
+    uint16_t node;           /* 0: 1 */
+    const struct cluster_peering *peering;
     /* What apply() was given; on the cluster thread, read after the cluster was stopped or waited
      * for. */
     uint64_t applied_entries, applied_events, last_applied;

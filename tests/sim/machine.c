@@ -106,12 +106,15 @@ void machine_start(struct sim_node *n)
         .dir = n->dir,
         .node = (uint16_t)number_of(n),
         .region = 1,
-        .segment_age_ns_max = 5 * NS_PER_S,
+        .segment_age_ns_max = sim.segment_age_ns,
         .log = { .segment_bytes = 1 << 20, .writes_max = 8, .mark_idle_ms = 10 },
         .disk = n->disk,
         .link = &n->link,
         .links = 1,
-        .bootstrap = &sim.bootstrap,
+        .bootstrap = number_of(n) <= FOUNDERS ? &sim.bootstrap : NULL,
+        .join_cluster_id = number_of(n) > FOUNDERS ? sim.bootstrap.cluster_id : NULL,
+        .trailing = sim.trailing,
+        .fetch_bytes_per_s = sim.fetch_bytes_per_s,
     };
     const struct cluster_app app = { n,        app_ready,  app_admit, app_apply,
                                      app_open, app_failed, app_save,  app_load };
@@ -119,8 +122,8 @@ void machine_start(struct sim_node *n)
                                                   sim_send,      sim_post, n };
     int e;
 
-    n->applied = 0;
-    n->led = false;
+    n->applied = n->changing = 0;
+    n->led = n->fetching = false;
     n->c = node_new(&config, &app, &environment);
     n->c->background = sim_background;
     n->work = NULL;
@@ -143,17 +146,19 @@ void machine_crash(struct sim_node *n)
     trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
           log_last_index(n->c->log));
     test_disk_power_cut(n->disk);
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         link_break(number_of(n), i);
         link_break(i, number_of(n));
     }
     node_free(n->c);
     n->c = NULL;
+    operator_crashed(n);
     while (ring_pop(&n->link.submit) != NULL || ring_pop(&n->link.answer) != NULL) {
     }
     memset(n->content, 0, sizeof n->content);
     test_disk_power_on(n->disk, draw(UINT64_MAX));
-    n->up_ns = sim.now_ns + between(NS_PER_MS, 3 * NS_PER_S);
+    n->up_ns = sim.now_ns + (chance(sim.long_percent) ? between(5 * NS_PER_S, 10 * NS_PER_S)
+                                                      : between(NS_PER_MS, 3 * NS_PER_S));
     sim.crashes++;
 }
 
@@ -181,6 +186,47 @@ static void check_leader(struct sim_node *n)
         }
     }
     n->led = leads;
+}
+
+static void check_fetching(struct sim_node *n)
+{
+    const struct fetch *f = &n->c->fetch;
+
+    if (f->active && !n->fetching) {
+        sim.fetches++;
+        trace("node %u, log to %" PRIu64 ", fetches up to %llu", number_of(n),
+              log_last_index(n->c->log), f->to.index);
+    } else if (!f->active && n->fetching) {
+        sim.fetched++;
+        trace("node %u has fetched, log to %" PRIu64, number_of(n), log_last_index(n->c->log));
+    }
+    n->fetching = f->active;
+}
+
+/* What the engine goes by is what the log says. */
+static void check_configuration(struct sim_node *n)
+{
+    struct raft *r = &n->c->raft;
+    struct raft_buffer b;
+
+    if (r->configuration_uncommitted_index != n->changing) {
+        n->changing = r->configuration_uncommitted_index;
+        if (n->changing != 0 && !sim.healing && chance(15))
+            split();
+    }
+    if (n->changing != 0 || n->c->configuration_index == 0 || n->c->fetch.active)
+        return;
+    if (r->configuration_committed_index < n->c->configuration_index)
+        violation("node %u goes by configuration %llu, but has applied %" PRIu64, number_of(n),
+                  r->configuration_committed_index, n->c->configuration_index);
+    if (r->configuration_committed_index > n->c->configuration_index)
+        return;
+    if (raft_configuration_encode(&r->configuration, &b) != 0)
+        violation("no memory");
+    if (b.len != n->c->configuration_bytes || memcmp(b.base, n->c->configuration, b.len) != 0)
+        violation("node %u goes by another configuration than its log's at %" PRIu64, number_of(n),
+                  n->c->configuration_index);
+    raft_free(b.base);
 }
 
 static void take_answers(struct sim_node *n)
@@ -223,6 +269,8 @@ void machine_run(struct sim_node *n)
     }
     machine_check(n, e);
     check_leader(n);
+    check_configuration(n);
+    check_fetching(n);
     take_answers(n);
     n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
     if (n->turn_ns <= sim.now_ns)
@@ -236,7 +284,7 @@ void machine_run(struct sim_node *n)
 void machine_disk(struct sim_node *n)
 {
     n->disk_ns = UINT64_MAX;
-    for (unsigned i = 1; i <= NODES; i++)
+    for (unsigned i = 1; i <= sim.nodes; i++)
         sim.link[i][number_of(n)].waits = false;
     test_disk_stall(n->disk, false);
     machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));

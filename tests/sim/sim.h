@@ -4,6 +4,7 @@
  * sim.c      what happens when, clients, faults; a run and its end
  * machine.c  the nodes on their disks, and what is checked of them
  * network.c  the links between them
+ * operator.c  who asks for members to be added, removed and replaced, and for the lead to move
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -14,7 +15,8 @@
 #include "base/clock.h"
 #include "cluster/internal.h"
 
-#define NODES        3
+#define NODES        5 /* or only the founders */
+#define FOUNDERS     3
 #define BLOCKS       8
 #define INDEX_MAX    20000
 #define TERMS_MAX    20000
@@ -33,6 +35,7 @@ struct message {
     struct raft_message raft;
     struct proposal *entry[PEER_ENTRIES_MAX];
     unsigned entries, taken;
+    bool given; /* the snapshot's memory */
     struct message *next;
 };
 
@@ -54,7 +57,8 @@ struct sim_node {
     int64_t clock_ns; /* off the true time */
     uint64_t applied;
     uint64_t durable; /* what it has said to be */
-    bool led;
+    bool led, fetching;
+    uint64_t changing; /* the uncommitted CHANGE in its log */
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
     uint64_t work_ns;
@@ -71,8 +75,21 @@ struct receipt {
     uint64_t index, number;
 };
 
+/* The operator; one operation at a time, asked for until it is done or given up. */
+struct operator
+{
+    uint64_t next_ns;
+    bool wants, waits;   /* an operation; its answer */
+    bool final;          /* all is well: only what leads to the roles below is asked for */
+    struct sim_node *at; /* whom it was asked of */
+    struct change_request request;
+    int role[NODES + 1];  /* in the end; -1: no member */
+    uint64_t asked, done; /* how many */
+};
+
 struct sim {
     uint64_t seed, random, now_ns, number;
+    unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
     struct committed entry[INDEX_MAX];
@@ -80,7 +97,11 @@ struct sim {
     unsigned leader[TERMS_MAX]; /* by the term's counter */
     struct receipt receipt[RECEIPTS_MAX];
     uint64_t receipts, refused, crashes, elections, messages, withdrawn;
+    uint64_t fetches, fetched; /* begun; done */
     uint64_t client_ns, chaos_ns;
+    unsigned trailing, long_percent, to_leader_percent; /* of power cuts, of blocks */
+    uint64_t fetch_bytes_per_s, segment_age_ns;
+    struct operator operator;
     bool healing, verbose;
     struct cluster_bootstrap bootstrap;
 };
@@ -93,6 +114,17 @@ uint64_t between(uint64_t low, uint64_t high);
 bool chance(unsigned percent);
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+void split(void);
+
+/* operator.c */
+void operator_ask(void);
+void operator_crashed(struct sim_node *n);
+void operator_end(void); /* draws who is to be a member in the end */
+bool operator_satisfied(void);
+struct member operator_member(unsigned node);
+/* The committed members that a node knows. */
+int operator_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX]);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);
