@@ -7,6 +7,7 @@ openssl's s_client. Whoever may not come in is told why, counted, and keeps nobo
 import contextlib
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -73,6 +74,9 @@ def files(name, directory=PKI, ca=PKI):
             path(name + ".key", directory)]
 
 
+if not shutil.which("openssl"):
+    print("there is no openssl")
+    sys.exit(77)
 make_certificates()
 TLS = {"tls__ca": path("ca.crt"), "tls__key": path("node-1.key"), "tls__cert": path("node-1.crt")}
 ADMIN = free_port()
