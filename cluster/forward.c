@@ -48,8 +48,8 @@ struct room {
     uint64_t give_up_ns; /* ROOM_ANSWERED: the other has given up by then */
 };
 _Static_assert(offsetof(struct room, block) == 0, "a room is found by its block");
-_Static_assert(CLUSTER_FORWARD_WINDOW * PEER_FORWARD_MAX < 3u << 20, "what a node has on the way");
-_Static_assert(AGAIN_MS_MAX * NS_PER_MS < UNANSWERED_NS, "a no is heard before silence is");
+_Static_assert(CLUSTER_FORWARD_WINDOW *PEER_FORWARD_MAX < 3u << 20, "what a node has on the way");
+_Static_assert(AGAIN_MS_MAX *NS_PER_MS < UNANSWERED_NS, "a no is heard before silence is");
 
 struct forward_peer {
     uint16_t node; /* 0: none */
