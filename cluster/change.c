@@ -254,13 +254,12 @@ static bool check_new(struct cluster *c, const struct members *now, const struct
     return true;
 }
 
-/* The engine looks whether a standby keeps up. E17: it does so only when an answer tells it
- * something new, which on an idle log none does: so there is an entry. */
+/* The engine looks whether a standby keeps up with the log. */
 static int catch_up(struct cluster *c, uint16_t node)
 {
     const uint16_t under_way = (uint16_t)c->raft.leader_state.promotee_id;
     struct change *h = &c->change;
-    int status = RAFT_CATCH_UP_NONE, e;
+    int status = RAFT_CATCH_UP_NONE, e = 0;
 
     if (under_way != 0 && under_way != node) {
         snprintf(h->waits, sizeof h->waits, "node %u is still being caught up", under_way);
@@ -272,20 +271,15 @@ static int catch_up(struct cluster *c, uint16_t node)
 #endif
     (void)raft_catch_up(&c->raft, node, &status);
     if (!h->catching_up || status == RAFT_CATCH_UP_ABORTED) {
-        e = under_way == 0 ? consensus_catch_up(c, node) : 0;
-        if (e < 0)
-            return e;
-        h->catching_up = h->barrier_due = true;
-    }
-#ifdef PLANT_CATCH_UP_IDLE
-    h->barrier_due = false;
-#endif
-    if (h->barrier_due) {
+        h->catching_up = true;
+        if (under_way == 0)
+            e = consensus_catch_up(c, node);
+    } else if (guard_catch_up(c, node)) {
         e = change_append(c, proposal_new(LOG_BARRIER, NULL, 0));
-        h->barrier_due = e == 0;
-        return e < 0 ? e : 0;
+    } else {
+        return status == RAFT_CATCH_UP_FINISHED;
     }
-    return status == RAFT_CATCH_UP_FINISHED;
+    return e < 0 ? e : 0;
 }
 
 /* Node `except` may be dead. */

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/report.h"
 #include "cluster/internal.h"
 #include "cluster/node_call.h"
 #include "cluster/peer.h"
@@ -146,6 +147,22 @@ static int cluster_begin(struct cluster *c)
     return e < 0 ? e : node_open(c);
 }
 
+static void on_handed_over(void *arg, int result, const char *sentence)
+{
+    (void)arg;
+    if (result < 0)
+        report_info("lead_kept", "the lead is not handed over: %s", sentence);
+}
+
+/* The others need not wait for an election timeout. */
+static void cluster_hand_over(struct cluster *c)
+{
+    const struct change_request r = { .kind = CHANGE_TRANSFER, .actor = "stop" };
+
+    if (consensus_leads(c) && c->lead == LEAD_READY && c->change.step == CHANGE_NONE)
+        (void)change_begin(c, &r, on_handed_over, c);
+}
+
 /* Before a stop, what is not committed in time is refused: its producers ask again, elsewhere. The
  * blocks go back to their workers, so nothing may be written from them any more. */
 static int cluster_drain_turn(struct cluster *c)
@@ -154,8 +171,10 @@ static int cluster_drain_turn(struct cluster *c)
 
     if (!atomic_load(&c->drain_wanted) || c->log == NULL)
         return 0;
-    if (c->drain_ns == 0)
+    if (c->drain_ns == 0) {
         c->drain_ns = clock_monotonic_ns() + DRAIN_NS_MAX;
+        cluster_hand_over(c);
+    }
     if (clock_monotonic_ns() < c->drain_ns || (c->answers == NULL && propose_idle(c)))
         return 0;
     while (e >= 0 && log_persisted_index(c->log) < log_last_index(c->log))
@@ -192,6 +211,8 @@ static bool cluster_may_stop(const struct cluster *c)
 {
     if (c->log == NULL)
         return true;
+    if (c->change.step != CHANGE_NONE && clock_monotonic_ns() < c->drain_ns)
+        return false;
     return propose_idle(c) && c->answers == NULL && (c->peers != NULL || commit_idle(c));
 }
 

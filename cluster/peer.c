@@ -146,13 +146,24 @@ static int peers_configure(struct peers *p)
 /* --- letting in ---------------------------------------------------------------------------------
  */
 
-static unsigned peers_in(const struct peers *p)
+/* Whoever comes without being a node shall not keep the nodes out: the one that has said nothing
+ * for longest makes room. */
+static bool peers_make_room(struct peers *p)
 {
-    unsigned n = 0;
+    struct peer_in *oldest = NULL;
 
-    for (unsigned i = 0; i < PEER_IN_MAX; i++)
-        n += p->in[i] != NULL;
-    return n;
+    for (unsigned i = 0; i < PEER_IN_MAX; i++) {
+        struct peer_in *in = p->in[i];
+
+        if (in == NULL)
+            return true;
+        if (in->state != IN_UP && (oldest == NULL || in->number < oldest->number))
+            oldest = in;
+    }
+    if (oldest == NULL)
+        return false;
+    in_close(oldest, "others want to come in");
+    return true;
 }
 
 static void on_listen(uv_poll_t *h, int status, int events)
@@ -160,17 +171,15 @@ static void on_listen(uv_poll_t *h, int status, int events)
     struct peers *p = h->data;
 
     (void)status, (void)events;
-    for (unsigned i = 0; i < ACCEPTS_MAX && peers_in(p) < PEER_IN_MAX; i++) {
+    for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
         int fd = accept4(p->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd < 0)
             return;
-        in_accept(p, fd);
-    }
-    /* The rest waits in the backlog; those that say nothing are closed in PEER_HELLO_MS. */
-    if (peers_in(p) == PEER_IN_MAX) {
-        uv_poll_stop(&p->listen);
-        p->listening = false;
+        if (peers_make_room(p))
+            in_accept(p, fd);
+        else
+            close(fd);
     }
 }
 
@@ -228,6 +237,7 @@ int peers_open(struct peers **ret, struct cluster *c, char error[LOG_ERROR_BYTES
         return e;
     }
     p->listen.data = p;
+    uv_poll_start(&p->listen, UV_READABLE, on_listen);
     *ret = p;
     return 0;
 }
@@ -327,14 +337,25 @@ int peers_post(void *arg, const struct node_post *post)
     return 0;
 }
 
+static bool peers_listened_to(const struct peers *p, uint16_t node)
+{
+    for (unsigned i = 0; i < PEER_IN_MAX; i++) {
+        const struct peer_in *in = p->in[i];
+
+        if (in != NULL && in->state == IN_UP && !in->calls_only && in->node == node)
+            return true;
+    }
+    return false;
+}
+
 /* Those that nobody needs any more. */
 static void peers_tidy(struct peers *p)
 {
     for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
         struct peer_out *o = p->out[i];
 
-        if (o == NULL || o->member || (o->introduced && o->call == 0) ||
-            (o->call != 0 && o->call != UINT64_MAX))
+        if (o == NULL || o->member || (o->call != 0 && o->call != UINT64_MAX) ||
+            (o->introduced && peers_listened_to(p, o->known.node)))
             continue;
         p->out[i] = NULL;
         out_free(o);
@@ -361,10 +382,6 @@ int peers_turn(struct peers *p, uint64_t now_ns)
     }
     call_turn(p, now_ns);
     peers_tidy(p);
-    if (!p->listening && !p->closing && peers_in(p) < PEER_IN_MAX) {
-        p->listening = true;
-        uv_poll_start(&p->listen, UV_READABLE, on_listen);
-    }
     return done;
 }
 

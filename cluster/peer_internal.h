@@ -154,7 +154,7 @@ struct peers {
     uv_loop_t *loop;
     int fd; /* listens */
     uv_poll_t listen;
-    bool listening, closing;
+    bool closing;
     char advertise[HANDSHAKE_ADDRESS_MAX + 1];
     uint64_t process, connection, in_number;
     struct peer_out *out[PEER_OUT_MAX];

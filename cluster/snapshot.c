@@ -206,7 +206,7 @@ static void snapshot_done(struct cluster *c, int status)
      */
     if (status == 0 && c->checkpoint_result == 0) {
         c->checkpoint_index = c->checkpoint->message.index;
-        consensus_snapshot(c, c->checkpoint->message.index, c->checkpoint->message.term);
+        consensus_snapshot(c);
     } else if (c->checkpoint_result != -ENOSPC && c->checkpoint_result != -EDQUOT) {
         cluster_fail(c, c->checkpoint_result, "checkpoint: %s", strerror(-c->checkpoint_result));
     }

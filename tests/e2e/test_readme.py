@@ -3,7 +3,7 @@
 
 The blocks marked python and js are taken out of README.md and run verbatim, in a directory made as the
 sentence before them says; only port 7400 is replaced by the test's node's. Then `sluice get` must find
-what they sent. The JavaScript runs only where there are node and npm, and npm gets protobufjs: if not,
+what they sent. So are the commands below "Over TLS", with their configuration and a node of their own. The JavaScript runs only where there are node and npm, and npm gets protobufjs: if not,
 the test says so and the rest counts.
 """
 import os
@@ -16,7 +16,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from sluice_node import ROOT, WAIT_S, WORK, Node, expect, expect_equal, main, wait_until  # noqa: E402
+from sluice_node import (BIN, ROOT, WAIT_S, WORK, Node, expect, expect_equal, free_port, main,  # noqa: E402
+                         wait_until)
 
 node = Node("readme")
 
@@ -40,6 +41,13 @@ def command(program):
     commands = re.findall(r"`(%s [^`]*)`" % re.escape(program), readme())
     expect_equal(len(commands), 1, "commands of %s in README.md" % program)
     return commands[0]
+
+
+def section(title):
+    """The part of README.md below this heading."""
+    parts = re.findall(r"^## %s\n(.*?)(?=^## )" % re.escape(title), readme(), re.MULTILINE | re.DOTALL)
+    expect_equal(len(parts), 1, "sections %s in README.md" % title)
+    return parts[0]
 
 
 def directory(name):
@@ -101,6 +109,26 @@ def test_node():
     arrived("43")
 
 
+def test_tls():
+    """README's commands for TLS, with its configuration"""
+    where, text = os.path.join(WORK, "tls"), section("Over TLS")
+    ingest, remote = free_port(), free_port()
+    config = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    expect_equal((len(config), len(commands)), (1, 2), "blocks of yaml and sh")
+    os.mkdir(where)
+    with open(os.path.join(where, "tls.yaml"), "w", encoding="utf-8") as f:
+        f.write(config[0].replace("7402", str(remote)).replace("ingest:\n", "ingest:\n  port: %d\n" % ingest))
+    script = "\n".join(commands).replace("7400", str(ingest)).replace("7402", str(remote))
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
+    env["PATH"] = BIN + ":" + env["PATH"]
+    done = subprocess.run(["bash", "-e", "-c", script + "kill %1\nwait %1\n"], cwd=where, env=env, text=True,
+                          capture_output=True, timeout=2 * WAIT_S, check=False)
+    expect_equal(done.returncode, 0, "exit code of the commands\n%s%s" % (done.stdout, done.stderr))
+    for words in ("name         node-1\n", "accepted    1000\n", "leader"):
+        expect(words in done.stdout, "not '%s':" % words, done.stdout)
+
+
 def test_account():
     """the ledger knows the examples' datagrams and no others"""
     expect_equal(node.ledger()["datagrams"], node.ledger()["datagrams"] | {
@@ -118,4 +146,4 @@ if reason:
 else:
     tests.append(test_node)
 examples = len(tests)
-main(tests + [test_account])
+main(tests + [test_tls, test_account])

@@ -127,13 +127,15 @@ void machine_start(struct sim_node *n)
         .dir = n->dir,
         .node = (uint16_t)number_of(n),
         .region = 1,
-        .segment_age_ns_max = 5 * NS_PER_S,
+        .segment_age_ns_max = sim.segment_age_ns,
         .log = { .segment_bytes = 1 << 20, .writes_max = 8, .mark_idle_ms = 10 },
         .disk = n->disk,
         .link = &n->link,
         .links = 1,
         .bootstrap = number_of(n) <= FOUNDERS ? &sim.bootstrap : NULL,
         .join_cluster_id = number_of(n) > FOUNDERS ? sim.bootstrap.cluster_id : NULL,
+        .trailing = sim.trailing,
+        .fetch_bytes_per_s = sim.fetch_bytes_per_s,
     };
     const struct cluster_app app = { n,        app_ready,  app_admit, app_apply,
                                      app_open, app_failed, app_save,  app_load };
@@ -142,7 +144,7 @@ void machine_start(struct sim_node *n)
     int e;
 
     n->applied = n->changing = 0;
-    n->led = false;
+    n->led = n->fetching = false;
     n->c = node_new(&config, &app, &environment);
     n->c->background = sim_background;
     n->work = NULL;
@@ -178,7 +180,8 @@ void machine_crash(struct sim_node *n)
     }
     memset(n->content, 0, sizeof n->content);
     test_disk_power_on(n->disk, draw(UINT64_MAX));
-    n->up_ns = sim.now_ns + between(NS_PER_MS, 3 * NS_PER_S);
+    n->up_ns = sim.now_ns + (chance(sim.long_percent) ? between(5 * NS_PER_S, 10 * NS_PER_S)
+                                                      : between(NS_PER_MS, 3 * NS_PER_S));
     sim.crashes++;
 }
 
@@ -195,6 +198,8 @@ static void check_leader(struct sim_node *n)
                       number_of(n));
         sim.leader[term] = number_of(n);
         sim.elections++;
+        if (plan_runs())
+            sim.operator.next_ns = sim.now_ns;
         trace("node %u leads term %" PRIu64 ", log to %" PRIu64, number_of(n), term,
               log_last_index(n->c->log));
         for (uint64_t i = sim.committed; i > n->c->applied_index; i--) {
@@ -284,6 +289,38 @@ static void check_answer(struct sim_node *n, unsigned at)
     }
 }
 
+static void check_fetching(struct sim_node *n)
+{
+    const struct fetch *f = &n->c->fetch;
+
+    if (f->active && !n->fetching) {
+        sim.fetches++;
+        trace("node %u, log to %" PRIu64 ", fetches up to %llu", number_of(n),
+              log_last_index(n->c->log), f->to.index);
+    } else if (!f->active && n->fetching) {
+        sim.fetched++;
+        trace("node %u has fetched, log to %" PRIu64, number_of(n), log_last_index(n->c->log));
+    }
+    n->fetching = f->active;
+}
+
+/* A voter that does not have even the entry that made it a member could only stand in the way. */
+static void check_promoted(const struct sim_node *n)
+{
+    const struct raft_configuration *all = &n->c->raft.configuration;
+
+    for (unsigned i = 0; i < all->n; i++) {
+        const struct raft_server *s = &all->servers[i];
+        raft_index match = 0;
+
+        if (s->role == RAFT_VOTER && operator_role(n->c, (unsigned)s->id) == MEMBER_STANDBY &&
+            (raft_match_index(&n->c->raft, s->id, &match) != 0 ||
+             match < n->c->configuration_index))
+            violation("node %u promotes node %llu, which has the log to %llu only", number_of(n),
+                      s->id, match);
+    }
+}
+
 /* What the engine goes by is what the log says. */
 static void check_configuration(struct sim_node *n)
 {
@@ -292,10 +329,14 @@ static void check_configuration(struct sim_node *n)
 
     if (r->configuration_uncommitted_index != n->changing) {
         n->changing = r->configuration_uncommitted_index;
-        if (n->changing != 0 && !sim.healing && chance(15))
+        if (n->changing != 0 && plan_runs() && n->led)
+            plan_changes(n);
+        else if (n->changing != 0 && !plan_runs() && !sim.healing && chance(15))
             split();
+        if (n->changing != 0 && n->led)
+            check_promoted(n);
     }
-    if (n->changing != 0 || n->c->configuration_index == 0)
+    if (n->changing != 0 || n->c->configuration_index == 0 || n->c->fetch.active)
         return;
     if (r->configuration_committed_index < n->c->configuration_index)
         violation("node %u goes by configuration %llu, but has applied %" PRIu64, number_of(n),
@@ -352,6 +393,7 @@ void machine_run(struct sim_node *n)
     machine_check(n, e);
     check_leader(n);
     check_configuration(n);
+    check_fetching(n);
     take_answers(n);
     n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
     if (n->turn_ns <= sim.now_ns)

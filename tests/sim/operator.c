@@ -46,7 +46,7 @@ static struct sim_node *leader(void)
     return best;
 }
 
-static int role_of(const struct cluster *c, unsigned node)
+int operator_role(const struct cluster *c, unsigned node)
 {
     struct member m[CLUSTER_MEMBERS_MAX];
     int n = operator_members(c, m);
@@ -78,14 +78,14 @@ static void draw_request(struct change_request *r)
 static bool next_request(const struct cluster *c, struct change_request *r)
 {
     for (unsigned i = 1; i <= sim.nodes; i++) {
-        if (sim.operator.role[i] == MEMBER_VOTER && role_of(c, i) != MEMBER_VOTER) {
+        if (sim.operator.role[i] == MEMBER_VOTER && operator_role(c, i) != MEMBER_VOTER) {
             r->kind = CHANGE_ADD;
             r->member = operator_member(i);
             return true;
         }
     }
     for (unsigned i = 1; i <= sim.nodes; i++) {
-        if (sim.operator.role[i] != role_of(c, i)) {
+        if (sim.operator.role[i] != operator_role(c, i)) {
             r->kind = CHANGE_REMOVE;
             r->node = (uint16_t)i;
             return true;
@@ -134,10 +134,10 @@ static void answered(void *arg, int result, const char *sentence)
     if (result != 0 && !sim.operator.wants && result != - EPERM && result != - ENOENT)
         violation("the operator is told: %s", sentence);
     if (result == 0 && r->kind == CHANGE_ADD &&
-        role_of(at->c, r->member.node) < (int)r->member.role)
+        operator_role(at->c, r->member.node) < (int)r->member.role)
         violation("node %u is not added", r->member.node);
     if (result == 0 && (r->kind == CHANGE_REMOVE || r->kind == CHANGE_REPLACE) &&
-        role_of(at->c, r->node) >= 0)
+        operator_role(at->c, r->node) >= 0)
         violation("node %u is not removed", r->node);
 }
 
@@ -153,16 +153,20 @@ void operator_ask(void)
     struct sim_node *n = leader();
 
     o->next_ns = sim.now_ns + between(10 * NS_PER_MS, o->final ? 50 * NS_PER_MS : NS_PER_S);
-    if (!o->final && chance(10))
+    if (plan_runs())
+        o->next_ns = sim.now_ns + 10 * NS_PER_MS;
+    else if (!o->final && chance(10))
         n = &sim.node[between(1, sim.nodes)];
     if (o->waits || n == NULL || n->c == NULL || sim.now_ns < n->stopped_ns)
         return;
-    if (!o->wants || (!o->final && chance(10))) {
+    if (!o->wants || plan_runs() || (!o->final && chance(10))) {
         memset(&o->request, 0, sizeof o->request);
         snprintf(o->request.actor, sizeof o->request.actor, "sim");
-        if (!o->final)
+        if (plan_runs() && !plan_request(n, &o->request))
+            return;
+        if (!plan_runs() && !o->final)
             draw_request(&o->request);
-        else if (!next_request(n->c, &o->request))
+        else if (o->final && !next_request(n->c, &o->request))
             return;
     }
     o->request.timeout_ms = (uint32_t)between(500, 10000);

@@ -5,6 +5,7 @@
  * machine.c  the nodes on their disks, and what is checked of them
  * network.c  the links between them
  * dedupe.c   which events a node knows
+ * plan.c     a run's worst moment, which chance would not find
  * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
 #ifndef SLUICE_TESTS_SIM_H
@@ -37,6 +38,7 @@ struct message {
     struct raft_message raft;
     struct proposal *entry[PEER_ENTRIES_MAX];
     unsigned entries, taken;
+    bool given; /* the snapshot's memory */
     struct message *next;
 };
 
@@ -69,7 +71,7 @@ struct sim_node {
     int64_t clock_ns; /* off the true time */
     uint64_t applied;
     uint64_t durable; /* what it has said to be */
-    bool led;
+    bool led, fetching;
     uint64_t changing; /* the uncommitted CHANGE in its log */
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
@@ -100,6 +102,14 @@ struct operator
     uint64_t asked, done; /* how many */
 };
 
+/* plan.c */
+enum plan_step { PLAN_NONE, PLAN_GROW, PLAN_FIRST, PLAN_SECOND };
+struct plan {
+    enum plan_step step;
+    unsigned first; /* the leader of that step */
+    uint64_t quiet_ns, until_ns;
+};
+
 struct sim {
     uint64_t seed, random, now_ns;
     uint64_t blocks, events; /* handed over so far */
@@ -110,11 +120,15 @@ struct sim {
     uint64_t committed;
     unsigned leader[TERMS_MAX]; /* by the term's counter */
     struct receipt receipt[RECEIPTS_MAX];
+    uint64_t fetches, fetched; /* begun; done */
     uint64_t receipts, duplicates, refused, crashes, elections, messages;
     uint64_t forwarded, resent;   /* by processes that have ended */
     uint64_t logged[NUMBERS_MAX]; /* where an event is */
     uint64_t client_ns, chaos_ns;
+    unsigned trailing, long_percent, to_leader_percent; /* of power cuts, of blocks */
+    uint64_t fetch_bytes_per_s, segment_age_ns;
     struct operator operator;
+    struct plan plan;
     bool healing, verbose;
     bool settled; /* it heals, and the members stay who they are */
     struct cluster_bootstrap bootstrap;
@@ -138,8 +152,16 @@ void operator_crashed(struct sim_node *n);
 void operator_end(void); /* draws who is to be a member in the end */
 bool operator_satisfied(void);
 struct member operator_member(unsigned node);
+/* By the committed configuration that a node knows; -1: no member. */
+int operator_role(const struct cluster *c, unsigned node);
 /* The committed members that a node knows. */
 int operator_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX]);
+
+/* plan.c */
+void plan_begin(void);
+bool plan_runs(void);
+bool plan_request(struct sim_node *l, struct change_request *r);
+void plan_changes(const struct sim_node *l);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);

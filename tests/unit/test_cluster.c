@@ -14,9 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cluster/internal.h"
 #include "tests/lib/test_app.h"
 
 static struct test_app t;
@@ -447,6 +449,72 @@ static void stopping_commits_and_answers_what_was_handed_over(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void on_problem(void *arg, const char *sentence)
+{
+    (void)arg;
+    fail_msg("%s", sentence);
+}
+
+struct changing {
+    struct change_request request;
+    char sentence[CHANGE_SENTENCE_BYTES];
+    int result;
+    _Atomic bool done;
+};
+
+static void on_changed(void *arg, int result, const char *sentence)
+{
+    struct changing *h = arg;
+
+    h->result = result;
+    snprintf(h->sentence, sizeof h->sentence, "%s", sentence);
+    h->done = true;
+}
+
+static void begin_change(void *arg)
+{
+    struct changing *h = arg;
+
+    (void)change_begin(t.cluster, &h->request, on_changed, h);
+}
+
+/* Its sentence. */
+static const char *change(struct changing *h, int result)
+{
+    const struct timespec ms = { .tv_nsec = 1000000 };
+
+    h->done = false;
+    assert_int_equal(cluster_call(t.cluster, begin_change, h), 0);
+    for (int i = 0; i < 20000 && !h->done; i++)
+        nanosleep(&ms, NULL);
+    assert_true(h->done);
+    assert_int_equal(h->result, result);
+    return h->sentence;
+}
+
+static void a_cluster_of_one_does_not_grow_and_its_log_says_that_it_was_asked(void **state)
+{
+    struct changing h = { .request = { .kind = CHANGE_ADD, .actor = "uid 0" } };
+    struct log_verify_report report;
+    char log_dir[96];
+
+    (void)state;
+    test_app_start(&t);
+    h.request.member =
+        (struct member){ .node = 2, .role = MEMBER_VOTER, .port = 7400, .region = 1 };
+    snprintf(h.request.member.host, sizeof h.request.member.host, "elsewhere");
+    assert_string_equal(change(&h, -EINVAL), "a member that is added has a data directory");
+    h.request.member.directory_id[0] = 2;
+    assert_non_null(strstr(change(&h, -EPERM), "does not grow one by one"));
+    assert_int_equal(status().last_index, 5); /* configuration, barrier, genesis; asked, refused */
+    test_app_stop(&t);
+    snprintf(log_dir, sizeof log_dir, "%s/log", t.dir);
+    assert_int_equal(log_verify(log_dir, on_problem, NULL, &report), 0);
+    assert_int_equal(report.records, 5);
+    test_app_start(&t);
+    assert_int_equal(status().applied_index, 6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -467,6 +535,7 @@ int main(void)
         T(a_setting_is_an_entry_and_is_applied),
         T(a_watcher_is_woken_when_the_commit_index_moves),
         T(stopping_commits_and_answers_what_was_handed_over),
+        T(a_cluster_of_one_does_not_grow_and_its_log_says_that_it_was_asked),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

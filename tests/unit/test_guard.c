@@ -234,6 +234,10 @@ static void an_answer_to_an_old_term_promises_nothing(void **state)
     assert_int_equal(m.append_entries_result.last_log_index, 123);
     guard_answer(c, true, &m);
     assert_int_equal(m.append_entries_result.last_log_index, 0);
+    m.append_entries_result.rejected = 5;
+    m.append_entries_result.last_log_index = UINT64_MAX;
+    guard_answer(c, true, &m);
+    assert_int_equal(m.append_entries_result.last_log_index, 0);
     free_member(c);
 }
 
@@ -299,20 +303,79 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     (void)state;
     guard_vote_begin(c, &g); /* a voter: nothing to do */
     assert_null(g.server);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
     self->role = RAFT_STANDBY;
     c->raft.follower_state.current_leader.id = 8;
+    c->raft.follower_state.current_leader.address = raft_calloc(1, 2);
     c->heard_ms = 1000;
     test_now_ns = (1000ull + c->raft.election_timeout) * 1000000;
     guard_vote_begin(c, &g);
     assert_int_equal(self->role, RAFT_VOTER);
     assert_int_equal(c->raft.follower_state.current_leader.id, 8);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
     assert_int_equal(self->role, RAFT_STANDBY);
     test_now_ns += 1000000;
     guard_vote_begin(c, &g);
     assert_int_equal(c->raft.follower_state.current_leader.id, 0);
-    guard_vote_end(&g);
+    assert_null(c->raft.follower_state.current_leader.address); /* or it would answer node 0 */
+    guard_vote_end(c, &g);
+    free_member(c);
+}
+
+/* E18 */
+static void one_that_installs_a_snapshot_can_vote_and_forgets_a_silent_leader(void **state)
+{
+    struct cluster *c = new_member();
+    struct guard_vote g;
+
+    (void)state;
+    c->raft.snapshot.installing = true;
+    c->raft.follower_state.current_leader.id = 8;
+    c->heard_ms = 1000;
+    test_now_ns = (1000ull + c->raft.election_timeout) * 1000000;
+    guard_vote_begin(c, &g);
+    assert_false(c->raft.snapshot.installing);
+    assert_int_equal(c->raft.follower_state.current_leader.id, 8);
+    guard_vote_end(c, &g);
+    assert_true(c->raft.snapshot.installing);
+    test_now_ns += 1000000;
+    guard_vote_begin(c, &g);
+    assert_int_equal(c->raft.follower_state.current_leader.id, 0);
+    guard_vote_end(c, &g);
+    c->raft.snapshot.installing = false;
+    free_member(c);
+}
+
+/* E19 */
+static void one_that_installs_a_snapshot_says_where_its_log_ends(void **state)
+{
+    const struct log_config config = { .segment_bytes = 1 << 20, .writes_max = 1 };
+    struct cluster *c = new_member();
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES_RESULT };
+    struct raft_append_entries_result *r = &m.append_entries_result;
+    char error[LOG_ERROR_BYTES];
+    struct log *log;
+    int e = log_open(&log, c->disk, &config, &(struct log_origin){ 0 }, NULL, NULL, error);
+
+    (void)state;
+    assert_int_equal(e, 0);
+    c->log = log; /* empty */
+    c->raft.snapshot.installing = true;
+    c->raft.trail.snapshot.index = 50;
+    *r = (struct raft_append_entries_result){ .rejected = 90, .last_log_index = 50 };
+    guard_answer(c, false, &m);
+    assert_int_equal(r->rejected, 90);
+    assert_int_equal(r->last_log_index, 0);
+    *r = (struct raft_append_entries_result){ .last_log_index = 0 }; /* to a heartbeat: as it is */
+    guard_answer(c, false, &m);
+    assert_int_equal(r->rejected, 0);
+    c->fetch.refuses = true; /* to entries behind the snapshot */
+    guard_answer(c, false, &m);
+    assert_int_equal(r->rejected, 50);
+    assert_int_equal(r->last_log_index, 0);
+    c->raft.snapshot.installing = false;
+    c->raft.trail.snapshot.index = 0;
+    log_close(log);
     free_member(c);
 }
 
@@ -366,6 +429,180 @@ static void a_rejection_skips_the_whole_term_that_differs(void **state)
     free_member(c);
 }
 
+/* --- members -------------------------------------------------------------------------------------
+ */
+
+/* Node `from` has the leader's log up to an index. */
+static void answer(struct cluster *c, uint64_t from, uint64_t last_index)
+{
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES_RESULT,
+                              .server_id = from,
+                              .server_address = "",
+                              .append_entries_result = { .version = 1,
+                                                         .term = c->state.term,
+                                                         .last_log_index = last_index } };
+
+    guard_heard(c, &m);
+    engine(c, (struct raft_event){ .type = RAFT_RECEIVE, .receive = { &m } });
+}
+
+/* Submits an entry, which is durable at once. Takes bytes, the engine's memory. */
+static void submit(struct cluster *c, enum raft_entry_type type, void *bytes, size_t n)
+{
+    struct raft_entry entry = {
+        .term = c->state.term, .type = type, .buf = { bytes, n }, .batch = bytes
+    };
+
+    engine(c, (struct raft_event){ .type = RAFT_SUBMIT, .submit = { &entry, 1 } });
+    engine(c, (struct raft_event){ .type = RAFT_PERSISTED_ENTRIES,
+                                   .persisted_entries = { raft_last_index(&c->raft) } });
+}
+
+/* A leader that may change its members: 7, with 8 and 9. */
+static struct cluster *new_settled_leader(void)
+{
+    struct cluster *c = new_leader();
+
+    c->lead = LEAD_READY;
+    answer(c, 8, 1);
+    answer(c, 9, 1);
+    return c;
+}
+
+/* E4 */
+static void members_do_not_change_before_an_entry_of_the_term_is_committed(void **state)
+{
+    struct cluster *c = new_settled_leader();
+    char why[64] = "";
+
+    (void)state;
+    assert_true(guard_change(c, 0, why, sizeof why));
+    c->lead = LEAD_BEGUN;
+    assert_false(guard_change(c, 0, why, sizeof why));
+    assert_non_null(strstr(why, "begun to lead"));
+    free_member(c);
+}
+
+/* E12 */
+static void members_do_not_change_while_a_voter_is_silent(void **state)
+{
+    struct cluster *c = new_settled_leader();
+    char why[64] = "";
+
+    (void)state;
+    test_now_ns += (2ull * c->raft.election_timeout + 1) * 1000000;
+    answer(c, 8, 1);
+    assert_false(guard_change(c, 0, why, sizeof why));
+    assert_string_equal(why, "node 9 does not answer");
+    assert_true(guard_change(c, 9, why, sizeof why)); /* that is replaced */
+    assert_false(guard_change(c, 8, why, sizeof why));
+    answer(c, 9, 1);
+    assert_true(guard_change(c, 0, why, sizeof why));
+    free_member(c);
+}
+
+/* What a member that was removed answers must not push out what a member has. */
+static void only_members_are_heard(void **state)
+{
+    struct cluster *c = new_settled_leader();
+
+    (void)state;
+    for (uint64_t stranger = 20; stranger < 30; stranger++)
+        answer(c, stranger, 1);
+    assert_true(guard_healthy(c, 8));
+    assert_true(guard_healthy(c, 9));
+    assert_false(guard_healthy(c, 20));
+    free_member(c);
+}
+
+/* The bytes of a configuration in which node 10 is a standby, beside the others. */
+static struct raft_buffer with_standby(struct cluster *c)
+{
+    struct raft_configuration next;
+    struct raft_buffer b;
+
+    raft_configuration_init(&next);
+    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+
+        assert_int_equal(raft_configuration_add(&next, s->id, s->address, s->role), 0);
+    }
+    assert_int_equal(raft_configuration_add(&next, 10, "10", RAFT_STANDBY), 0);
+    assert_int_equal(raft_configuration_encode(&next, &b), 0);
+    raft_configuration_close(&next);
+    return b;
+}
+
+static void commit_standby(struct cluster *c, struct raft_buffer b)
+{
+    struct raft_event told = { .type = RAFT_CONFIGURATION, .configuration = { .index = 2 } };
+
+    raft_configuration_init(&told.configuration.conf);
+    assert_int_equal(raft_configuration_decode(&b, &told.configuration.conf), 0);
+    submit(c, RAFT_CHANGE, b.base, b.len);
+    answer(c, 8, 2);
+    assert_int_equal(raft_commit_index(&c->raft), 2);
+    engine(c, told);
+}
+
+/* E2, the leader's part */
+static void a_change_waits_until_every_voter_has_the_one_before(void **state)
+{
+    struct cluster *c = new_settled_leader();
+    char why[64] = "";
+
+    (void)state;
+    commit_standby(c, with_standby(c));
+    assert_false(guard_change(c, 0, why, sizeof why));
+    assert_string_equal(why, "node 9 does not have the last change yet");
+    assert_true(guard_change(c, 9, why, sizeof why));
+    answer(c, 9, 2);
+    assert_true(guard_change(c, 0, why, sizeof why)); /* 10 does not vote */
+    free_member(c);
+}
+
+/* E17: the engine needs it, and it helps. */
+static void an_idle_catch_up_is_over_with_one_more_entry(void **state)
+{
+    struct cluster *c = new_settled_leader();
+    int status = -1;
+
+    (void)state;
+    commit_standby(c, with_standby(c));
+    answer(c, 9, 2);
+    answer(c, 10, 2);
+    engine(c, (struct raft_event){ .type = RAFT_CATCH_UP, .catch_up = { 10 } });
+    for (int i = 0; i < 10; i++)
+        answer(c, 10, 2);
+    assert_int_equal(raft_catch_up(&c->raft, 10, &status), 0);
+    assert_int_equal(status, RAFT_CATCH_UP_RUNNING);
+    assert_true(guard_catch_up(c, 10));
+    assert_false(guard_catch_up(c, 8));
+    submit(c, RAFT_BARRIER, raft_calloc(1, 8), 8);
+    assert_false(guard_catch_up(c, 10)); /* one is enough */
+    answer(c, 10, 3);
+    assert_int_equal(raft_catch_up(&c->raft, 10, &status), 0);
+    assert_int_equal(status, RAFT_CATCH_UP_FINISHED);
+    assert_false(guard_catch_up(c, 10));
+    free_member(c);
+}
+
+/* E5 */
+static void the_lead_goes_only_to_who_has_all_of_the_log(void **state)
+{
+    struct cluster *c = new_settled_leader();
+
+    (void)state;
+    assert_true(guard_transfer(c, 8));
+    submit(c, RAFT_BARRIER, raft_calloc(1, 8), 8);
+    assert_false(guard_transfer(c, 8));
+    answer(c, 8, 2);
+    assert_true(guard_transfer(c, 8));
+    assert_false(guard_transfer(c, 9));
+    assert_false(guard_transfer(c, 20));
+    free_member(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,8 +615,16 @@ int main(void)
         cmocka_unit_test(a_denied_pre_vote_teaches_the_term),
         cmocka_unit_test(a_late_rejection_takes_nothing_back),
         cmocka_unit_test(one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader),
+        cmocka_unit_test(one_that_installs_a_snapshot_can_vote_and_forgets_a_silent_leader),
+        cmocka_unit_test(one_that_installs_a_snapshot_says_where_its_log_ends),
         cmocka_unit_test(timers_are_never_in_the_past_and_a_leaders_not_too_often),
         cmocka_unit_test(a_rejection_skips_the_whole_term_that_differs),
+        cmocka_unit_test(members_do_not_change_before_an_entry_of_the_term_is_committed),
+        cmocka_unit_test(members_do_not_change_while_a_voter_is_silent),
+        cmocka_unit_test(only_members_are_heard),
+        cmocka_unit_test(a_change_waits_until_every_voter_has_the_one_before),
+        cmocka_unit_test(an_idle_catch_up_is_over_with_one_more_entry),
+        cmocka_unit_test(the_lead_goes_only_to_who_has_all_of_the_log),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -206,6 +206,27 @@ static void a_handshake_that_is_not_finished_times_out(void **state)
     stop();
 }
 
+/* Sweeps for what has timed out pass while the worker's part of a handshake is being sent. */
+static void many_handshakes_and_none_times_out(void **state)
+{
+    struct tls_context *x = pki_context(&pki, "producer");
+
+    rig_init(&r);
+    start();
+    for (unsigned i = 0; i < 1500; i++) {
+        stream.fd = rig_tcp(&r, false);
+        stream.bytes = 0;
+        assert_int_equal(tls_new_fd(&stream.tls, x, false, stream.fd), 0);
+        assert_int_equal(rig_tls_handshake(&stream), 0);
+        hang_up();
+    }
+    RIG_WAIT(&r, l->connections_closed == 1500);
+    assert_int_equal(r.snap.ledger.connections_timed_out, 0);
+    assert_int_equal(r.snap.ledger.connections_refused, 0);
+    tls_context_free(x);
+    stop();
+}
+
 static void one_byte_at_a_time_is_enough(void **state)
 {
     size_t bytes;
@@ -350,6 +371,7 @@ int main(void)
         cmocka_unit_test(a_reader_is_told_that_it_may_not_send),
         cmocka_unit_test(who_does_not_know_our_ca_or_tls_is_refused),
         cmocka_unit_test(a_handshake_that_is_not_finished_times_out),
+        cmocka_unit_test(many_handshakes_and_none_times_out),
         cmocka_unit_test(one_byte_at_a_time_is_enough),
         cmocka_unit_test(back_pressure_reaches_the_client),
         cmocka_unit_test(an_end_is_taken_announced_or_not),

@@ -163,8 +163,10 @@ uint32_t secure_output(struct worker *w, struct connection *c, const uint8_t **r
         encrypt(w, c);
         c->cipher_start = 0;
         c->cipher_bytes = (uint32_t)tls_drain(c->tls, cipher, TLS_HELD_BYTES);
-        if (c->cipher_bytes > 0)
+        if (c->cipher_bytes > 0) {
             c->out_touched = (uint32_t)w->tcp.out_bytes;
+            c->output_ns = w->now_ns; /* all that was before it has been taken */
+        }
     }
     *ret = cipher + c->cipher_start;
     return c->cipher_bytes;
