@@ -286,6 +286,9 @@ static void consensus_tune(struct cluster *c)
     raft_seed(&c->raft, seed);
     raft_set_election_timeout(&c->raft, election_ms);
     raft_set_heartbeat_timeout(&c->raft, election_ms / 5);
+    /* E20: one that was lost, or came while another was fetched, is else repeated after half a
+     * minute: ours is a few bytes. */
+    raft_set_install_snapshot_timeout(&c->raft, 4 * election_ms);
     raft_set_pre_vote(&c->raft, true);
     raft_set_max_inflight_entries(&c->raft, INFLIGHT_MAX);
 }

@@ -125,6 +125,7 @@ static uint16_t fetch_choose(const struct cluster *c)
     const struct raft_configuration *conf = &c->fetch.to.configuration;
     uint64_t node = c->raft.follower_state.current_leader.id;
 
+    assert(c->fetch.active && !consensus_leads(c) && c->fetch.offered_by != c->config.node);
     if (c->fetch.silences > 0 && conf->n > 0)
         node = conf->servers[(c->fetch.silences - 1) % conf->n].id;
     return node == 0 || node == c->config.node ? c->fetch.offered_by : (uint16_t)node;
@@ -152,6 +153,7 @@ static int64_t fetch_grant(const struct cluster *c)
     const struct fetch *f = &c->fetch;
     int64_t room = FETCH_WINDOW - f->granted - f->queued;
 
+    assert(f->granted >= 0 && f->granted <= FETCH_WINDOW && f->queued >= 0);
     if (room < FETCH_WINDOW / 2)
         return 0;
     if (c->config.fetch_bytes_per_s == 0)
@@ -172,6 +174,7 @@ static int fetch_ask(struct cluster *c, uint64_t now_ns, bool more)
     struct node_post post = { .type = PEER_FETCH, .iov = &iov, .iovs = 1 };
     int e;
 
+    assert(f->next > 0 && f->next <= f->to.index && (!more || f->source != 0));
     if (bytes == 0 || now_ns < f->retry_ns)
         return 0;
     if (!more)
@@ -214,6 +217,7 @@ static int fetch_check_link(struct cluster *c, const struct fetched *q)
     struct fetch *f = &c->fetch;
     uint8_t digest[SHA256_BYTES];
 
+    assert(q->body.from == log_last_index(c->log) + 1);
     log_digest(c->log, digest);
 #ifdef PLANT_FETCH_UNCHECKED
     f->checked = true;
@@ -242,6 +246,7 @@ static int fetch_check_end(struct cluster *c)
 {
     uint8_t digest[SHA256_BYTES];
 
+    assert(log_last_index(c->log) == c->fetch.to.index && c->fetch.checked);
     log_digest(c->log, digest);
 #ifndef PLANT_FETCH_UNCHECKED
     if (memcmp(digest, c->fetch.digest, sizeof digest) != 0)
@@ -315,6 +320,7 @@ static int fetch_queue_turn(struct cluster *c)
         if (f->queue == NULL)
             f->tail = &f->queue;
         f->queued -= (int64_t)q->bytes;
+        assert(f->queued >= 0 && (f->queue != NULL || f->queued == 0));
         free(q);
     }
     return done;
@@ -337,7 +343,9 @@ static int fetch_own_turn(struct cluster *c, uint64_t now_ns)
 
     if (done < 0)
         return done;
+    assert(log_last_index(c->log) <= f->to.index || f->queue == NULL);
     if (fetch_is_whole(c)) {
+        assert(f->queue == NULL);
         f->active = false;
         fetch_drop_queue(f);
         e = consensus_fetched(c, &f->to);
@@ -370,6 +378,7 @@ int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t by
     q = malloc(sizeof *q + bytes);
     if (q == NULL)
         return cluster_fail(c, -ENOMEM, "fetching: out of memory");
+    assert(((uintptr_t)q->copy & 7) == 0 && f->next > log_last_index(c->log));
     memcpy(q->copy, body, bytes);
     q->next = NULL;
     q->bytes = bytes;
@@ -416,6 +425,7 @@ int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes
     }
     if (r == NULL) /* there are fewer others than places, so one is of a node that has left */
         r = &f->request[f->turn % CLUSTER_MEMBERS_MAX];
+    assert(m.from > 0 && m.to >= m.from && m.bytes > 0);
     *r = (struct fetch_request){
         .node = from, .next = m.from, .to = m.to, .credit = m.bytes, .since_ns = node_now_ns(c)
     };
@@ -434,6 +444,7 @@ static int fetch_prepare(struct cluster *c)
 {
     struct fetch *f = &c->fetch;
 
+    assert(c->disk != NULL && c->environment.post != NULL);
     if (f->buf == NULL)
         f->buf = aligned_alloc(8, PEER_POST_MAX);
     if (f->buf == NULL)
@@ -492,6 +503,7 @@ static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_
     }
     if (e < 0)
         return cluster_fail(c, e, "a message to node %u: %s", r->node, strerror(-e));
+    assert(next > r->next && next <= r->to + 1 && next <= c->applied_index + 1);
     r->next = next;
     r->credit -= bytes;
     r->since_ns = now_ns;
@@ -508,6 +520,7 @@ int fetch_turn(struct cluster *c, uint64_t now_ns)
     struct fetch *f = &c->fetch;
     int done = f->active ? fetch_own_turn(c, now_ns) : 0;
 
+    assert(f->active || f->queue == NULL);
     /* One post, whoever's turn it is. */
     for (unsigned i = 0; done >= 0 && i < CLUSTER_MEMBERS_MAX; i++) {
         struct fetch_request *r = &f->request[(f->turn + i) % CLUSTER_MEMBERS_MAX];
@@ -575,6 +588,7 @@ void fetch_close(struct cluster *c)
     struct fetch *f = &c->fetch;
 
     fetch_drop_queue(f);
+    assert(f->queue == NULL && f->queued == 0);
     if (f->active)
         raft_configuration_close(&f->to.configuration);
     f->active = false;

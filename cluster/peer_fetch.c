@@ -130,6 +130,7 @@ bool peer_fetched_next(struct peer_fetched *f, struct log_record *ret, struct pe
 {
     const struct peer_wire_entry *w = (const void *)(f->body + f->at);
 
+    assert(f->done <= f->entries && f->at % 8 == 0);
     if (f->done == f->entries)
         return false;
     peer_wire_entry_get(ret, w, f->from + f->done);

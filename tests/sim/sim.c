@@ -238,6 +238,7 @@ static void chaos(void)
 static void heal(void)
 {
     sim.healing = true;
+    sim.fetch_bytes_per_s = 0; /* it may be below what is added meanwhile */
     trace("all heals");
     for (unsigned i = 1; i <= sim.nodes; i++) {
         struct sim_node *n = &sim.node[i];
@@ -245,6 +246,8 @@ static void heal(void)
         n->slow_ns = n->stopped_ns = 0;
         if (n->c == NULL)
             n->up_ns = sim.now_ns;
+        else
+            n->c->config.fetch_bytes_per_s = 0;
         for (unsigned j = 1; j <= sim.nodes; j++)
             sim.link[i][j].blocked_ns = 0;
     }

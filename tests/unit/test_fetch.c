@@ -1,0 +1,489 @@
+/*
+ * test_fetch.c - an empty node and one that has a log, without anything between them but the posts
+ * that the test hands over: what is asked, what is given, and what is not believed.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "cluster/internal.h"
+#include "cluster/log_private.h"
+#include "cluster/peer_fetch.h"
+#include "tests/lib/log_fixture.h"
+#include "tests/lib/test_disk.h"
+
+#define OWNER   1
+#define NEW     2
+#define ENTRIES 600u
+#define BYTES   2000u /* of a payload */
+#define POSTS   64
+
+struct post {
+    uint16_t to;
+    enum peer_type type;
+    uint8_t *body;
+    size_t bytes;
+};
+
+struct node {
+    struct cluster *c;
+    struct disk *disk;
+    char dir[FIXTURE_DIR_BYTES];
+    struct post post[POSTS]; /* what it has said and nobody has taken yet */
+    unsigned posts;
+    bool mute;                                /* there is no connection */
+    struct raft_append_entries_result answer; /* the last one */
+    unsigned answers;
+};
+
+static uint64_t now_ns;
+
+static uint64_t test_now(void *arg) { return (void)arg, now_ns; }
+
+static void test_random(void *arg, void *ret, size_t bytes) { memset(ret, *(char *)arg, bytes); }
+
+static int test_send(void *arg, const struct raft_message *m)
+{
+    struct node *n = arg;
+
+    if (m->type == RAFT_APPEND_ENTRIES_RESULT) {
+        n->answer = m->append_entries_result;
+        n->answers++;
+    }
+    return 0;
+}
+
+static int test_post(void *arg, const struct node_post *p)
+{
+    struct node *n = arg;
+    struct post *to = &n->post[n->posts];
+
+    if (n->mute)
+        return -EAGAIN;
+    assert_in_range(n->posts, 0, POSTS - 1);
+    assert_int_equal(p->iovs, 1);
+    *to = (struct post){ p->to, p->type, aligned_alloc(8, p->iov->iov_len), p->iov->iov_len };
+    memcpy(to->body, p->iov->iov_base, to->bytes);
+    n->posts++;
+    return 0;
+}
+
+static int app_ready(void *arg, size_t n) { return (void)arg, (void)n, 0; }
+static int app_admit(void *arg, struct block *b, uint64_t i) { return (void)arg, (void)b, (int)i; }
+static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
+static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, (void)k; }
+static int app_load(void *arg, const struct cluster_checkpoint *k) { return (void)arg, (void)k, 0; }
+
+static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+{
+    return (void)arg, (void)r, (void)payload, (void)ours, 0;
+}
+
+static int app_open(void *arg, const uint8_t id[16], uint64_t last, uint64_t *ret_covered)
+{
+    (void)arg, (void)id, (void)last;
+    *ret_covered = UINT64_MAX;
+    return 0;
+}
+
+static int not_now(struct cluster *c, void (*fn)(struct cluster *),
+                   void (*done)(struct cluster *, int))
+{
+    return (void)c, (void)fn, (void)done, -EBUSY;
+}
+
+static struct node *node_make(uint16_t number, const uint8_t *join, uint64_t fetch_bytes_per_s)
+{
+    struct node *n = calloc(1, sizeof *n);
+    struct cluster_config config = {
+        .dir = n->dir,
+        .node = number,
+        .region = 1,
+        .segment_age_ns_max = 3600 * NS_PER_S,
+        .log = { .segment_bytes = 1 << 20, .writes_max = 8, .mark_idle_ms = 10 },
+        .join_cluster_id = join,
+        .fetch_bytes_per_s = fetch_bytes_per_s,
+    };
+    const struct cluster_app app = { n,        app_ready,  app_admit, app_apply,
+                                     app_open, app_failed, app_save,  app_load };
+    const struct node_environment environment = { test_now,    test_now,
+                                                  test_random, join != NULL ? test_send : NULL,
+                                                  test_post,   n };
+
+    fixture_dir_make(n->dir);
+    config.disk = n->disk = test_disk_make(number);
+    n->c = node_new(&config, &app, &environment);
+    assert_non_null(n->c);
+    n->c->background = not_now;
+    assert_int_equal(node_open(n->c), 0);
+    return n;
+}
+
+static void node_end(struct node *n)
+{
+    node_free(n->c);
+    test_disk_free(n->disk);
+    for (unsigned i = 0; i < n->posts; i++)
+        free(n->post[i].body);
+    fixture_dir_remove(n->dir);
+    free(n);
+}
+
+/* Turns it until it has nothing to do, its disk included. Returns 0 or what it says. */
+static int turn(struct node *n)
+{
+    int e;
+
+    do
+        e = node_turn(n->c);
+    while (e > 0 || (e == 0 && test_disk_in_flight(n->disk) > 0));
+    return e;
+}
+
+static void append(struct node *n, unsigned entries)
+{
+    static uint8_t payload[BYTES];
+
+    for (unsigned i = 0; i < entries; i++) {
+        struct proposal *p;
+        int e;
+
+        memset(payload, (int)i, sizeof payload);
+        p = proposal_new(LOG_SETTING, payload, sizeof payload);
+        while ((e = propose_entry(n->c, p)) == -EAGAIN)
+            assert_int_equal(turn(n), 0);
+        assert_int_equal(e, 0);
+    }
+    assert_int_equal(turn(n), 0);
+    assert_int_equal(n->c->applied_index, log_last_index(n->c->log));
+}
+
+static struct node *owner_make(void)
+{
+    struct node *n;
+
+    now_ns = 1000 * NS_PER_S;
+    n = node_make(OWNER, NULL, 0);
+    assert_int_equal(turn(n), 0);
+    append(n, ENTRIES);
+    return n;
+}
+
+static struct node *new_make(struct node *owner, uint64_t fetch_bytes_per_s)
+{
+    struct node *n = node_make(NEW, owner->c->state.cluster_id, fetch_bytes_per_s);
+
+    assert_int_equal(turn(n), 0);
+    assert_int_equal(log_last_index(n->c->log), 0);
+    return n;
+}
+
+/* As the owner's engine would: everything up to its last entry. */
+static int offer(struct node *owner, struct node *n)
+{
+    uint64_t last = owner->c->applied_index;
+    struct raft_message m = {
+        .type = RAFT_INSTALL_SNAPSHOT,
+        .server_id = OWNER,
+        .server_address = "",
+        .install_snapshot = { .version = 1,
+                              .term = owner->c->state.term,
+                              .last_index = last,
+                              .last_term = log_last_term(owner->c->log),
+                              .conf_index = 1 },
+    };
+    struct raft_install_snapshot *s = &m.install_snapshot;
+    void *data = raft_malloc(SHA256_BYTES);
+    unsigned taken;
+    uint8_t digest[SHA256_BYTES];
+
+    assert_int_equal(fetch_offer(owner->c, s), 0);
+    log_digest(owner->c->log, digest);
+    assert_memory_equal(s->data.base, digest, sizeof digest);
+    memcpy(data, s->data.base, SHA256_BYTES);
+    s->data.base = data;
+    return consensus_receive(n->c, &m, NULL, &taken);
+}
+
+/* The oldest that `from` has said goes to `to`. Returns what that says to it. */
+static int hand_over(struct node *from, struct node *to)
+{
+    struct post p = from->post[0];
+    int e;
+
+    assert_in_range(from->posts, 1, POSTS);
+    assert_int_equal(p.to, to->c->config.node);
+    memmove(from->post, from->post + 1, --from->posts * sizeof p);
+    e = node_receive(to->c, from->c->config.node, p.type, p.body, p.bytes);
+    free(p.body);
+    return e;
+}
+
+static void an_empty_node_gets_the_log_of_another(void **state)
+{
+    struct node *owner = owner_make(), *n = new_make(owner, 0);
+    uint8_t digest[2][SHA256_BYTES];
+
+    (void)state;
+    assert_int_equal(offer(owner, n), 0);
+    while (n->c->fetch.active) {
+        assert_int_equal(n->answers, 0);
+        assert_int_equal(turn(n), 0);
+        while (n->posts > 0)
+            assert_int_equal(hand_over(n, owner), 0);
+        assert_int_equal(turn(owner), 0);
+        for (unsigned i = 0; i < owner->posts; i++)
+            assert_in_range(owner->post[i].bytes, 1, (256u << 10) + PEER_ENTRY_BYTES + BYTES);
+        while (owner->posts > 0)
+            assert_int_equal(hand_over(owner, n), 0);
+        assert_int_equal(turn(n), 0);
+    }
+    log_digest(owner->c->log, digest[0]);
+    log_digest(n->c->log, digest[1]);
+    assert_memory_equal(digest[0], digest[1], SHA256_BYTES);
+    assert_int_equal(n->c->applied_index, owner->c->applied_index);
+    assert_int_equal(log_persisted_index(n->c->log), owner->c->applied_index);
+    assert_int_equal(n->answers, 1);
+    assert_int_equal(n->answer.rejected, 0);
+    assert_int_equal(n->answer.last_log_index, owner->c->applied_index);
+    assert_true(n->c->have_genesis);
+    assert_int_equal(n->c->state.bootstrapped, 1);
+    node_end(n);
+    node_end(owner);
+}
+
+/* n has been offered the log of one, and gets that of another. */
+static void a_log_that_is_not_the_one_offered_ends_the_node(void **state)
+{
+    struct node *owner = owner_make(), *n = new_make(owner, 0);
+
+    (void)state;
+    assert_int_equal(offer(owner, n), 0);
+    n->c->fetch.digest[7] ^= 1;
+    assert_int_equal(turn(n), 0);
+    assert_int_equal(hand_over(n, owner), 0);
+    assert_int_equal(turn(owner), 0);
+    while (owner->posts > 0)
+        assert_int_equal(hand_over(owner, n), 0);
+    assert_int_equal(turn(n), -EILSEQ);
+    assert_non_null(strstr(n->c->error, "not the one that node 1 has offered"));
+    assert_true(n->c->fetch.active);
+    node_end(n);
+    node_end(owner);
+}
+
+static void entries_that_do_not_go_on_from_what_is_committed_end_the_node(void **state)
+{
+    struct node *owner = owner_make(), *n = new_make(owner, 0);
+
+    (void)state;
+    assert_int_equal(offer(owner, n), 0);
+    assert_int_equal(turn(n), 0);
+    assert_int_equal(hand_over(n, owner), 0);
+    assert_int_equal(turn(owner), 0);
+    owner->post[0].body[20] ^= 1; /* the digest before the first entry, that of the cluster's id */
+    assert_int_equal(hand_over(owner, n), 0);
+    assert_int_equal(turn(n), -EILSEQ);
+    assert_non_null(strstr(n->c->error, "differs from node 1's"));
+    node_end(n);
+    node_end(owner);
+}
+
+static void what_is_broken_is_not_believed_and_what_nobody_asked_for_is_dropped(void **state)
+{
+    struct node *owner = owner_make(), *n = new_make(owner, 0);
+    struct post p;
+
+    (void)state;
+    assert_int_equal(offer(owner, n), 0);
+    assert_int_equal(turn(n), 0);
+    assert_int_equal(hand_over(n, owner), 0);
+    assert_int_equal(turn(owner), 0);
+    p = owner->post[0];
+    p.body[p.bytes - 9] ^= 1; /* a payload's byte */
+    assert_int_equal(node_receive(n->c, OWNER, p.type, p.body, p.bytes), -EBADMSG);
+    p.body[p.bytes - 9] ^= 1;
+    assert_int_equal(node_receive(n->c, OWNER, p.type, p.body, p.bytes - 8), -EBADMSG);
+    assert_int_equal(node_receive(n->c, 3, p.type, p.body, p.bytes), 0); /* of another */
+    assert_null(n->c->fetch.queue);
+    assert_int_equal(node_receive(n->c, OWNER, p.type, p.body, p.bytes), 0);
+    assert_non_null(n->c->fetch.queue);
+    assert_int_equal(node_receive(n->c, OWNER, p.type, p.body, p.bytes), 0); /* again */
+    assert_int_equal(n->c->fetch.queued, p.bytes);
+    assert_int_equal(node_receive(owner->c, NEW, p.type, p.body, p.bytes),
+                     0); /* it lacks nothing */
+    assert_null(owner->c->fetch.queue);
+    node_end(n);
+    node_end(owner);
+}
+
+static int ask(struct node *owner, uint64_t from, uint64_t to, uint32_t bytes, uint32_t more)
+{
+    uint64_t body[3] = { from, to, bytes | (uint64_t)more << 32 };
+
+    return node_receive(owner->c, NEW, PEER_FETCH, body, sizeof body);
+}
+
+static void only_what_is_applied_is_given_and_no_more_than_was_granted(void **state)
+{
+    struct node *owner = owner_make();
+    uint64_t last = owner->c->applied_index;
+    struct peer_fetched m;
+
+    (void)state;
+    assert_int_equal(ask(owner, 0, 5, 100, 0), -EBADMSG);
+    assert_int_equal(ask(owner, 6, 5, 100, 0), -EBADMSG);
+    assert_int_equal(ask(owner, 1, UINT64_MAX, 100, 0), -EBADMSG);
+    assert_int_equal(ask(owner, 1, 5, 0, 0), -EBADMSG);
+    assert_int_equal(ask(owner, 1, 5, UINT32_MAX, 0), -EBADMSG);
+    assert_int_equal(ask(owner, 1, 5, 100, 2), -EBADMSG);
+    assert_int_equal(ask(owner, 1, 5, 100, 1), 0); /* more of nothing */
+    assert_int_equal(turn(owner), 0);
+    assert_int_equal(owner->posts, 0);
+
+    assert_int_equal(ask(owner, last + 1, last + 3, 100000, 0), 0);
+    assert_int_equal(turn(owner), 0);
+    assert_int_equal(owner->posts, 0);
+    append(owner, 1);
+    assert_int_equal(owner->posts, 1);
+    assert_null(peer_fetched_get(&m, owner->post[0].body, owner->post[0].bytes));
+    assert_int_equal(m.from, last + 1);
+    assert_int_equal(m.entries, 1);
+
+    assert_int_equal(ask(owner, 10, last, 5000, 0), 0); /* up to the entry that reaches it */
+    assert_int_equal(turn(owner), 0);
+    assert_int_equal(owner->posts, 2);
+    assert_null(peer_fetched_get(&m, owner->post[1].body, owner->post[1].bytes));
+    assert_int_equal(m.from, 10);
+    assert_int_equal(m.entries, 3);
+    assert_int_equal(ask(owner, 1, last, 5000, 1), 0);
+    assert_int_equal(turn(owner), 0);
+    assert_int_equal(owner->posts, 3);
+    assert_null(peer_fetched_get(&m, owner->post[2].body, owner->post[2].bytes));
+    assert_int_equal(m.from, 13);
+    node_end(owner);
+}
+
+static void what_cannot_be_sent_now_is_sent_later_or_not_at_all(void **state)
+{
+    struct node *owner = owner_make();
+
+    (void)state;
+    owner->mute = true;
+    assert_int_equal(ask(owner, 1, 5, 100000, 0), 0);
+    assert_int_equal(turn(owner), 0);
+    assert_in_range(node_deadline_ns(owner->c, now_ns), now_ns + 1, now_ns + 10 * NS_PER_MS);
+    owner->mute = false;
+    assert_int_equal(turn(owner), 0);
+    assert_int_equal(owner->posts, 0);
+    now_ns += 10 * NS_PER_MS;
+    assert_int_equal(turn(owner), 0);
+    assert_int_equal(owner->posts, 1);
+
+    owner->mute = true;
+    assert_int_equal(ask(owner, 1, 5, 100000, 0), 0);
+    assert_int_equal(turn(owner), 0);
+    now_ns += NS_PER_S;
+    assert_int_equal(turn(owner), 0);
+    owner->mute = false;
+    now_ns += NS_PER_S;
+    assert_int_equal(turn(owner), 0);
+    assert_int_equal(owner->posts, 1);
+    node_end(owner);
+}
+
+static void who_is_silent_is_followed_by_others_and_a_limit_is_kept(void **state)
+{
+    struct node *owner = owner_make(), *n = new_make(owner, 100000);
+    uint64_t begun_ns = now_ns, bytes = 0;
+    struct peer_fetch m;
+
+    (void)state;
+    assert_int_equal(offer(owner, n), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(turn(n), 0);
+        assert_int_equal(n->posts, i + 1);
+        assert_null(peer_fetch_get(&m, n->post[i].body, n->post[i].bytes));
+        assert_int_equal(m.from, 1);
+        assert_false(m.more);
+        assert_int_equal(n->post[i].to, OWNER); /* the only other one */
+        now_ns += NS_PER_S - 1;
+        assert_int_equal(turn(n), 0);
+        assert_int_equal(n->posts, i + 1);
+        now_ns += 1;
+    }
+    while (n->c->fetch.active) {
+        assert_int_equal(turn(n), 0);
+        while (n->posts > 0) {
+            assert_null(peer_fetch_get(&m, n->post[0].body, n->post[0].bytes));
+            bytes += m.bytes;
+            assert_int_equal(hand_over(n, owner), 0);
+        }
+        assert_int_equal(turn(owner), 0);
+        while (owner->posts > 0)
+            assert_int_equal(hand_over(owner, n), 0);
+        assert_int_equal(turn(n), 0);
+        now_ns += 5 * NS_PER_MS;
+    }
+    assert_true(bytes >= (uint64_t)ENTRIES * BYTES);
+    assert_true(bytes <= (now_ns - begun_ns) / 1000 * 100000 / 1000000 + 100000);
+    node_end(n);
+    node_end(owner);
+}
+
+/* E8 */
+static void a_message_from_before_what_the_engine_remembers_is_answered(void **state)
+{
+    struct node *owner = owner_make(), *n = new_make(owner, 0);
+    struct raft_message m = {
+        .type = RAFT_APPEND_ENTRIES,
+        .server_id = OWNER,
+        .server_address = "",
+        .append_entries = { .version = 1, .prev_log_index = 5 },
+    };
+    unsigned taken;
+
+    (void)state;
+    m.append_entries.term = m.append_entries.prev_log_term = owner->c->state.term;
+    assert_int_equal(offer(owner, n), 0);
+    while (n->c->fetch.active) {
+        assert_int_equal(turn(n), 0);
+        while (n->posts > 0)
+            assert_int_equal(hand_over(n, owner), 0);
+        assert_int_equal(turn(owner), 0);
+        while (owner->posts > 0)
+            assert_int_equal(hand_over(owner, n), 0);
+        assert_int_equal(turn(n), 0);
+    }
+    assert_int_equal(consensus_term(n->c, 5), 0);
+    n->answers = 0;
+    assert_int_equal(consensus_receive(n->c, &m, NULL, &taken), 0);
+    assert_int_equal(n->answers, 1);
+    assert_int_equal(n->answer.rejected, 0);
+    assert_int_equal(n->answer.last_log_index, owner->c->applied_index);
+    node_end(n);
+    node_end(owner);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_node_gets_the_log_of_another),
+        cmocka_unit_test(a_log_that_is_not_the_one_offered_ends_the_node),
+        cmocka_unit_test(entries_that_do_not_go_on_from_what_is_committed_end_the_node),
+        cmocka_unit_test(what_is_broken_is_not_believed_and_what_nobody_asked_for_is_dropped),
+        cmocka_unit_test(only_what_is_applied_is_given_and_no_more_than_was_granted),
+        cmocka_unit_test(what_cannot_be_sent_now_is_sent_later_or_not_at_all),
+        cmocka_unit_test(who_is_silent_is_followed_by_others_and_a_limit_is_kept),
+        cmocka_unit_test(a_message_from_before_what_the_engine_remembers_is_answered),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
