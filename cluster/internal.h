@@ -33,6 +33,15 @@
 _Static_assert(CLUSTER_CONFIGURATION_BYTES_MAX == PEER_CONFIGURATION_BYTES_MAX,
                "what is kept can be sent");
 
+/* What nodes say to each other beside the engine's messages; a frame of a type from PEER_POST_FIRST
+ * on. */
+struct node_post {
+    uint16_t to;
+    enum peer_type type;
+    const struct iovec *iov; /* the body: a multiple of 8 bytes in all, at most PEER_POST_MAX */
+    unsigned iovs;
+};
+
 /* What a node takes from outside. */
 struct node_environment {
     uint64_t (*monotonic_ns)(void *arg);
@@ -43,6 +52,10 @@ struct node_environment {
      * one after the other, by node_entry(). It may be lost, but not overtake another. Returns 0 or
      * a negative errno, which is final. */
     int (*send)(void *arg, const struct raft_message *m);
+    /* A post, behind the messages sent before: taken now, and lost only with the connection.
+     * Returns 0, -EAGAIN: there is no connection to that node, or too much waits for it already;
+     * another negative errno is final. */
+    int (*post)(void *arg, const struct node_post *p);
     void *arg;
 };
 
@@ -188,6 +201,12 @@ static inline void node_random(const struct cluster *c, void *ret, size_t bytes)
 {
     c->environment.random(c->environment.arg, ret, bytes);
 }
+
+/* A post of another node, its body aligned to 8 and borrowed. Returns 0; -EAGAIN: again after a
+ * completion, what comes behind it waits; -EBADMSG: the sender is not to be believed; another is
+ * final. */
+int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const void *body,
+                 size_t bytes);
 
 /* state.c */
 int state_open(struct cluster *c);

@@ -234,6 +234,19 @@ static int lead_turn(struct cluster *c)
     return e;
 }
 
+/* --- posts --------------------------------------------------------------------------------------
+ */
+
+int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const void *body,
+                 size_t bytes)
+{
+    (void)c, (void)from, (void)body, (void)bytes;
+    switch (type) {
+    default:
+        return -EBADMSG;
+    }
+}
+
 /* --- entries for other nodes --------------------------------------------------------------------
  */
 

@@ -27,6 +27,12 @@ static const struct {
                                 8 },
     [PEER_TIMEOUT_NOW] = { "TIMEOUT_NOW", PEER_TIMEOUT_NOW_BYTES, PEER_TIMEOUT_NOW_BYTES, 8 },
     [PEER_PING] = { "PING", 0, 0, 8 },
+    [PEER_FETCH] = { "FETCH", 8, PEER_POST_MAX, 8 },
+    [PEER_FETCHED] = { "FETCHED", 8, PEER_POST_MAX, 8 },
+    [PEER_FORWARD] = { "FORWARD", 8, PEER_POST_MAX, 8 },
+    [PEER_FORWARDED] = { "FORWARDED", 8, PEER_POST_MAX, 8 },
+    [PEER_CALL] = { "CALL", 8, PEER_POST_MAX, 8 },
+    [PEER_REPLY] = { "REPLY", 8, PEER_POST_MAX, 8 },
 };
 
 static uint32_t header_crc(const struct peer_header *h)
@@ -36,22 +42,41 @@ static uint32_t header_crc(const struct peer_header *h)
     return crc32c(0, (const uint8_t *)h + skipped, sizeof *h - skipped);
 }
 
-void peer_frame_put(void *buf, enum peer_type type, uint64_t epoch, uint32_t head_bytes,
-                    uint32_t payload_bytes)
+static void header_put(struct peer_header *h, enum peer_type type, uint64_t epoch,
+                       uint32_t head_bytes, uint32_t head_crc, uint32_t payload_bytes)
 {
-    struct peer_header *h = buf;
-
-    assert(((uintptr_t)buf & 7) == 0 && head_bytes % 8 == 0 && payload_bytes % 8 == 0);
+    assert(((uintptr_t)h & 7) == 0 && head_bytes % 8 == 0 && payload_bytes % 8 == 0);
     *h = (struct peer_header){
         .magic = PEER_MAGIC,
         .type = (uint16_t)type,
         .body_bytes = head_bytes + payload_bytes,
         .head_bytes = head_bytes,
-        .head_crc = crc32c(0, h + 1, head_bytes),
+        .head_crc = head_crc,
         .epoch = epoch,
     };
     h->crc = header_crc(h);
     assert(peer_frame_check(h, UINT32_MAX) == NULL);
+}
+
+void peer_frame_put(void *buf, enum peer_type type, uint64_t epoch, uint32_t head_bytes,
+                    uint32_t payload_bytes)
+{
+    uint32_t crc = crc32c(0, (struct peer_header *)buf + 1, head_bytes);
+
+    header_put(buf, type, epoch, head_bytes, crc, payload_bytes);
+}
+
+void peer_frame_put_post(void *buf, enum peer_type type, uint64_t epoch, const struct iovec *iov,
+                         unsigned iovs)
+{
+    uint32_t crc = 0, bytes = 0;
+
+    assert(type >= PEER_POST_FIRST);
+    for (unsigned i = 0; i < iovs; i++) {
+        crc = crc32c(crc, iov[i].iov_base, iov[i].iov_len);
+        bytes += (uint32_t)iov[i].iov_len;
+    }
+    header_put(buf, type, epoch, bytes, crc, 0);
 }
 
 const char *peer_frame_check(const struct peer_header *h, uint32_t types)

@@ -10,8 +10,9 @@
  * Numbers are little-endian; body and head are multiples of 8 bytes. `crc` is the CRC32C of the
  * header from `type` on, so a length is used only after it was found whole. `head crc` is the
  * CRC32C of the head. Only APPEND_ENTRIES has something behind the head: payloads, whose CRCs and
- * digests are in the head. So every bit of a stream is covered by one CRC, and a payload by the
- * same one as on disk. `epoch` is the sender's (its term >> 20), in every frame.
+ * digests are in the head. From FETCH on the engine has no part in it (posts): all of the body is
+ * head. So every bit of a stream is covered by one CRC, and a payload by the same one as on disk.
+ * `epoch` is the sender's (its term >> 20), in every frame.
  *
  * This header, the types HELLO, WELCOME and REFUSE, and the first fields of their heads
  * (handshake.h) are the same in every version of the protocol; the rest may change with the
@@ -25,6 +26,7 @@
 
 #include <assert.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "cluster/log.h"
 
@@ -51,10 +53,12 @@
 #define PEER_APPEND_HEAD_MAX     (PEER_APPEND_BYTES + PEER_ENTRIES_MAX * PEER_ENTRY_BYTES)
 #define PEER_SNAPSHOT_HEAD_MAX                                                                     \
     (PEER_SNAPSHOT_BYTES + PEER_CONFIGURATION_BYTES_MAX + PEER_SNAPSHOT_BYTES_MAX)
-#define PEER_HEAD_MAX    PEER_SNAPSHOT_HEAD_MAX /* of any type */
+#define PEER_POST_MAX    (1024u * 1024u)
+#define PEER_HEAD_MAX    PEER_POST_MAX /* of any type */
 #define PEER_PAYLOAD_MAX (LOG_RECORD_BYTES_MAX - LOG_HEADER_BYTES)
 
-_Static_assert(PEER_HEAD_MAX >= PEER_APPEND_HEAD_MAX && PEER_HEAD_MAX >= PEER_HANDSHAKE_MAX,
+_Static_assert(PEER_HEAD_MAX >= PEER_APPEND_HEAD_MAX && PEER_HEAD_MAX >= PEER_HANDSHAKE_MAX &&
+                   PEER_HEAD_MAX >= PEER_SNAPSHOT_HEAD_MAX && PEER_HEAD_MAX <= PEER_BODY_MAX,
                "one buffer holds any head");
 _Static_assert(PEER_BODY_MAX >= PEER_APPEND_HEAD_MAX + PEER_PAYLOAD_MAX,
                "a single entry can always be sent");
@@ -71,6 +75,13 @@ enum peer_type {
     PEER_INSTALL_SNAPSHOT = 8,
     PEER_TIMEOUT_NOW = 9,
     PEER_PING = 10, /* empty: the connection is alive */
+    PEER_POST_FIRST = 11,
+    PEER_FETCH = 11,     /* committed entries are wanted */
+    PEER_FETCHED = 12,   /* and here are some */
+    PEER_FORWARD = 13,   /* a block for the leader */
+    PEER_FORWARDED = 14, /* what became of it */
+    PEER_CALL = 15,      /* a request of an operator, for another node */
+    PEER_REPLY = 16,
     PEER_TYPE_END
 };
 
@@ -107,6 +118,11 @@ struct peer_frame {
  * aligned to 8; payload_bytes follow the head. */
 void peer_frame_put(void *buf, enum peer_type type, uint64_t epoch, uint32_t head_bytes,
                     uint32_t payload_bytes);
+
+/* Writes the header of a post whose body is in iov: a multiple of 8 bytes in all, at most
+ * PEER_POST_MAX. */
+void peer_frame_put_post(void *buf, enum peer_type type, uint64_t epoch, const struct iovec *iov,
+                         unsigned iovs);
 
 /* Is this a header, of a type that is in the set and with lengths that such a frame can have?
  * Returns NULL, or what is wrong with it. */

@@ -115,8 +115,8 @@ void machine_start(struct sim_node *n)
     };
     const struct cluster_app app = { n,        app_ready,  app_admit, app_apply,
                                      app_open, app_failed, app_save,  app_load };
-    const struct node_environment environment = { sim_monotonic, sim_unix, sim_random, sim_send,
-                                                  n };
+    const struct node_environment environment = { sim_monotonic, sim_unix, sim_random,
+                                                  sim_send,      sim_post, n };
     int e;
 
     n->applied = 0;

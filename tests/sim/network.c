@@ -11,6 +11,8 @@
 
 #include "cluster/peer_decoder.h"
 
+#define POST_IOVS 256u
+
 static void message_free(struct message *m)
 {
     for (unsigned i = m->taken; i < m->entries; i++)
@@ -123,6 +125,22 @@ int sim_send(void *arg, const struct raft_message *raft)
     return 0;
 }
 
+int sim_post(void *arg, const struct node_post *p)
+{
+    static _Alignas(8) uint8_t header[PEER_HEADER_BYTES];
+    struct sim_node *n = arg;
+    struct link *l = &sim.link[number_of(n)][p->to];
+    struct iovec iov[POST_IOVS + 1] = { { header, sizeof header } };
+
+    assert(p->to >= 1 && p->to <= NODES && p->to != number_of(n) && p->iovs <= POST_IOVS);
+    if (l->n >= LINK_MAX / 2 || sim.now_ns < l->blocked_ns || sim.node[p->to].c == NULL)
+        return -EAGAIN;
+    memcpy(iov + 1, p->iov, p->iovs * sizeof *iov);
+    peer_frame_put_post(header, p->type, 1, p->iov, p->iovs);
+    post(number_of(n), p->to, header, sizeof header, iov, (int)p->iovs + 1);
+    return 0;
+}
+
 static int entry_alloc(void *arg, const struct log_record *record, struct log_write **ret)
 {
     struct proposal *p = proposal_room(record->payload_bytes);
@@ -144,10 +162,10 @@ static void entry_free(void *arg, struct log_write *w)
 static void decode(struct message *m, unsigned from)
 {
     static const struct peer_decoder_memory memory = { entry_alloc, entry_free, NULL };
-    struct peer_decoder d;
+    static struct peer_decoder d; /* for as long as the process lives */
     const struct peer_message *got;
     size_t at = 0;
-    int e = peer_decoder_init(&d, &memory, PEER_TYPES_WELCOMED);
+    int e = d.head == NULL ? peer_decoder_init(&d, &memory, PEER_TYPES_WELCOMED) : 0;
 
     while (e == 0) {
         void *to;
@@ -164,15 +182,15 @@ static void decode(struct message *m, unsigned from)
     if (e < 0 || at != m->n)
         violation("a message of node %u cannot be decoded: %s", from, peer_decoder_error(&d));
     got = peer_decoder_message(&d);
+    m->type = (enum peer_type)got->frame.type;
     m->raft = got->raft;
     m->raft.server_id = from;
     m->raft.server_address = "";
-    if (m->raft.type == RAFT_APPEND_ENTRIES) {
+    if (m->type == PEER_APPEND_ENTRIES) {
         m->entries = m->raft.append_entries.n_entries;
         for (unsigned i = 0; i < m->entries; i++)
             m->entry[i] = (struct proposal *)got->write[i];
     }
-    peer_decoder_fini(&d);
     m->decoded = true;
 }
 
@@ -190,8 +208,13 @@ void deliver(unsigned from, unsigned to)
     }
     if (!m->decoded)
         decode(m, from);
-    e = consensus_receive(n->c, &m->raft, m->entry + m->taken, &taken);
-    m->taken += taken;
+    if (m->type >= PEER_POST_FIRST) {
+        e = node_receive(n->c, (uint16_t)from, m->type, m->bytes + PEER_HEADER_BYTES,
+                         m->n - PEER_HEADER_BYTES);
+    } else {
+        e = consensus_receive(n->c, &m->raft, m->entry + m->taken, &taken);
+        m->taken += taken;
+    }
     if (e == -EAGAIN) {
         l->waits = true;
         if (n->disk_ns == UINT64_MAX)

@@ -29,6 +29,7 @@ struct message {
     uint8_t *bytes; /* a frame */
     size_t n;
     bool decoded;
+    enum peer_type type;
     struct raft_message raft;
     struct proposal *entry[PEER_ENTRIES_MAX];
     unsigned entries, taken;
@@ -96,6 +97,7 @@ void violation(const char *format, ...) __attribute__((format(printf, 1, 2), nor
 /* network.c */
 void link_break(unsigned from, unsigned to);
 int sim_send(void *arg, const struct raft_message *raft);
+int sim_post(void *arg, const struct node_post *p);
 void deliver(unsigned from, unsigned to);
 
 /* machine.c */

@@ -118,7 +118,7 @@ static void peer_frame_seeds(void **state)
     struct wire_stream all = { 0 };
     uint64_t random = 30;
 
-    for (uint32_t type = PEER_REQUEST_VOTE; type < PEER_TYPE_END; type++) {
+    for (uint32_t type = PEER_REQUEST_VOTE; type < PEER_POST_FIRST; type++) {
         struct wire_sample s;
         size_t from = all.n;
 

@@ -25,7 +25,7 @@ static struct peer_decoder decoder;
 /* n messages, each type in turn. */
 static void make_stream(uint32_t n, uint64_t seed, uint32_t entries_max, uint32_t payload_max)
 {
-    const uint32_t types = PEER_TYPE_END - PEER_REQUEST_VOTE;
+    const uint32_t types = PEER_POST_FIRST - PEER_REQUEST_VOTE;
 
     assert_true(n <= MESSAGES_MAX);
     stream.n = 0;
@@ -155,7 +155,8 @@ static void garbage_is_refused_within_its_first_header(void **state)
 }
 
 /* A header with right CRCs; then one field is changed. */
-static struct peer_header header(enum peer_type type, uint32_t head_bytes, uint32_t payload_bytes)
+static struct peer_header header_of(enum peer_type type, uint32_t head_bytes,
+                                    uint32_t payload_bytes)
 {
     static uint8_t buf[PEER_HEADER_BYTES + PEER_HEAD_MAX] __attribute__((aligned(8)));
     struct peer_header h;
@@ -178,58 +179,59 @@ static void assert_refused(struct peer_header h, const char *sentence)
 
 static void a_header_that_cannot_be_is_refused_before_its_body(void **state)
 {
-    struct peer_header h = header(PEER_PING, 0, 0);
+    struct peer_header h = header_of(PEER_PING, 0, 0);
 
     h.type = 0;
     assert_refused(h, "a type that this build does not know");
     h.type = PEER_TYPE_END;
     assert_refused(h, "a type that this build does not know");
-    h = header(PEER_PING, 0, 0);
+    h = header_of(PEER_PING, 0, 0);
     h.flags = 1;
     assert_refused(h, "PING: flags that this build does not know");
-    h = header(PEER_PING, 0, 0);
+    h = header_of(PEER_PING, 0, 0);
     h.body_bytes = h.head_bytes = 8;
     assert_refused(h, "PING: no frame of this type has a head of this length");
-    h = header(PEER_PING, 0, 0);
+    h = header_of(PEER_PING, 0, 0);
     h.body_bytes = 8;
     assert_refused(h, "PING: there is something behind the head");
-    h = header(PEER_PING, 0, 0);
+    h = header_of(PEER_PING, 0, 0);
     h.epoch = (UINT64_MAX >> 20) + 1;
     assert_refused(h, "PING: an epoch that no term can have");
-    h = header(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, 0);
+    h = header_of(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, 0);
     h.head_bytes = h.body_bytes += PEER_ENTRY_BYTES;
     assert_refused(h, "APPEND_ENTRIES: no frame of this type has a head of this length");
-    h = header(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, 0);
+    h = header_of(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, 0);
     h.head_bytes -= 8;
     assert_refused(h, "APPEND_ENTRIES: no frame of this type has a head of this length");
-    h = header(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, PEER_BODY_MAX - PEER_APPEND_HEAD_MAX);
+    h = header_of(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, PEER_BODY_MAX - PEER_APPEND_HEAD_MAX);
     h.body_bytes += 8;
     assert_refused(h, "APPEND_ENTRIES: the body is longer than a frame's may be");
-    h = header(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, 8);
+    h = header_of(PEER_APPEND_ENTRIES, PEER_APPEND_HEAD_MAX, 8);
     h.body_bytes -= 4;
     assert_refused(h, "APPEND_ENTRIES: the body's length cannot be");
     h.body_bytes = 8;
     assert_refused(h, "APPEND_ENTRIES: the body's length cannot be");
-    h = header(PEER_INSTALL_SNAPSHOT, PEER_SNAPSHOT_HEAD_MAX, 0);
+    h = header_of(PEER_INSTALL_SNAPSHOT, PEER_SNAPSHOT_HEAD_MAX, 0);
     h.head_bytes = h.body_bytes += 8;
     assert_refused(h, "INSTALL_SNAPSHOT: no frame of this type has a head of this length");
-    h = header(PEER_TIMEOUT_NOW, 32, 0);
+    h = header_of(PEER_TIMEOUT_NOW, 32, 0);
     h.head_bytes = h.body_bytes = 24;
     assert_refused(h, "TIMEOUT_NOW: no frame of this type has a head of this length");
 }
 
 static void only_the_types_that_were_named_may_come(void **state)
 {
-    assert_refused(header(PEER_HELLO, 128, 0), "HELLO: a frame of this type may not come here");
+    assert_refused(header_of(PEER_HELLO, 128, 0), "HELLO: a frame of this type may not come here");
     peer_decoder_reset(&decoder, PEER_TYPES_FIRST);
-    assert_refused(header(PEER_PING, 0, 0), "PING: a frame of this type may not come here");
+    assert_refused(header_of(PEER_PING, 0, 0), "PING: a frame of this type may not come here");
     peer_decoder_reset(&decoder, PEER_TYPES_ANSWER);
-    assert_refused(header(PEER_HELLO, 128, 0), "HELLO: a frame of this type may not come here");
+    assert_refused(header_of(PEER_HELLO, 128, 0), "HELLO: a frame of this type may not come here");
     peer_decoder_accept(&decoder, 0);
-    assert_refused(header(PEER_WELCOME, 24, 0), "WELCOME: a frame of this type may not come here");
+    assert_refused(header_of(PEER_WELCOME, 24, 0),
+                   "WELCOME: a frame of this type may not come here");
     peer_decoder_accept(&decoder, PEER_TYPES_FIRST);
     peer_decoder_accept(&decoder, PEER_TYPES_WELCOMED);
-    assert_refused(header(PEER_REFUSE, 24, 0), "REFUSE: a frame of this type may not come here");
+    assert_refused(header_of(PEER_REFUSE, 24, 0), "REFUSE: a frame of this type may not come here");
 }
 
 static void a_stream_that_failed_stays_so(void **state)
@@ -381,9 +383,42 @@ static void entries_that_were_not_taken_are_freed_and_taken_ones_are_not(void **
     free_stream(1);
 }
 
+static void a_post_arrives_whole_or_is_refused(void **state)
+{
+    static uint8_t body[PEER_POST_MAX] __attribute__((aligned(8)));
+    uint64_t header[PEER_HEADER_BYTES / 8], seed = 3;
+    const struct iovec iov[] = { { body, 24 }, { body + 24, sizeof body - 24 } };
+    const struct peer_message *m;
+    size_t at = 0;
+
+    for (size_t i = 0; i < sizeof body; i++)
+        body[i] = (uint8_t)(i * 7 + i / 251);
+    peer_frame_put_post(header, PEER_FETCHED, 9, iov, 2);
+    stream.n = 0;
+    wire_stream_put_bytes(&stream, header, sizeof header);
+    wire_stream_put_bytes(&stream, body, sizeof body);
+    assert_int_equal(wire_feed(&decoder, stream.bytes, stream.n, &at, 5000, &seed), 1);
+    assert_int_equal(at, stream.n);
+    m = peer_decoder_message(&decoder);
+    assert_int_equal(m->frame.type, PEER_FETCHED);
+    assert_int_equal(m->frame.epoch, 9);
+    assert_int_equal(m->frame.head_bytes, sizeof body);
+    assert_memory_equal(m->frame.head, body, sizeof body);
+
+    stream.bytes[PEER_HEADER_BYTES + sizeof body / 2] ^= 4;
+    at = 0;
+    assert_int_equal(wire_feed(&decoder, stream.bytes, stream.n, &at, 5000, &seed), -EBADMSG);
+    assert_string_equal(peer_decoder_error(&decoder), "FETCHED: the head's CRC does not match");
+    peer_decoder_reset(&decoder, PEER_TYPES_WELCOMED);
+    struct peer_header h = header_of(PEER_FETCHED, PEER_POST_MAX, 0);
+    h.head_bytes = h.body_bytes += 8;
+    assert_refused(h, "FETCHED: no frame of this type has a head of this length");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_post_arrives_whole_or_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(a_stream_gives_the_same_messages_in_pieces_of_any_size,
                                         start, stop),
         cmocka_unit_test_setup_teardown(a_truncated_stream_gives_what_is_whole_and_waits, start,

@@ -59,7 +59,7 @@ static void every_message_arrives_as_it_was_sent(void **state)
     char error[PEER_ERROR_BYTES];
 
     for (uint64_t round = 0; round < 400; round++)
-        for (uint32_t type = PEER_REQUEST_VOTE; type < PEER_TYPE_END; type++) {
+        for (uint32_t type = PEER_REQUEST_VOTE; type < PEER_POST_FIRST; type++) {
             size_t b = round % 4;
 
             if (b == 3 && round > 20)
