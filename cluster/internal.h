@@ -127,6 +127,8 @@ struct cluster {
     /* commit.c */
     struct block *answers, **answers_tail; /* in order of admission */
     uint64_t applied_index;
+    int apply_wait;          /* -EAGAIN, -ENOSPC: why the next entry is not applied yet; 0 */
+    uint64_t apply_again_ns; /* then it is tried again */
     uint64_t events, events_by_type[BLOCK_TYPES];
     uint64_t replayed_entries;
     _Atomic uint64_t commit_public;

@@ -316,6 +316,8 @@ uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
         at = log_at;
     if (waits && now_ns + RETRY_NS < at)
         at = now_ns + RETRY_NS;
+    if (c->apply_wait != 0 && c->apply_again_ns < at)
+        at = c->apply_again_ns;
     if (c->seal_due_ns != 0 && c->seal_due_ns < at)
         at = c->seal_due_ns;
     return at;

@@ -299,6 +299,7 @@ static int propose_block(struct cluster *c, struct block *b)
     }
     if (e < 0)
         return cluster_fail(c, e, "before an append: %s", strerror(-e));
+    b->exceptions_before = b->exceptions;
     left = c->app.admit(c->app.arg, b, log_last_index(c->log) + 1);
     if (left < 0)
         return cluster_fail(c, (int)left, "dedupe: %s", strerror((int)-left));

@@ -34,12 +34,19 @@ static int app_admit(void *arg, struct block *b, uint64_t index)
     return t->admit_left;
 }
 
-static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+static void app_withdraw(void *arg, const struct block *b)
+{
+    (void)b;
+    fail_msg("a single node withdraws nothing");
+}
+
+static int app_apply(void *arg, const struct log_record *r, const void *payload,
+                     enum cluster_apply how)
 {
     struct test_app *t = arg;
     struct block_view v;
 
-    (void)ours;
+    (void)how;
     if (t->last_applied != 0 && r->index != t->last_applied + 1)
         t->out_of_order = true;
     t->last_applied = r->index;
@@ -142,6 +149,7 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .arg = t,
         .ready = app_ready,
         .admit = app_admit,
+        .withdraw = app_withdraw,
         .apply = app_apply,
         .open = app_open,
         .failed = app_failed,

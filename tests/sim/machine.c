@@ -50,6 +50,8 @@ static int app_admit(void *arg, struct block *b, uint64_t index)
     return (void)arg, (void)index, (int)b->events;
 }
 
+static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
+
 static uint64_t number_in(const struct log_record *r, const void *payload)
 {
     struct block_view v;
@@ -60,12 +62,13 @@ static uint64_t number_in(const struct log_record *r, const void *payload)
     return number;
 }
 
-static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+static int app_apply(void *arg, const struct log_record *r, const void *payload,
+                     enum cluster_apply how)
 {
     struct sim_node *n = arg;
     struct committed *e = &sim.entry[r->index % INDEX_MAX];
 
-    (void)ours;
+    (void)how;
     if (r->index >= INDEX_MAX)
         violation("more entries than the simulator holds");
     if (n->applied != 0 && r->index != n->applied + 1)
@@ -113,7 +116,7 @@ void machine_start(struct sim_node *n)
         .links = 1,
         .bootstrap = &sim.bootstrap,
     };
-    const struct cluster_app app = { n,        app_ready,  app_admit, app_apply,
+    const struct cluster_app app = { n,        app_ready,  app_admit, app_withdraw, app_apply,
                                      app_open, app_failed, app_save,  app_load };
     const struct node_environment environment = { sim_monotonic, sim_unix, sim_random,
                                                   sim_send,      sim_post, n };

@@ -285,6 +285,9 @@ void dedupe_withdraw(struct dedupe *d, const struct key128 *key, size_t stride,
 
     assert(index > atomic_load_explicit(&d->committed, memory_order_relaxed));
     assert(index <= d->entered && n <= DEDUPE_EVENTS_MAX);
+#ifdef PLANT_DEDUPE_KEPT_AFTER_CUT
+    n = 0;
+#endif
     for (size_t i = 0; i < n; i++) {
         struct entry e = { *key_at(key, stride, i), entry_place(index, slot), 0 };
         bool removed;
