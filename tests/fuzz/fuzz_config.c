@@ -33,7 +33,9 @@ static void check_taken(const struct config *c)
     assert(c->node.id >= 1 && c->node.id <= 65535);
     assert(c->ingest.tcp.frame_bytes_max + CONFIG_BLOCK_ROOM_BYTES <= c->pipeline.block_bytes_max);
     for (uint32_t i = 0; i < c->ingest.address.n; i++)
-        assert(c->ingest.insecure || config_address_is_loopback(&c->ingest.address.at[i].ip));
+        assert(c->ingest.insecure || config_address_is_loopback(&c->ingest.address.at[i].ip) ||
+               ((c->ingest.tcp.tls || !c->ingest.tcp.enabled) && !c->ingest.udp.enabled));
+    assert(config_has_tls(c) || (!c->ingest.tcp.tls && c->admin.listen.port == 0));
     assert((c->ingest.xdp.ring & (c->ingest.xdp.ring - 1)) == 0 && c->ingest.xdp.ring >= 64);
     assert(c->ingest.xdp.interfaces.n == 0 || c->ingest.udp.enabled);
     for (uint32_t i = 0; i < c->ingest.xdp.interfaces.n; i++) {

@@ -71,20 +71,27 @@ static X509 *again(X509 *x)
     return read;
 }
 
-X509 *rig_certificate(const struct rig_certificate *c)
+EVP_PKEY *rig_key(void)
 {
     static const unsigned char secret[32] = "a key that everybody may have   ";
     EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, secret, sizeof secret);
-    X509 *x = X509_new();
 
     assert_non_null(key);
+    return key;
+}
+
+X509 *rig_certificate(const struct rig_certificate *c)
+{
+    EVP_PKEY *key = rig_key();
+    X509 *x = X509_new();
+
     X509_set_version(x, c->version_1 ? X509_VERSION_1 : X509_VERSION_3);
     ASN1_INTEGER_set(X509_get_serialNumber(x), 7);
     ASN1_TIME_set(X509_getm_notBefore(x), c->from_s ? c->from_s : RIG_FROM_S);
     ASN1_TIME_set(X509_getm_notAfter(x), c->until_s ? c->until_s : RIG_UNTIL_S);
     X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
                                (const unsigned char *)"anybody", -1, -1, 0);
-    X509_set_issuer_name(x, X509_get_subject_name(x));
+    X509_set_issuer_name(x, X509_get_subject_name(c->ca ? c->ca : x));
     X509_set_pubkey(x, key);
     if (!c->version_1) {
         add_extension(x, NID_basic_constraints, c->basic ? c->basic : "critical,CA:FALSE");
@@ -94,7 +101,7 @@ X509 *rig_certificate(const struct rig_certificate *c)
             add_extension(x, NID_key_usage, c->key_usage);
         add_names(x, c);
     }
-    assert_true(X509_sign(x, key, NULL) > 0);
+    assert_true(X509_sign(x, c->ca ? c->ca_key : key, c->ca ? EVP_sha256() : NULL) > 0);
     EVP_PKEY_free(key);
     return again(x);
 }

@@ -32,10 +32,15 @@ struct rig_certificate {
     bool names_twice, usage_twice;       /* the extension is there twice */
     bool version_1;                      /* without any extension */
     int64_t from_s, until_s;             /* 0: RIG_FROM_S, RIG_UNTIL_S */
+    X509 *ca;                            /* NULL: it signs itself */
+    EVP_PKEY *ca_key;
 };
 
 #define RIG_FROM_S  1772548200 /* 2026-03-03T14:30:00Z */
 #define RIG_UNTIL_S 4102444800 /* 2100-01-01T00:00:00Z */
+
+/* The key of every one of them; to be freed. */
+EVP_PKEY *rig_key(void);
 
 /* As a reader of its DER gets it. */
 X509 *rig_certificate(const struct rig_certificate *c);

@@ -150,7 +150,7 @@ static void every_default_passes_its_own_key(void **state)
         if (key->type == TYPE_CALENDARS)
             continue;
         config_value_text(&config, key, text);
-        if (key->type == TYPE_PATH)
+        if (key->type == TYPE_PATH || key->type == TYPE_ENDPOINT)
             snprintf(file, sizeof file, "\"%s\"", key->value_default);
         else
             snprintf(file, sizeof file, "%s", key->value_default);
@@ -435,6 +435,65 @@ static void paths_that_are_too_long_are_refused(void **state)
     free(text);
 }
 
+#define TLS_FILES "tls: {ca: a, cert: b, key: c}\n"
+
+static void files_for_tls_are_given_all_or_none(void **state)
+{
+    refuses("tls: {ca: a}\n", "f.yaml:1:11: ", "tls.cert is missing");
+    refuses("tls: {cert: a, key: b}\n", "f.yaml:1:13: ", "tls.ca is missing");
+    refuses("tls: {ca: a, cert: b}\n", "f.yaml:1:11: ", "tls.key is missing");
+    refuses("tls: {key: b}\n", "f.yaml:1:12: ", "tls.ca is missing");
+    refuses("ingest: {tcp: {tls: true}}\n", "f.yaml:1:21: ", "needs tls.ca");
+    refuses("admin: {listen: \"127.0.0.1:7402\"}\n", "f.yaml:1:17: ", "needs tls.ca");
+    takes(TLS_FILES);
+    assert_false(config.ingest.tcp.tls);
+    assert_int_equal(config.admin.listen.port, 0);
+    config_fini(&config);
+    takes(TLS_FILES "ingest: {tcp: {tls: true}}\n");
+    assert_true(config.ingest.tcp.tls);
+    assert_string_equal(config.tls.key, "c");
+    config_fini(&config);
+}
+
+static void an_endpoint_is_an_address_and_a_port(void **state)
+{
+    static const char *const bad[] = {
+        "7402",        "127.0.0.1",   "127.0.0.1:",      "127.0.0.1:0",        "127.0.0.1:65536",
+        ":7402",       "::1:7402",    "[::1]",           "[::1]7402",          "[127.0.0.1]:7402",
+        "[]:7402",     "localhost:1", "127.0.0.1:7402 ", "127.0.0.1:+7402",    "127.0.0.1:07402",
+        "[::1]:74020", "[::1:7402",   "1.2.3.4:5:6",     "[::ffff:1.2.3.4]:1",
+    };
+    char text[256];
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        snprintf(text, sizeof text, TLS_FILES "admin: {listen: \"%s\"}\n", bad[i]);
+        refuses(text, "f.yaml:2:17: ", "admin.listen: ");
+    }
+    takes(TLS_FILES "admin: {listen: \"0.0.0.0:7402\"}\n"); /* TLS, so it may be anywhere */
+    assert_int_equal(config.admin.listen.port, 7402);
+    assert_true(IN6_IS_ADDR_V4MAPPED(&config.admin.listen.ip));
+    config_fini(&config);
+    takes(TLS_FILES "admin: {listen: \"[fd00::1]:65535\"}\n");
+    assert_int_equal(config.admin.listen.port, 65535);
+    config_fini(&config);
+    takes("admin: {listen: \"\"}\n");
+    assert_int_equal(config.admin.listen.port, 0);
+    config_fini(&config);
+}
+
+static void tls_is_enough_to_listen_anywhere(void **state)
+{
+    refuses(TLS_FILES "ingest: {address: [0.0.0.0], tcp: {tls: true}}\n",
+            "f.yaml:2:19: ", "UDP is not encrypted: set ingest.udp.enabled: false");
+    refuses(TLS_FILES "ingest: {address: [0.0.0.0], udp: {enabled: false}}\n",
+            "f.yaml:2:19: ", "TCP without TLS is not encrypted: set ingest.tcp.tls: true");
+    refuses(TLS_FILES
+            "ingest: {address: [0.0.0.0], insecure: true, tcp: {tls: true}, udp: {allow: []}}\n",
+            "f.yaml:2:77: ", "needs ingest.udp.allow");
+    takes(TLS_FILES "ingest: {address: [0.0.0.0], tcp: {tls: true}, udp: {enabled: false}}\n");
+    config_fini(&config);
+}
+
 static void listening_beyond_loopback_asks_for_consent(void **state)
 {
     static const char *const beyond[] = { "0.0.0.0",   "\"::\"",      "10.0.0.1",
@@ -703,6 +762,9 @@ int main(void)
         cmocka_unit_test(the_admin_socket_must_fit_its_address),
         cmocka_unit_test(paths_that_are_too_long_are_refused),
         cmocka_unit_test(listening_beyond_loopback_asks_for_consent),
+        cmocka_unit_test(files_for_tls_are_given_all_or_none),
+        cmocka_unit_test(an_endpoint_is_an_address_and_a_port),
+        cmocka_unit_test(tls_is_enough_to_listen_anywhere),
         cmocka_unit_test(lists_are_bounded),
         cmocka_unit_test(only_listed_users_may_administer),
         cmocka_unit_test(json_shows_value_and_origin),

@@ -57,20 +57,32 @@ const struct config_key config_keys[] = {
       "Where the log and everything else is kept. A relative path starts at the daemon's working "
       "directory." },
 
+    { "tls.ca", TYPE_PATH, AT(tls.ca), NONE, "",
+      "Certificate of the CA that has signed those of this node and of all who talk to it, as "
+      "`sluice cert` makes them. PEM. Give all three of ca, cert and key, or none." },
+    { "tls.cert", TYPE_PATH, AT(tls.cert), NONE, "", "This node's certificate." },
+    { "tls.key", TYPE_PATH, AT(tls.key), NONE, "",
+      "Its key, which other users may not read. All three are read when the daemon starts." },
+
     { "admin.socket", TYPE_PATH, AT(admin.socket), NONE, "",
       "The Unix socket that the CLI talks to. Empty: admin.sock in data.dir." },
     { "admin.uids", TYPE_UIDS, AT(admin.uids), NONE, "[]",
       "Users (by number) who may use it. Empty: root and the daemon's own user." },
+    { "admin.listen", TYPE_ENDPOINT, AT(admin.listen), NONE, "",
+      "ADDRESS:PORT, by custom port 7402, where the CLI is answered from other machines, over "
+      "TLS alone: who has a certificate as admin may do all, a reader may read. Empty: nowhere." },
     { "admin.connections_max", TYPE_NUMBER, AT(admin.connections_max), 1, 1024, "16",
       "Connections at one time." },
 
     { "ingest.workers", TYPE_NUMBER, AT(ingest.workers), 0, CONFIG_WORKERS_MAX, "1",
       "Threads that take events in. 0: half of the cores, at least 1." },
     { "ingest.address", TYPE_ADDRESSES, AT(ingest.address), NONE, "[127.0.0.1, \"::1\"]",
-      "Addresses to listen on. Anything but loopback asks for insecure: true." },
+      "Addresses to listen on. Anything but loopback asks for tcp.tls: true and no UDP, or for "
+      "insecure: true." },
     { "ingest.port", TYPE_NUMBER, AT(ingest.port), 1, 65535, "7400", "UDP and TCP port." },
     { "ingest.insecure", TYPE_BOOL, AT(ingest.insecure), NONE, "false",
-      "Listen beyond loopback although nothing is encrypted." },
+      "Listen beyond loopback although UDP, or TCP without TLS, is neither encrypted nor "
+      "authenticated." },
     { "ingest.sources_max", TYPE_NUMBER, AT(ingest.sources_max), 1024, 1048576, "65536",
       "Sources that per-source rates remember; a power of two." },
     { "ingest.udp.enabled", TYPE_BOOL, AT(ingest.udp.enabled), NONE, "true", "Take datagrams." },
@@ -104,6 +116,9 @@ const struct config_key config_keys[] = {
       "too. always: all of them are verified. never: the device is trusted." },
     { "ingest.tcp.enabled", TYPE_BOOL, AT(ingest.tcp.enabled), NONE, "true",
       "Take TCP connections." },
+    { "ingest.tcp.tls", TYPE_BOOL, AT(ingest.tcp.tls), NONE, "false",
+      "Take TCP over TLS alone, from clients with a certificate as producer, admin or node. Needs "
+      "tls.ca, tls.cert and tls.key." },
     { "ingest.tcp.connections_max", TYPE_NUMBER, AT(ingest.tcp.connections_max), 1, 65536, "4096",
       "Connections of one worker at one time." },
     { "ingest.tcp.frame_bytes_max", TYPE_SIZE, AT(ingest.tcp.frame_bytes_max), 4 * KiB, 192 * KiB,
@@ -341,11 +356,13 @@ static int check_listening(struct walk *w)
         if (config_address_is_loopback(&in->address.at[i].ip))
             continue;
         config_address_text(&in->address.at[i].ip, text);
-        if (!in->insecure)
+        if (!in->insecure && (in->udp.enabled || (in->tcp.enabled && !in->tcp.tls)))
             return broken(w, "ingest.address",
-                          "ingest.address %s is reachable from other machines, where nothing is "
-                          "encrypted; set ingest.insecure: true to accept that",
-                          text);
+                          "ingest.address %s is reachable from other machines, and %s is not "
+                          "encrypted: %s, or set ingest.insecure: true to accept that",
+                          text, in->tcp.enabled && !in->tcp.tls ? "TCP without TLS" : "UDP",
+                          in->tcp.enabled && !in->tcp.tls ? "set ingest.tcp.tls: true"
+                                                          : "set ingest.udp.enabled: false");
         if (!in->udp.enabled)
             continue;
         if (in->udp.allow.n == 0 || !is_stated(w->c, "ingest.udp.allow"))
@@ -354,6 +371,34 @@ static int check_listening(struct walk *w)
                           "are taken, or set ingest.udp.enabled: false",
                           text);
     }
+    return 0;
+}
+
+/* What asks for the files of TLS has them. */
+static int check_tls(struct walk *w)
+{
+    const struct config *c = w->c;
+    const char *missing = c->tls.ca[0] == '\0'     ? "tls.ca"
+                          : c->tls.cert[0] == '\0' ? "tls.cert"
+                                                   : "tls.key";
+    bool some = c->tls.ca[0] != '\0' || c->tls.cert[0] != '\0' || c->tls.key[0] != '\0';
+
+    if (config_has_tls(c))
+        return 0;
+    if (some)
+        return broken(w,
+                      c->tls.ca[0] != '\0'     ? "tls.ca"
+                      : c->tls.cert[0] != '\0' ? "tls.cert"
+                                               : "tls.key",
+                      "%s is missing: give all of tls.ca, tls.cert and tls.key, or none", missing);
+    if (c->ingest.tcp.tls)
+        return broken(w, "ingest.tcp.tls",
+                      "ingest.tcp.tls needs tls.ca, tls.cert and tls.key: `sluice cert` makes "
+                      "such files");
+    if (c->admin.listen.port != 0)
+        return broken(w, "admin.listen",
+                      "admin.listen needs tls.ca, tls.cert and tls.key: `sluice cert` makes such "
+                      "files");
     return 0;
 }
 
@@ -421,6 +466,8 @@ static int check_relations(struct walk *w)
                       "ingest.xdp.interfaces names an interface although ingest.udp.enabled is "
                       "false: XDP has nothing to take there");
     error = check_powers(w);
+    if (error == 0)
+        error = check_tls(w);
     return error != 0 ? error : check_listening(w);
 }
 
@@ -582,6 +629,11 @@ bool config_network_match(const struct config_networks *w, const struct in6_addr
             return true;
     }
     return false;
+}
+
+bool config_has_tls(const struct config *c)
+{
+    return c->tls.ca[0] != '\0' && c->tls.cert[0] != '\0' && c->tls.key[0] != '\0';
 }
 
 bool config_address_is_loopback(const struct in6_addr *ip)

@@ -74,8 +74,19 @@ struct config_node {
     char region_name[CONFIG_NAME_BYTES];
 };
 
+struct config_endpoint {
+    struct in6_addr ip;
+    uint32_t port; /* 0: none */
+};
+
+/* Paths; all of them are given, or none is. */
+struct config_tls {
+    char ca[CONFIG_PATH_BYTES], cert[CONFIG_PATH_BYTES], key[CONFIG_PATH_BYTES];
+};
+
 struct config_admin {
     char socket[CONFIG_PATH_BYTES]; /* "": see config_admin_socket() */
+    struct config_endpoint listen;  /* over TLS */
     struct config_uids uids;        /* see config_admin_allows() */
     uint32_t connections_max;
 };
@@ -100,7 +111,7 @@ struct config_xdp {
 };
 
 struct config_tcp {
-    bool enabled;
+    bool enabled, tls;
     uint32_t connections_max; /* per worker */
     uint64_t frame_bytes_max;
     uint64_t output_bytes_max; /* per connection */
@@ -146,6 +157,7 @@ struct config {
     struct {
         char dir[CONFIG_PATH_BYTES];
     } data;
+    struct config_tls tls;
     struct config_admin admin;
     struct config_ingest ingest;
     struct config_pipeline pipeline;
@@ -198,6 +210,9 @@ bool config_admin_allows(const struct config *c, uid_t peer, uid_t self);
 
 /* Is ip (IPv4 as a mapped address) in one of the networks? ::/0 does not cover IPv4. */
 bool config_network_match(const struct config_networks *w, const struct in6_addr *ip);
+
+/* Are the files for TLS given? */
+bool config_has_tls(const struct config *c);
 
 bool config_address_is_loopback(const struct in6_addr *ip);
 

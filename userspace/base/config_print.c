@@ -140,6 +140,9 @@ static json_t *value_json(const struct config *c, const struct config_key *key)
     case TYPE_NAME:
     case TYPE_PATH:
         return json_text(from);
+    case TYPE_ENDPOINT:
+        config_endpoint_text(from, text);
+        return json_string(text);
     case TYPE_CALENDARS:
         list = json_array();
         for (uint32_t i = 1; i < c->calendars->n; i++)

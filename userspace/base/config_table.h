@@ -14,6 +14,7 @@ enum config_type {
     TYPE_NAME,       /* char[]: [A-Za-z0-9._-], not empty */
     TYPE_PATH,       /* char[] */
     TYPE_CHOICE,     /* uint32_t: an enumeration, 0 for the first of its choices */
+    TYPE_ENDPOINT,   /* struct config_endpoint: ADDRESS:PORT, or empty */
     TYPE_ADDRESSES,  /* struct config_addresses */
     TYPE_NETWORKS,   /* struct config_networks */
     TYPE_UIDS,       /* struct config_uids */
@@ -62,6 +63,9 @@ uint32_t config_count_items(const struct config *c, const struct config_key *key
 /* Item i of a list, without quotes. */
 void config_item_text(const struct config *c, const struct config_key *key, uint32_t i,
                       char ret_text[CONFIG_ITEM_BYTES]);
+
+/* ADDRESS:PORT, or nothing. */
+void config_endpoint_text(const struct config_endpoint *e, char ret_text[CONFIG_ITEM_BYTES]);
 
 /* config_calendar.c */
 int config_calendars_set(struct calendar_set *set, const struct yaml_node *n, const char *file,

@@ -204,6 +204,40 @@ static int parse_network(const struct value *v, struct config_network *ret)
     return 0;
 }
 
+/* 10.0.0.1:7402, [fd00::1]:7402, or nothing. */
+static int set_endpoint(const struct value *v, struct config_endpoint *to)
+{
+    const char *text = v->node->text, *colon = strrchr(text, ':'), *host = text, *rest;
+    char address[INET6_ADDRSTRLEN + 1] = "";
+    uint64_t port = 0;
+    size_t bytes;
+    bool v4;
+    int error;
+
+    memset(to, 0, sizeof *to);
+    if (text[0] == '\0')
+        return 0;
+    rest = colon != NULL ? read_number(colon + 1, &port) : NULL;
+    bytes = colon != NULL ? (size_t)(colon - text) : 0;
+    if (bytes > 2 && host[0] == '[' && host[bytes - 1] == ']') {
+        host++;
+        bytes -= 2;
+    } else if (memchr(host, ':', bytes) != NULL) {
+        rest = NULL; /* IPv6 without brackets: whose colon is the last? */
+    }
+    if (rest == NULL || *rest != '\0' || port == 0 || port > 65535 || bytes == 0 ||
+        bytes >= sizeof address)
+        return REFUSE(v, "%s: \"%.60s\" is not ADDRESS:PORT, like 10.0.0.1:7402 or [fd00::1]:7402",
+                      v->key->path, text);
+    memcpy(address, host, bytes);
+    error = parse_ip(v, address, &to->ip, &v4);
+    if (error == 0 && v4 != (host == text))
+        return REFUSE(v, "%s: \"%.60s\" is not ADDRESS:PORT: brackets are for IPv6 alone",
+                      v->key->path, text);
+    to->port = error == 0 ? (uint32_t)port : 0;
+    return error;
+}
+
 static int add_address(const struct value *v, struct config_addresses *to)
 {
     struct in6_addr *ip = &to->at[to->n].ip; /* set_list() keeps n below the limit */
@@ -351,6 +385,9 @@ int config_value_set(struct config *c, const struct config_key *key, const struc
     case TYPE_NAME:
     case TYPE_PATH:
         return set_text(&v, to);
+    case TYPE_ENDPOINT:
+        assert(key->bytes == sizeof(struct config_endpoint));
+        return set_endpoint(&v, to);
     default:
         assert(false && "a type without a setter");
         return -EINVAL;
@@ -417,6 +454,18 @@ uint32_t config_count_items(const struct config *c, const struct config_key *key
     return *(const uint32_t *)((const char *)c + key->offset);
 }
 
+void config_endpoint_text(const struct config_endpoint *e, char ret_text[CONFIG_ITEM_BYTES])
+{
+    char ip[INET6_ADDRSTRLEN];
+
+    ret_text[0] = '\0';
+    if (e->port == 0)
+        return;
+    config_address_text(&e->ip, ip);
+    snprintf(ret_text, CONFIG_ITEM_BYTES, strchr(ip, ':') != NULL ? "[%s]:%u" : "%s:%u", ip,
+             e->port);
+}
+
 /* As a flow list. A colon would make an item a key, so it is quoted; so is an interface's name,
  * which may hold almost anything. */
 static void list_text(const struct config *c, const struct config_key *key, char *text)
@@ -440,6 +489,7 @@ void config_value_text(const struct config *c, const struct config_key *key,
                        char ret_text[CONFIG_VALUE_BYTES])
 {
     const void *from = (const char *)c + key->offset;
+    char item[CONFIG_ITEM_BYTES];
     const char *s = from;
 
     _Static_assert(CONFIG_NETWORKS_MAX * (INET6_ADDRSTRLEN + 8) < CONFIG_VALUE_BYTES, "fits");
@@ -463,6 +513,10 @@ void config_value_text(const struct config *c, const struct config_key *key,
         return;
     case TYPE_PATH: /* quoted: it may hold anything */
         text_add_quoted(ret_text, s);
+        return;
+    case TYPE_ENDPOINT: /* quoted: a colon */
+        config_endpoint_text(from, item);
+        text_add_quoted(ret_text, item);
         return;
     default:
         list_text(c, key, ret_text);
