@@ -83,21 +83,22 @@ static int commit_apply(struct cluster *c, const struct log_record *r, const voi
 /* Applies from..log_last_index() by reading the log: what a start finds. */
 int commit_replay(struct cluster *c, uint64_t from)
 {
-    struct log_record record;
+    struct log_record r;
     const void *payload;
 
     assert(from >= log_first_index(c->log) || from > log_last_index(c->log));
     for (uint64_t i = from; i <= c->commit_index; i++) {
-        int e = log_reader_get(c->reader, i, c->read_buf, LOG_RECORD_BYTES_MAX, &record, &payload);
+        int e = node_read(c, i, &payload);
 
         if (e < 0)
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", i, strerror(-e));
-        e = commit_apply(c, &record, payload, APPLY_START);
+        r = c->read_record; /* applying may read another */
+        e = commit_apply(c, &r, payload, APPLY_START);
         if (e < 0)
             return e;
         c->replayed_entries++;
         if (i >= log_segment_first(c->log))
-            propose_note_content(c, record.type);
+            propose_note_content(c, r.type);
     }
     c->applied_index = c->commit_index;
     atomic_store_explicit(&c->commit_public, c->applied_index, memory_order_release);
@@ -111,10 +112,11 @@ static int commit_stored(struct cluster *c)
     struct log_record r;
     const void *payload;
     uint64_t index = c->applied_index + 1;
-    int e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &r, &payload);
+    int e = node_read(c, index, &payload);
 
     if (e < 0)
         return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", index, strerror(-e));
+    r = c->read_record;
     e = commit_apply(c, &r, payload, APPLY_OTHERS);
     if (e != 0)
         return e;

@@ -214,6 +214,8 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
 int state_open(struct cluster *c);
 int state_write(struct cluster *c);
 
+/* An entry from the disk, which c->read_record is of then. Valid until the next call. */
+int node_read(struct cluster *c, uint64_t index, const void **ret_payload);
 /* An entry of the log, for a message. Valid until the next call of this node. */
 int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret);
 /* A node that is given its environment: for cluster.c, and tests. */

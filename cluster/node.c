@@ -250,6 +250,14 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
 /* --- entries for other nodes --------------------------------------------------------------------
  */
 
+/* What is durable is cut by propose_withdraw() alone, and that takes another reader. */
+int node_read(struct cluster *c, uint64_t index, const void **ret_payload)
+{
+    log_reader_bound(c->reader, log_persisted_index(c->log));
+    return log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &c->read_record,
+                          ret_payload);
+}
+
 int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
 {
     const struct appended *a = &c->appended[c->appended_head];
@@ -266,12 +274,11 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
                                     a->write->payload_crc };
         return 0;
     }
-    e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &c->read_record,
-                       &ret->payload);
+    e = node_read(c, index, &ret->payload);
     if (e < 0)
         return e;
     ret->record = &c->read_record;
-    ret->payload_crc = crc32c(0, ret->payload, ret->record->payload_bytes);
+    ret->payload_crc = log_reader_crc(c->read_buf);
     return 0;
 }
 
