@@ -1,6 +1,6 @@
 /*
- * machine.c - a node on its disk: its time, its application, power cuts and starts, and what must
- * hold of it all the while.
+ * machine.c - a node on its disk: its time, power cuts and starts, and what must hold of it all the
+ * while.
  */
 #include "tests/sim/sim.h"
 
@@ -40,66 +40,6 @@ static int sim_background(struct cluster *c, void (*fn)(struct cluster *),
     return 0;
 }
 
-/* --- the application ----------------------------------------------------------------------------
- */
-
-static int app_ready(void *arg, size_t n) { return (void)arg, (void)n, 0; }
-
-static int app_admit(void *arg, struct block *b, uint64_t index)
-{
-    return (void)arg, (void)index, (int)b->events;
-}
-
-static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
-
-static uint64_t number_in(const struct log_record *r, const void *payload)
-{
-    struct block_view v;
-    uint64_t number = 0;
-
-    if (r->type == LOG_EVENTS && block_view(&v, payload, r->payload_bytes) == 0)
-        memcpy(&number, v.payload + v.desc[0].offset, sizeof number);
-    return number;
-}
-
-static int app_apply(void *arg, const struct log_record *r, const void *payload,
-                     enum cluster_apply how)
-{
-    struct sim_node *n = arg;
-    struct committed *e = &sim.entry[r->index % INDEX_MAX];
-
-    (void)how;
-    if (r->index >= INDEX_MAX)
-        violation("more entries than the simulator holds");
-    if (n->applied != 0 && r->index != n->applied + 1)
-        violation("node %u applies %" PRIu64 " after %" PRIu64, number_of(n), r->index, n->applied);
-    n->applied = r->index;
-    if (!e->known) {
-        *e = (struct committed){ .term = r->term,
-                                 .in_term = n->c->state.term,
-                                 .number = number_in(r, payload),
-                                 .known = true };
-        memcpy(e->sha256, r->payload_sha256, sizeof e->sha256);
-        if (r->index > sim.committed)
-            sim.committed = r->index;
-    } else if (e->term != r->term || memcmp(e->sha256, r->payload_sha256, sizeof e->sha256) != 0) {
-        violation("node %u applies another entry %" PRIu64 " (term %" PRIx64 ", not %" PRIx64 ")",
-                  number_of(n), r->index, r->term, e->term);
-    }
-    return 0;
-}
-
-static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
-{
-    (void)arg, (void)id, (void)last_index;
-    *ret_covered = UINT64_MAX; /* what the checkpoint covers is not asked for again */
-    return 0;
-}
-
-static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
-static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, k->settings = 0; }
-static int app_load(void *arg, const struct cluster_checkpoint *k) { return (void)arg, (void)k, 0; }
-
 /* --- nodes --------------------------------------------------------------------------------------
  */
 
@@ -116,14 +56,14 @@ void machine_start(struct sim_node *n)
         .links = 1,
         .bootstrap = &sim.bootstrap,
     };
-    const struct cluster_app app = { n,        app_ready,  app_admit, app_withdraw, app_apply,
-                                     app_open, app_failed, app_save,  app_load };
+    struct cluster_app app;
     const struct node_environment environment = { sim_monotonic, sim_unix, sim_random,
                                                   sim_send,      sim_post, n };
     int e;
 
     n->applied = 0;
     n->led = false;
+    app_start(n, &app);
     n->c = node_new(&config, &app, &environment);
     n->c->background = sim_background;
     n->work = NULL;
@@ -152,9 +92,10 @@ void machine_crash(struct sim_node *n)
     }
     node_free(n->c);
     n->c = NULL;
+    app_stop(n);
     while (ring_pop(&n->link.submit) != NULL || ring_pop(&n->link.answer) != NULL) {
     }
-    memset(n->content, 0, sizeof n->content);
+    client_lost(n);
     test_disk_power_on(n->disk, draw(UINT64_MAX));
     n->up_ns = sim.now_ns + between(NS_PER_MS, 3 * NS_PER_S);
     sim.crashes++;
@@ -195,19 +136,7 @@ static void take_answers(struct sim_node *n)
 
         while (n->block[at] != b)
             at++;
-        if (b->verdict[0] == VERDICT_COMMITTED) {
-            const struct committed *e = &sim.entry[b->index];
-
-            if (!e->known || e->number != n->content[at] || e->term != b->term)
-                violation("node %u gives a receipt for block %" PRIu64 " at %" PRIu64
-                          ", where block %" PRIu64 " is",
-                          number_of(n), n->content[at], b->index, e->number);
-            assert(sim.receipts < RECEIPTS_MAX);
-            sim.receipt[sim.receipts++] = (struct receipt){ b->index, n->content[at] };
-        } else {
-            sim.refused++;
-        }
-        n->content[at] = 0;
+        client_answered(n, at);
     }
 }
 

@@ -1,8 +1,10 @@
 /*
  * sim.h - what the simulator's files share: the world of one run.
  *
- * sim.c      what happens when, clients, faults; a run and its end
+ * sim.c      what happens when, faults; a run and its end
  * machine.c  the nodes on their disks, and what is checked of them
+ * app.c      the store on them, and what is checked of it
+ * client.c   what is sent, what is sent again, and what must be answered
  * network.c  the links between them
  */
 #ifndef SLUICE_TESTS_SIM_H
@@ -13,16 +15,19 @@
 
 #include "base/clock.h"
 #include "cluster/internal.h"
+#include "store/apply.h"
 
-#define NODES        3
-#define BLOCKS       8
-#define INDEX_MAX    20000
-#define TERMS_MAX    20000
-#define RECEIPTS_MAX 20000
-#define LINK_MAX     4096 /* messages under way on one link */
-#define FAULTS_NS    (20ull * NS_PER_S)
-#define HEAL_NS      (30ull * NS_PER_S)
-#define EVENTS_MAX   20u
+#define NODES       3
+#define BLOCKS      8
+#define INDEX_MAX   20000
+#define TERMS_MAX   20000
+#define NUMBERS_MAX 100000 /* events */
+#define AGAIN_MAX   4096
+#define LINK_MAX    4096 /* messages under way on one link */
+#define FAULTS_NS   (20ull * NS_PER_S)
+#define HEAL_NS     (30ull * NS_PER_S)
+#define EVENTS_MAX  20u
+#define EVENT_BYTES 64u
 
 struct message {
     uint64_t due_ns;
@@ -43,13 +48,28 @@ struct link {
     bool waits;          /* for room at the receiver */
 };
 
+/* What a client sends: an event is known by its number, and there may be two of one number. */
+struct sim_event {
+    uint32_t number;
+    uint8_t version;
+};
+
+struct sent {
+    uint32_t events; /* 0: the block is free */
+    bool refused;    /* the worker has refused one more */
+    struct sim_event event[EVENTS_MAX];
+};
+
 struct sim_node {
     struct cluster *c;
+    struct store *store;
+    struct cluster_app app; /* the store's */
+    uint64_t store_ns;      /* when it works next */
     struct disk *disk;
     struct cluster_link link;
     struct block *block[BLOCKS];
-    uint64_t content[BLOCKS]; /* number of the block's first event, 0: free */
-    char dir[64];
+    struct sent sent[BLOCKS];
+    char dir[64], dedupe_dir[80];
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
     int64_t clock_ns; /* off the true time */
     uint64_t applied;
@@ -63,23 +83,28 @@ struct sim_node {
 struct committed {
     uint64_t term, in_term; /* of the entry; of the first who knew it to be committed */
     uint8_t sha256[SHA256_BYTES];
-    uint64_t number; /* of its first event */
     bool known;
 };
 
-struct receipt {
-    uint64_t index, number;
+/* Where the event of a number is in the committed log; index 0: nowhere. */
+struct accepted {
+    struct dedupe_place place;
+    uint8_t version;
 };
 
 struct sim {
-    uint64_t seed, random, now_ns, number;
+    uint64_t seed, random, now_ns;
+    uint32_t number; /* the last event made */
+    struct accepted event[NUMBERS_MAX + 1];
+    struct sim_event again[AGAIN_MAX]; /* to be sent again */
+    uint32_t agains;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
     struct committed entry[INDEX_MAX];
     uint64_t committed;
     unsigned leader[TERMS_MAX]; /* by the term's counter */
-    struct receipt receipt[RECEIPTS_MAX];
-    uint64_t receipts, refused, crashes, elections, messages, withdrawn;
+    uint64_t receipts, refused, crashes, elections, messages;
+    uint64_t duplicates, conflicts, withdrawn, waits, rebuilds, store_works;
     uint64_t client_ns, chaos_ns;
     bool healing, verbose;
     struct cluster_bootstrap bootstrap;
@@ -93,6 +118,22 @@ uint64_t between(uint64_t low, uint64_t high);
 bool chance(unsigned percent);
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+void remove_dir(const char *dir);
+
+/* app.c */
+void app_start(struct sim_node *n, struct cluster_app *ret);
+void app_stop(struct sim_node *n);
+void app_work(struct sim_node *n);
+void app_check_end(void);
+
+/* client.c */
+void client_send(void);
+void client_answered(struct sim_node *n, unsigned at);
+void client_lost(struct sim_node *n);
+/* An event's bytes, EVENT_BYTES of them, and back. */
+void client_event_write(uint8_t *to, struct sim_event e);
+struct sim_event client_event_read(const uint8_t *from);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);

@@ -102,6 +102,9 @@ static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_ind
         .dir = s->config.dir,
         .memory_bytes_max = s->config.dedupe_memory_bytes_max,
         .log_last_index = last_index,
+        .table_keys_max = s->config.dedupe_table_keys_max,
+        .summary_bytes_max = s->config.dedupe_summary_bytes_max,
+        .filter_bytes_max = s->config.dedupe_filter_bytes_max,
     };
 
     memcpy(&config.log_id, cluster_id, sizeof config.log_id);
@@ -285,6 +288,8 @@ void store_app(struct store *s, struct cluster_app *ret)
 /* --- the store thread ---------------------------------------------------------------------------
  */
 
+int store_do_work(struct store *s) { return dedupe_do_work(s->dedupe); }
+
 static void *store_main(void *arg)
 {
     struct store *s = arg;
@@ -294,7 +299,7 @@ static void *store_main(void *arg)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), STORE_NICE);
     while (!atomic_load(&s->stop_wanted)) {
         struct pollfd p = { .fd = s->wake.fd, .events = POLLIN };
-        int e = dedupe_do_work(s->dedupe);
+        int e = store_do_work(s);
 
         if (e > 0)
             continue;
