@@ -1,6 +1,7 @@
 /*
  * test_commit.c - what is committed, on a node that is turned by hand and in a time of its own:
- * entries for which there is no room yet, and blocks whose entries another leader has replaced.
+ * entries for which there is no room yet, blocks whose entries another leader has replaced, and
+ * those that another node has admitted.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <pb_encode.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -299,6 +302,52 @@ static void what_was_admitted_for_a_cut_entry_is_forgotten_and_refused(void **st
     node->answers = NULL;
 }
 
+/* --- entered ------------------------------------------------------------------------------------
+ */
+
+static void apply_genesis(uint8_t hash_key[HASH_KEY_BYTES])
+{
+    sluice_v1_Genesis g = { .format = BLOCK_VERSION };
+    _Alignas(8) uint8_t bytes[sluice_v1_Genesis_size + 8] = { 0 };
+    pb_ostream_t s = pb_ostream_from_buffer(bytes, sizeof bytes);
+    struct log_record r = { .index = 2, .type = LOG_GENESIS };
+
+    memset(g.hash_key, 5, sizeof g.hash_key);
+    memcpy(hash_key, g.hash_key, HASH_KEY_BYTES);
+    assert_true(pb_encode(&s, sluice_v1_Genesis_fields, &g));
+    r.payload_bytes = (uint32_t)(s.bytes_written + 7) / 8 * 8;
+    assert_int_equal(node->app.apply(store, &r, bytes, APPLY_OTHERS), 0);
+}
+
+static void what_another_node_has_admitted_is_known_here(void **state)
+{
+    struct block *b = t.block[0], *again = t.block[1];
+    uint8_t hash_key[HASH_KEY_BYTES];
+    struct log_record r = { .index = 10, .type = LOG_EVENTS };
+    struct dedupe_stats stats;
+
+    (void)state;
+    make_with_store();
+    apply_genesis(hash_key);
+    test_app_fill(&t, 0, 5, 100, 1);
+    r.payload_bytes = b->write.record.payload_bytes;
+    /* Once from memory and once from the disk, say. */
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(node->app.apply(store, &r, block_payload(b), APPLY_OTHERS), 0);
+    store_stats(store, &stats);
+    assert_int_equal(stats.keys, 5);
+
+    test_app_fill(&t, 1, 7, 100, 0); /* another one before them and behind them */
+    for (uint32_t e = 0; e < 7; e++)
+        again->content[e] =
+            hash_content(hash_key, block_payload(again) + again->desc[e].offset, 100);
+    again->content[5]++;
+    assert_int_equal(node->app.ready(store, 7), 0);
+    assert_int_equal(node->app.admit(store, again, 11), 2);
+    assert_memory_equal(again->verdict, ((uint8_t[]){ 0, 1, 1, 1, 1, 2, 0 }), 7);
+    assert_int_equal(again->wait_index, 10);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -308,6 +357,7 @@ int main(void)
         T(an_entry_waits_while_the_disk_is_full_and_that_is_told),
         T(a_node_may_end_while_an_entry_waits),
         T(what_was_admitted_for_a_cut_entry_is_forgotten_and_refused),
+        T(what_another_node_has_admitted_is_known_here),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
