@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pb_encode.h>
+#include <poll.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -22,6 +22,10 @@
 
 #include "base/clock.h"
 #include "cluster/internal.h"
+#include "cluster/node_call.h"
+#include "cluster/peer.h"
+
+#define DRAIN_NS_MAX (3 * NS_PER_S)
 
 int cluster_fail(struct cluster *c, int error, const char *format, ...)
 {
@@ -91,47 +95,125 @@ static void on_wake(uv_poll_t *p, int status, int events)
     wake_drain(&c->wake);
 }
 
-/* Sleeps until the engine's or the log's next deadline, or a retry when something waits for room.
- */
+/* Sleeps until the engine's, the log's or a connection's next deadline, or a retry when something
+ * waits for room. */
 static void cluster_arm(struct cluster *c)
 {
-    uint64_t now = clock_monotonic_ns(), at = node_deadline_ns(c, now);
+    uint64_t now = clock_monotonic_ns();
+    uint64_t at = c->log != NULL ? node_deadline_ns(c, now) : UINT64_MAX;
+
+    if (c->peers != NULL && peers_deadline_ns(c->peers) < at)
+        at = peers_deadline_ns(c->peers);
+    if (at > now + NS_PER_S)
+        at = now + NS_PER_S;
 
     uv_update_time(&c->loop);
     uv_timer_start(&c->timer, on_timer, at > now ? (at - now + NS_PER_MS - 1) / NS_PER_MS : 0, 0);
 }
 
-/* The first time that it takes blocks its start is over. */
-static void cluster_note_lead(struct cluster *c)
+/* A cluster of one has started when it takes blocks; others when the node is open. */
+static void cluster_note_state(struct cluster *c)
 {
-    if (c->started || c->lead != LEAD_READY)
+    bool leads = c->lead == LEAD_READY;
+
+    if (!c->begun && c->have_genesis && (leads || c->peers != NULL)) {
+        c->begun = true;
+        if (c->config.begun != NULL)
+            c->config.begun(c->config.begun_arg);
+    }
+    if (!c->started && !leads && c->peers == NULL)
         return;
+    if (!c->started)
+        c->start_ns = clock_monotonic_ns() - c->begun_ns;
     c->started = true;
-    c->start_ns = clock_monotonic_ns() - c->begun_ns;
-    cluster_set_state(c, CLUSTER_LEADER);
+    cluster_set_state(c, leads ? CLUSTER_LEADER : CLUSTER_FOLLOWER);
+}
+
+/* A node that waits has been given a cluster, to begin with the others or to be added to. */
+static int cluster_begin(struct cluster *c)
+{
+    int e;
+
+    if (c->bootstrap_given)
+        c->config.bootstrap = &c->bootstrap;
+    else if (c->join_offered)
+        c->config.join_cluster_id = c->join_id;
+    else
+        return 0;
+    memcpy(c->state.cluster_id, c->bootstrap_given ? c->bootstrap.cluster_id : c->join_id,
+           sizeof c->state.cluster_id);
+    e = state_write(c);
+    return e < 0 ? e : node_open(c);
+}
+
+/* Before a stop, what is not committed in time is refused: its producers ask again, elsewhere. The
+ * blocks go back to their workers, so nothing may be written from them any more. */
+static int cluster_drain_turn(struct cluster *c)
+{
+    int e = 0;
+
+    if (!atomic_load(&c->drain_wanted) || c->log == NULL)
+        return 0;
+    if (c->drain_ns == 0)
+        c->drain_ns = clock_monotonic_ns() + DRAIN_NS_MAX;
+    if (clock_monotonic_ns() < c->drain_ns || (c->answers == NULL && propose_idle(c)))
+        return 0;
+    while (e >= 0 && log_persisted_index(c->log) < log_last_index(c->log))
+        e = log_wait(c->log, clock_monotonic_ns());
+    if (e < 0)
+        return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
+    propose_refuse_arrived(c);
+    commit_end(c);
+    return commit_turn(c);
+}
+
+/* Returns the work done, or a negative errno. */
+static int cluster_turn(struct cluster *c)
+{
+    int done = cluster_run_calls(c), e = 0;
+
+    if (c->log == NULL)
+        e = cluster_begin(c);
+    if (e == 0 && c->log != NULL) {
+        e = node_turn(c);
+        if (e >= 0) {
+            done += e;
+            cluster_note_state(c);
+            e = cluster_drain_turn(c);
+        }
+    }
+    if (e >= 0 && c->peers != NULL) {
+        e = peers_turn(c->peers, clock_monotonic_ns());
+        done += e;
+    }
+    return e < 0 ? e : done;
+}
+
+static bool cluster_may_stop(const struct cluster *c)
+{
+    if (c->log == NULL)
+        return true;
+    return propose_idle(c) && c->answers == NULL && (c->peers != NULL || commit_idle(c));
 }
 
 static void on_prepare(uv_prepare_t *p)
 {
     struct cluster *c = p->data;
     bool more;
-    int done, e;
+    int done;
 
     wake_done(&c->wake);
-    done = cluster_run_calls(c);
-    e = node_turn(c);
-    if (e < 0 || cluster_failed(c)) {
+    done = cluster_turn(c);
+    if (done < 0 || cluster_failed(c)) {
         uv_stop(&c->loop);
         return;
     }
-    done += e;
-    cluster_note_lead(c);
-    if (atomic_load(&c->stop_wanted) && propose_idle(c) && commit_idle(c)) {
+    if (atomic_load(&c->stop_wanted) && cluster_may_stop(c)) {
         uv_stop(&c->loop);
         return;
     }
     wake_prepare(&c->wake);
-    more = done > 0 || (!propose_idle(c) && c->arrived == NULL) || atomic_load(&c->stop_wanted) ||
+    more = done > 0 || (c->log != NULL && !propose_idle(c) && c->arrived == NULL) ||
            (c->disk_fd < 0 && c->appended_n > 0);
     if (!more) {
         pthread_mutex_lock(&c->lock);
@@ -201,6 +283,14 @@ static const struct node_environment system_environment = {
     .random = system_random,
 };
 
+static const struct node_environment peered_environment = {
+    .monotonic_ns = system_monotonic_ns,
+    .unix_ns = system_unix_ns,
+    .random = system_random,
+    .send = peers_send,
+    .post = peers_post,
+};
+
 static void background_work(uv_work_t *work)
 {
     struct cluster *c = work->data;
@@ -224,6 +314,26 @@ static int cluster_background(struct cluster *c, void (*fn)(struct cluster *),
     return uv_queue_work(&c->loop, &c->background_request, background_work, background_done);
 }
 
+static int cluster_open(struct cluster *c)
+{
+    char error[LOG_ERROR_BYTES] = "";
+    int e = node_prepare(c);
+
+    if (e == 0)
+        e = cluster_loop_init(c);
+    if (e == 0 && c->config.peering != NULL) {
+        e = peers_open(&c->peers, c, error);
+        if (e < 0)
+            return cluster_fail(c, e, "%s", error[0] != '\0' ? error : strerror(-e));
+        c->environment.arg = c->peers;
+    }
+    if (e == 0 && node_waits(c))
+        cluster_set_state(c, CLUSTER_WAITING);
+    else if (e == 0)
+        e = node_open(c);
+    return e;
+}
+
 static void *cluster_main(void *arg)
 {
     struct cluster *c = arg;
@@ -231,15 +341,13 @@ static void *cluster_main(void *arg)
 
     pthread_setname_np(pthread_self(), "sluice-cluster");
     c->begun_ns = clock_monotonic_ns();
-    e = node_open(c);
-    if (e == 0)
-        e = cluster_loop_init(c);
+    e = cluster_open(c);
     if (e < 0) {
         cluster_fail(c, e, "start: %s", strerror(-e)); /* keeps the first sentence */
     } else {
         uv_run(&c->loop, UV_RUN_DEFAULT);
         if (cluster_failed(c)) {
-            if (c->started)
+            if (c->started || c->peers != NULL)
                 c->app.failed(c->app.arg, c->error);
         } else {
             uv_prepare_stop(&c->prepare);
@@ -248,6 +356,8 @@ static void *cluster_main(void *arg)
             cluster_set_state(c, CLUSTER_STOPPED);
         }
     }
+    peers_close(c->peers);
+    node_calls_end(c);
     pthread_mutex_lock(&c->lock);
     c->ended = true;
     pthread_cond_broadcast(&c->changed);
@@ -260,6 +370,7 @@ static void cluster_free(struct cluster *c)
     consensus_close(c); /* a checkpoint that ends now has nobody to tell */
     if (c->loop.data == c)
         cluster_loop_fini(c);
+    peers_free(c->peers);
     wake_close(&c->wake);
     node_free(c);
 }
@@ -267,7 +378,9 @@ static void cluster_free(struct cluster *c)
 int cluster_start(struct cluster **ret, const struct cluster_config *config,
                   const struct cluster_app *app, char error[LOG_ERROR_BYTES])
 {
-    struct cluster *c = sodium_init() < 0 ? NULL : node_new(config, app, &system_environment);
+    const struct node_environment *environment =
+        config->peering != NULL ? &peered_environment : &system_environment;
+    struct cluster *c = sodium_init() < 0 ? NULL : node_new(config, app, environment);
     int e;
 
     if (c == NULL) {
@@ -300,6 +413,14 @@ int cluster_start(struct cluster **ret, const struct cluster_config *config,
 }
 
 void cluster_wake(struct cluster *c) { wake_up(&c->wake); }
+
+void cluster_drain(struct cluster *c)
+{
+    if (c == NULL || c->peers == NULL)
+        return;
+    atomic_store(&c->drain_wanted, true);
+    cluster_wake(c);
+}
 
 void cluster_stop(struct cluster *c)
 {
@@ -361,6 +482,8 @@ static void status_fill(void *arg)
 
     r->term = c->state.term;
     r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
+    if (c->log == NULL)
+        return;
     r->first_index = log_first_index(c->log);
     r->last_index = log_last_index(c->log);
     r->persisted_index = log_persisted_index(c->log);
@@ -398,67 +521,31 @@ void cluster_status(struct cluster *c, struct cluster_status *ret)
     memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
 }
 
-struct setting_call {
-    struct cluster *c;
-    struct proposal *p;
-    int error;      /* of proposing */
-    int64_t result; /* under the lock from here on */
-    bool done;
-};
-
-static void setting_committed(struct proposal *p, int64_t index_or_error)
+int cluster_wait(struct cluster *c, uint64_t index, uint64_t timeout_ns)
 {
-    struct setting_call *s = p->arg;
-
-    pthread_mutex_lock(&s->c->lock);
-    s->result = index_or_error;
-    s->done = true;
-    pthread_cond_broadcast(&s->c->changed);
-    pthread_mutex_unlock(&s->c->lock);
-}
-
-static void setting_propose(void *arg)
-{
-    struct setting_call *s = arg;
-    int e = propose_entry(s->c, s->p);
+    const uint64_t until = clock_monotonic_ns() + timeout_ns;
+    struct wake w;
+    int e = wake_open(&w);
 
     if (e == 0)
-        return;
-    s->error = e;
-    if (e != -EAGAIN && e != -ENOSPC) {
-        proposal_failed(s->c, s->p);
-        s->p = NULL;
-    }
-}
+        e = cluster_watch(c, &w);
+    while (e == 0) {
+        struct pollfd p = { .fd = w.fd, .events = POLLIN };
+        uint64_t now = clock_monotonic_ns();
 
-int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting)
-{
-    uint8_t bytes[sluice_v1_Setting_size];
-    pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
-    struct setting_call s = { .c = c };
-    bool ok = pb_encode(&out, sluice_v1_Setting_fields, setting);
-    int e;
-
-    assert(ok);
-    s.p = proposal_new(LOG_SETTING, bytes, out.bytes_written);
-    if (s.p == NULL)
-        return -ENOMEM;
-    s.p->committed = setting_committed;
-    s.p->arg = &s;
-    do {
-        s.error = 0;
-        e = cluster_call(c, setting_propose, &s);
-    } while (e == 0 && s.error == -EAGAIN);
-    /* cppcheck-suppress uninitvar ; the loop sets it */
-    if (e < 0 || s.error < 0) {
-        proposal_free(s.p);
-        return e < 0 ? e : s.error;
+        wake_prepare(&w);
+        if (cluster_commit_index(c) >= index)
+            break;
+        if (now >= until)
+            e = -ETIMEDOUT;
+        else
+            (void)poll(&p, 1, (int)((until - now) / NS_PER_MS + 1));
+        wake_done(&w);
+        wake_drain(&w);
     }
-    pthread_mutex_lock(&c->lock);
-    while (!s.done && !c->ended)
-        pthread_cond_wait(&c->changed, &c->lock);
-    pthread_mutex_unlock(&c->lock);
-    return s.done ? s.result : -ESHUTDOWN;
+    cluster_unwatch(c, &w);
+    wake_close(&w);
+    return e;
 }
 
 int cluster_watch(struct cluster *c, struct wake *watcher)

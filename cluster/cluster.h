@@ -18,10 +18,11 @@
 #include "base/wake.h"
 #include "cluster/block.h"
 #include "cluster/log.h"
+#include "cluster/member.h"
 #include "proto/entry.pb.h"
+#include "proto/node.pb.h"
 
 #define CLUSTER_WORKERS_MAX  64u
-#define CLUSTER_MEMBERS_MAX  6u
 #define CLUSTER_ELECTION_MS  300u
 #define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
 #define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
@@ -47,7 +48,7 @@ struct cluster_checkpoint {
 enum cluster_apply {
     APPLY_OTHERS, /* admitted elsewhere, or here and read again from the disk */
     APPLY_OURS,   /* its events went through admit() here */
-    APPLY_START,  /* found by a start: nothing else is done meanwhile */
+    APPLY_START,  /* found by a start, before opened(): nothing else is done meanwhile */
 };
 
 struct cluster_app {
@@ -72,6 +73,8 @@ struct cluster_app {
      * state beyond it is of another log. */
     int (*open)(void *arg, const uint8_t cluster_id[16], uint64_t last_index,
                 uint64_t *ret_covered);
+    /* The start is over: nothing is applied as APPLY_START any more. */
+    void (*opened)(void *arg);
     /* The node must end now, without answering anything more; the sentence says why. */
     void (*failed)(void *arg, const char *sentence);
     /* The app's part of a checkpoint. */
@@ -82,9 +85,20 @@ struct cluster_app {
 /* What all nodes of a new cluster begin with. */
 struct cluster_bootstrap {
     uint8_t cluster_id[16];
-    uint64_t time_ns; /* Unix, of entry 1 */
-    uint16_t member[CLUSTER_MEMBERS_MAX];
-    unsigned members; /* this node among them; all are voters */
+    uint64_t time_ns;                          /* Unix, of entry 1 */
+    struct member member[CLUSTER_MEMBERS_MAX]; /* this node among them; the same order everywhere */
+    unsigned members;
+};
+
+struct tls_context;
+
+/* How the other nodes are reached. */
+struct cluster_peering {
+    char listen[64];     /* ADDRESS:PORT */
+    char advertise[265]; /* HOST:PORT; "": as listen */
+    char zone[65];
+    struct tls_context *tls; /* NULL: nothing is encrypted, and everybody is believed */
+    uint32_t user_timeout_ms;
 };
 
 struct cluster_config {
@@ -97,11 +111,40 @@ struct cluster_config {
     struct cluster_link *link;
     unsigned links;
     const struct cluster_bootstrap *bootstrap; /* NULL: a new directory is a cluster of its own */
-    unsigned election_ms;                      /* 0: CLUSTER_ELECTION_MS */
+    const uint8_t
+        *join_cluster_id; /* not NULL: a new directory waits to be added to that cluster */
+    unsigned election_ms; /* 0: CLUSTER_ELECTION_MS */
+    const struct cluster_peering *peering; /* NULL: a cluster of one */
+    const char *version;                   /* of the program, for status */
+    /* Once, on the cluster thread: the cluster's id and key are known, so events can be taken in.
+     * May be NULL. */
+    void (*begun)(void *arg);
+    void *begun_arg;
+};
+
+/* What an operator may ask of the leader; one at a time. What was done stays done: whatever ended
+ * early may be asked for again, and goes on from there. */
+enum change_kind {
+    CHANGE_ADD,      /* member: as a standby first; its role VOTER: promoted once it has the log */
+    CHANGE_REMOVE,   /* node; of the leader itself: it hands over first, see -EAGAIN */
+    CHANGE_REPLACE,  /* node by member: that is added, then node is removed; node may be dead */
+    CHANGE_TRANSFER, /* the lead to node, a voter; 0: to the one that has most of the log */
+};
+
+#define CHANGE_ACTOR_BYTES    64u
+#define CHANGE_SENTENCE_BYTES 256u
+
+struct change_request {
+    enum change_kind kind;
+    uint16_t node;
+    struct member member;
+    char actor[CHANGE_ACTOR_BYTES]; /* who asks: for the log */
+    uint32_t timeout_ms;            /* 0: a minute */
 };
 
 enum cluster_state {
     CLUSTER_STARTING,
+    CLUSTER_WAITING, /* of no cluster yet: for cluster_found(), or to be added */
     CLUSTER_FOLLOWER,
     CLUSTER_LEADER,
     CLUSTER_FAILED,
@@ -122,10 +165,15 @@ struct cluster_status {
     char error[LOG_ERROR_BYTES]; /* CLUSTER_FAILED: why */
 };
 
-/* Recovers, replays, and elects; returns when the node is leader (one voter) and has applied all
- * that its log holds, or a negative errno with the reason in error. */
+/* Recovers and replays; returns when the node is leader and has applied all that its log holds (a
+ * cluster of one), when it follows the others or waits (one with peering), or a negative errno with
+ * the reason in error. */
 int cluster_start(struct cluster **ret, const struct cluster_config *config,
                   const struct cluster_app *app, char error[LOG_ERROR_BYTES]);
+
+/* A stop is near: what was handed over, or is from now on, and is not committed in a few seconds is
+ * refused (NOT_LEADER), since that may take a majority that is not there. Any thread. */
+void cluster_drain(struct cluster *c);
 
 /* After the workers have handed over their last blocks: commits and answers all of them, writes the
  * mark, ends the thread. Safe on NULL. */
@@ -134,7 +182,7 @@ void cluster_stop(struct cluster *c);
 /* Wakes the cluster thread after a push to a link's submit ring. Any thread. */
 void cluster_wake(struct cluster *c);
 
-/* A random key that the whole cluster shares (Genesis.hash_key). Constant after cluster_start(). */
+/* A random key that the whole cluster shares (Genesis.hash_key). Constant after begun(). */
 const uint8_t *cluster_hash_key(const struct cluster *c);
 const uint8_t *cluster_id(const struct cluster *c);
 
@@ -142,10 +190,28 @@ const uint8_t *cluster_id(const struct cluster *c);
 void cluster_status(struct cluster *c, struct cluster_status *ret);
 /* Runs fn on the cluster thread. -ESHUTDOWN when it has ended. */
 int cluster_call(struct cluster *c, void (*fn)(void *arg), void *arg);
-/* Commits a setting (already checked). Returns its index or a negative errno. */
-int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting);
+/* Commits a setting (already checked), here or at the leader. Returns its index or a negative
+ * errno, with a sentence. */
+int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting,
+                                char sentence[LOG_ERROR_BYTES]);
+/* The request of an operator, at any node: answered here, or by the leader. Fills in ret. Returns
+ * 0, or a negative errno with ret->sentence. Waits for timeout_ns at most. */
+int cluster_ask(struct cluster *c, const sluice_v1_NodeRequest *request, uint64_t timeout_ns,
+                sluice_v1_NodeReply *ret);
+/* What each member says of itself; those that say nothing in timeout_ns have has_status false, and
+ * why in sentence. Returns how many members there are (0: this node is of no cluster). */
+int cluster_members(struct cluster *c, uint64_t timeout_ns,
+                    sluice_v1_Member member[CLUSTER_MEMBERS_MAX],
+                    sluice_v1_NodeReply ret[CLUSTER_MEMBERS_MAX]);
+/* A new cluster of these nodes (id, and HOST:PORT as its address), this one among them. May be
+ * asked again, at any of them, until it returns 0; otherwise sentence says what is in the way. */
+int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned members,
+                  char sentence[LOG_ERROR_BYTES]);
+
 /* Highest index that readers may see. Cheap; any thread. */
 uint64_t cluster_commit_index(const struct cluster *c);
+/* Until this node has applied that index. 0, or -ETIMEDOUT. Not the cluster thread. */
+int cluster_wait(struct cluster *c, uint64_t index, uint64_t timeout_ns);
 /* An eventfd that becomes readable whenever the commit index moves while it is armed; for followers
  * of the log (tail). At most 16. */
 int cluster_watch(struct cluster *c, struct wake *watcher);

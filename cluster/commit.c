@@ -69,6 +69,9 @@ static int commit_apply(struct cluster *c, const struct log_record *r, const voi
     }
     if (e < 0)
         return cluster_fail(c, e, "apply of index %" PRIu64 ": %s", r->index, strerror(-e));
+    if (r->type == LOG_SETTING)
+        c->setting_index = r->index;
+    c->last_time_ns = r->time_ns;
     if (r->index <= c->origin.index)
         return 0;
     if (r->type == LOG_EVENTS)
@@ -178,7 +181,7 @@ static int commit_entries(struct cluster *c)
 
     if (end > c->commit_index)
         end = c->commit_index;
-    if (c->apply_wait != 0 && node_now_ns(c) < c->apply_again_ns)
+    if (c->commit_ended || (c->apply_wait != 0 && node_now_ns(c) < c->apply_again_ns))
         return 0;
     c->apply_wait = 0;
     done = commit_entries_to(c, end);
@@ -201,6 +204,16 @@ static struct block *reverse(struct block *b)
     return to;
 }
 
+static void commit_refuse(struct block *b)
+{
+    /* What it would have been told of others is not to be told of what is not in the log. */
+    b->exceptions = b->exceptions_before;
+    memset(b->verdict, VERDICT_REFUSED, b->events);
+    b->refuse_reason = sluice_v1_Reason_NOT_LEADER;
+    b->accepted = 0;
+    b->index = b->term = b->wait_index = 0;
+}
+
 /* Newest first: so what admission has entered ends, each time, with what is taken back. */
 void commit_withdraw(struct cluster *c, uint64_t from)
 {
@@ -213,14 +226,19 @@ void commit_withdraw(struct cluster *c, uint64_t from)
 #ifdef PLANT_WITHDRAW_FORGOTTEN
         continue;
 #endif
-        /* What it would have been told of others is not to be told of what is not in the log. */
-        b->exceptions = b->exceptions_before;
-        memset(b->verdict, VERDICT_REFUSED, b->events);
-        b->refuse_reason = sluice_v1_Reason_NOT_LEADER;
-        b->accepted = 0;
-        b->index = b->term = b->wait_index = 0;
+        commit_refuse(b);
     }
     c->answers = reverse(c->answers);
+}
+
+/* Their entries stay in the log, and may be committed or cut yet: what admission has entered is
+ * neither confirmed nor withdrawn, so that no run will be written of it. The next start finds out.
+ */
+void commit_end(struct cluster *c)
+{
+    for (struct block *b = c->answers; b != NULL; b = b->next)
+        commit_refuse(b);
+    c->commit_ended = true;
 }
 
 static int commit_answers(struct cluster *c)

@@ -188,37 +188,27 @@ static int configuration_decode(const void *bytes, size_t n, struct raft_configu
     return raft_configuration_decode(&b, ret) == 0 ? 0 : -EBADMSG;
 }
 
-static int configuration_begin(const struct cluster *c, struct raft_configuration *ret)
+/* What the log begins with. Returns its size. */
+static int configuration_begin(const struct cluster *c, uint8_t *ret, size_t cap)
 {
     const struct cluster_bootstrap *b = c->config.bootstrap;
-    char address[16];
-    int e = 0;
+    const struct member self = { .node = c->config.node, .role = MEMBER_VOTER };
 
-    if (b == NULL)
-        return raft_configuration_add(ret, c->config.node, "", RAFT_VOTER);
-    /* The engine wants addresses, and no two alike; it does nothing with them. */
-    for (unsigned i = 0; i < b->members && e == 0; i++) {
-        snprintf(address, sizeof address, "%u", b->member[i]);
-        e = raft_configuration_add(ret, b->member[i], address, RAFT_VOTER);
-    }
-    return e;
+    return b == NULL ? members_encode(&self, 1, ret, cap)
+                     : members_encode(b->member, b->members, ret, cap);
 }
 
 /* Entry 1 of every log: who is in the cluster. Written before the engine is started. */
 int consensus_bootstrap(struct cluster *c)
 {
-    struct raft_configuration configuration;
-    struct raft_buffer encoded = { NULL, 0 };
+    uint8_t bytes[CLUSTER_CONFIGURATION_BYTES_MAX];
     struct proposal *p = NULL;
-    int e = -ENOMEM;
+    int e = configuration_begin(c, bytes, sizeof bytes);
 
-    raft_configuration_init(&configuration);
-    if (configuration_begin(c, &configuration) == 0 &&
-        raft_configuration_encode(&configuration, &encoded) == 0)
-        p = proposal_new(LOG_CHANGE, encoded.base, encoded.len);
-    if (p == NULL)
-        goto out;
-    e = log_reserve_own(c->log, p->write.record.payload_bytes);
+    if (e > 0) {
+        p = proposal_new(LOG_CHANGE, bytes, (size_t)e);
+        e = p != NULL ? log_reserve_own(c->log, p->write.record.payload_bytes) : -ENOMEM;
+    }
     while (e == -EAGAIN) {
         e = log_wait(c->log, node_now_ns(c));
         if (e >= 0)
@@ -234,15 +224,13 @@ int consensus_bootstrap(struct cluster *c)
     while (e >= 0 && log_persisted_index(c->log) < 1)
         e = log_wait(c->log, node_now_ns(c));
     if (e >= 0)
-        e = consensus_collect(c, &p->write.record, encoded.base);
+        e = consensus_collect(c, &p->write.record, bytes);
     if (e < 0)
         goto out;
     c->state.bootstrapped = 1;
     e = state_write(c);
 out:
     proposal_failed(c, p);
-    raft_free(encoded.base);
-    raft_configuration_close(&configuration);
     return e < 0 ? cluster_fail(c, e, "bootstrap: %s", strerror(-e)) : 0;
 }
 
@@ -260,9 +248,11 @@ static int consensus_sole_voter(struct cluster *c, bool *ret)
             n = c->start_entry[i].buf.len;
         }
     }
+    *ret = false;
+    if (n == 0 && log_last_index(c->log) == 0)
+        return 0; /* it waits to be added */
     if (configuration_decode(bytes, n, &configuration) < 0)
         return cluster_fail(c, -EBADMSG, "log: the cluster's configuration cannot be read");
-    *ret = false;
     for (unsigned i = 0; i < configuration.n; i++) {
         voters += configuration.servers[i].role == RAFT_VOTER;
         if (configuration.servers[i].id == c->config.node)
@@ -389,6 +379,29 @@ void consensus_close(struct cluster *c)
 bool consensus_leads(const struct cluster *c)
 {
     return c->raft_open && c->raft.state == RAFT_LEADER;
+}
+
+uint16_t consensus_leader(const struct cluster *c)
+{
+    if (consensus_leads(c))
+        return c->config.node;
+    return c->raft.state == RAFT_FOLLOWER ? (uint16_t)c->raft.follower_state.current_leader.id : 0;
+}
+
+int consensus_catch_up(struct cluster *c, uint16_t node)
+{
+    struct raft_event event = { .type = RAFT_CATCH_UP, .catch_up = { node } };
+
+    assert(consensus_leads(c) && c->raft.leader_state.promotee_id == 0);
+    return consensus_step(c, &event);
+}
+
+int consensus_transfer(struct cluster *c, uint16_t node)
+{
+    struct raft_event event = { .type = RAFT_TRANSFER, .transfer = { node } };
+
+    assert(consensus_leads(c) && raft_transferee(&c->raft) == 0);
+    return consensus_step(c, &event);
 }
 
 int consensus_submit(struct cluster *c, enum log_type type, const void *payload, size_t bytes)
@@ -523,6 +536,9 @@ static int settle_change(struct cluster *c, const struct raft_message *m, uint64
     uint64_t pending;
     int e = feed(c, m, NULL);
 
+#ifdef PLANT_CHANGE_UNSETTLED
+    return e;
+#endif
     pending = c->raft.configuration_uncommitted_index;
     if (e < 0 || !follows(c, a) || pending == 0 || pending > a->prev_log_index ||
         consensus_term(c, a->prev_log_index + 1) == term)
@@ -623,6 +639,7 @@ int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal
         guard_vote_end(&vote);
         return e;
     case RAFT_APPEND_ENTRIES_RESULT:
+        guard_heard(c, m);
         guard_rejection(c, m);
         return consensus_step(c, &event);
     case RAFT_REQUEST_VOTE_RESULT:

@@ -141,6 +141,98 @@ uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms)
     return at > now_ms ? at : now_ms + 1;
 }
 
+#define HEALTHY_ELECTIONS 2u /* a voter that has answered within so many timeouts is healthy */
+
+/* E12: the engine notes when a follower has answered, but does not say so. Only members are kept:
+ * there are never more of them than places. */
+void guard_heard(struct cluster *c, const struct raft_message *m)
+{
+    struct peer_heard *to = &c->heard[0];
+    raft_index match;
+
+    if (!consensus_leads(c) || m->append_entries_result.term != c->state.term ||
+        raft_match_index(&c->raft, m->server_id, &match) != 0)
+        return;
+    for (unsigned i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (c->heard[i].node == m->server_id) {
+            to = &c->heard[i];
+            break;
+        }
+        if (c->heard[i].ms < to->ms)
+            to = &c->heard[i];
+    }
+    *to = (struct peer_heard){ (uint16_t)m->server_id, node_now_ns(c) / NS_PER_MS };
+}
+
+bool guard_healthy(const struct cluster *c, uint16_t node)
+{
+    uint64_t now_ms = node_now_ns(c) / NS_PER_MS;
+
+    for (unsigned i = 0; i < CLUSTER_MEMBERS_MAX; i++) {
+        if (c->heard[i].node == node)
+            return c->heard[i].ms + HEALTHY_ELECTIONS * c->raft.election_timeout >= now_ms;
+    }
+    return false;
+}
+
+/* A CHANGE is of force as soon as it is in a log, so two of them must not be decided by majorities
+ * that need not meet.
+ * E4: the engine itself submits one before anything of its own term is committed: then an older
+ * leader's CHANGE, which nobody here knows of, may be completed by a majority without any of ours.
+ * E2: and each follower must know the one before as committed, to roll back to.
+ * E12: who has a role taken away, and alone knows it, does not campaign; and who else would win
+ * does not have its vote. With all voters healthy the entry reaches them all.
+ * Beside that, the engine ends the node when asked while something is pending. */
+bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_t bytes)
+{
+    const struct raft *r = &c->raft;
+
+    assert(consensus_leads(c));
+#ifndef PLANT_GUARD_BARRIER
+    if (c->lead != LEAD_READY) {
+        snprintf(ret_why, bytes, "this node has just begun to lead");
+        return false;
+    }
+#endif
+    if (r->configuration_uncommitted_index != 0 || r->leader_state.promotee_id != 0 ||
+        raft_transferee(r) != 0) {
+        snprintf(ret_why, bytes, "another change is not complete");
+        return false;
+    }
+    for (unsigned i = 0; i < r->configuration.n; i++) {
+        const struct raft_server *s = &r->configuration.servers[i];
+        raft_index match = 0;
+
+        if (s->role != RAFT_VOTER || s->id == r->id || s->id == except)
+            continue;
+#ifndef PLANT_CHANGE_UNHEALTHY
+        if (!guard_healthy(c, (uint16_t)s->id)) {
+            snprintf(ret_why, bytes, "node %llu does not answer", s->id);
+            return false;
+        }
+#endif
+#ifndef PLANT_CHANGE_UNSETTLED
+        if (raft_match_index(r, s->id, &match) != 0 || match < r->configuration_committed_index) {
+            snprintf(ret_why, bytes, "node %llu does not have the last change yet", s->id);
+            return false;
+        }
+#endif
+    }
+    return true;
+}
+
+/* E5: the engine tells the next leader to take over at its first answer, even if that is behind,
+ * and tells it once; then nothing can be submitted for an election timeout. */
+bool guard_transfer(struct cluster *c, uint16_t to)
+{
+    raft_index match;
+
+#ifdef PLANT_GUARD_TRANSFER
+    return true;
+#endif
+    return raft_match_index(&c->raft, to, &match) == 0 && match == raft_last_index(&c->raft);
+}
+
 /* START formats "N entries (first^term..last^term)" into 64 bytes, with or without a tracer, and
  * the overflow aborts the process: that node could never start again. Returns 0 or -EOVERFLOW. */
 int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_term, uint64_t last,

@@ -23,6 +23,9 @@ struct wire_hello {
     uint16_t region;
     uint16_t zone_bytes;
     char zone[HANDSHAKE_ZONE_MAX];
+    uint16_t address_bytes;
+    uint16_t zero[3];
+    char address[HANDSHAKE_ADDRESS_MAX];
 };
 _Static_assert(sizeof(struct wire_hello) == HANDSHAKE_HELLO_BYTES, "sent");
 
@@ -41,7 +44,9 @@ struct wire_refuse {
     char sentence[HANDSHAKE_SENTENCE_MAX];
 };
 _Static_assert(sizeof(struct wire_refuse) == HANDSHAKE_REFUSE_BYTES, "sent");
-_Static_assert(HANDSHAKE_REFUSE_BYTES <= PEER_HANDSHAKE_MAX, "fits");
+_Static_assert(HANDSHAKE_REFUSE_BYTES <= HANDSHAKE_HELLO_BYTES &&
+                   HANDSHAKE_HELLO_BYTES <= PEER_HANDSHAKE_MAX,
+               "fits");
 
 /* --- verdicts -------------------------------------------------------------------------------- */
 
@@ -147,7 +152,8 @@ static int check_identity(const struct handshake_self *self, const struct hello 
 {
     char theirs[ID_TEXT], ours[ID_TEXT];
 
-    if (!id_equal(h->cluster_id, self->cluster_id))
+    if (!id_equal(h->cluster_id, self->cluster_id) && !id_is_zero(h->cluster_id) &&
+        !id_is_zero(self->cluster_id))
         return refuse(ret, REFUSAL_CLUSTER, "node %u is of cluster %s, node %u of cluster %s",
                       h->node, id_text(h->cluster_id, theirs), self->node,
                       id_text(self->cluster_id, ours));
@@ -200,6 +206,8 @@ int handshake_check(const struct handshake_self *self, const struct handshake_kn
     assert(peer == NULL || (peer->node == hello->node && peer->node > 0));
     if (check_form(self, hello, ret) < 0 || check_identity(self, hello, ret) < 0)
         return -EACCES;
+    if (id_is_zero(self->cluster_id) || id_is_zero(hello->cluster_id))
+        return HANDSHAKE_CALLS_ONLY;
     if (peer == NULL)
         return refuse(ret, REFUSAL_UNKNOWN,
                       "node %u is not a node of this cluster that node %u knows", hello->node,
@@ -271,6 +279,9 @@ int handshake_put_hello(void *buf, size_t cap, const struct hello *hello)
     memcpy(w.cluster_id, hello->cluster_id, HANDSHAKE_ID_BYTES);
     memcpy(w.directory_id, hello->directory_id, HANDSHAKE_ID_BYTES);
     memcpy(w.zone, hello->zone, hello->zone_bytes);
+    w.address_bytes = (uint16_t)strlen(hello->address);
+    assert(w.address_bytes <= HANDSHAKE_ADDRESS_MAX);
+    memcpy(w.address, hello->address, w.address_bytes);
     return put(buf, cap, PEER_HELLO, hello->epoch, &w, sizeof w);
 }
 
@@ -322,6 +333,13 @@ const char *handshake_get_hello(struct hello *ret, const struct peer_frame *f)
     memcpy(ret->cluster_id, w->cluster_id, HANDSHAKE_ID_BYTES);
     memcpy(ret->directory_id, w->directory_id, HANDSHAKE_ID_BYTES);
     memcpy(ret->zone, w->zone, HANDSHAKE_ZONE_MAX);
+    if (w->address_bytes > HANDSHAKE_ADDRESS_MAX)
+        return "HELLO: the address is too long";
+    for (size_t i = 0; i < w->address_bytes; i++) {
+        if (w->address[i] <= ' ' || w->address[i] > '~')
+            return "HELLO: the address cannot be printed";
+    }
+    memcpy(ret->address, w->address, w->address_bytes);
     return NULL;
 }
 

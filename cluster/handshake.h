@@ -3,13 +3,15 @@
  * two may speak.
  *
  *   dialler  -> HELLO
- *   acceptor -> WELCOME or REFUSE, and nothing more: a connection carries one node's messages
+ *   acceptor -> WELCOME or REFUSE, and then nothing but answers to the dialler's CALLs: a
+ * connection carries one node's messages
  *
  * Heads (peer_frame.h draws the frame; the sender's epoch is in its header):
  *
  *   HELLO    | magic u32 | version_min u16 | version_max u16 | cluster_id[16] | directory_id[16] |
  *            | process u64 | connection u64 | node u16 | dialled u16 | region u16 |
- *            | zone_bytes u16 | zone[64], zeros behind its end |               128 bytes
+ *            | zone_bytes u16 | zone[64], zeros behind its end |
+ *            | address_bytes u16 | zero[6] | address[264], zeros behind its end |   400 bytes
  *   WELCOME  | magic u32 | version u16 | node u16 | directory_id[16] |          24 bytes
  *   REFUSE   | magic u32 | code u16 | sentence_bytes u16 | sentence[240], zeros | 248 bytes
  *
@@ -18,6 +20,10 @@
  * covers it). So any version can read who is there, say which versions it speaks, and refuse in a
  * sentence that the other side can print. The version of a connection is the highest that both
  * know.
+ *
+ * A node that is of no cluster yet says zeros for its id. It may be told one (a CALL), and ask; its
+ * other messages nobody takes. `address` is where the dialler can be dialled itself, HOST:PORT: who
+ * lags behind may not know it from its own log yet.
  *
  * `process` is random, drawn once in a node's process life, and `connection` grows with each dial
  * in it: what still arrives on an older connection of the same process, or on one of another
@@ -35,12 +41,13 @@
 #define HANDSHAKE_MAGIC        0x4b485053u /* "SPHK" */
 #define HANDSHAKE_ID_BYTES     16u
 #define HANDSHAKE_ZONE_MAX     64u
+#define HANDSHAKE_ADDRESS_MAX  264u
 #define HANDSHAKE_SENTENCE_MAX 240u
 
-#define HANDSHAKE_HELLO_BYTES   128u
+#define HANDSHAKE_HELLO_BYTES   400u
 #define HANDSHAKE_WELCOME_BYTES 24u
 #define HANDSHAKE_REFUSE_BYTES  248u
-#define HANDSHAKE_FRAME_MAX     (PEER_HEADER_BYTES + HANDSHAKE_REFUSE_BYTES) /* of what we write */
+#define HANDSHAKE_FRAME_MAX     (PEER_HEADER_BYTES + HANDSHAKE_HELLO_BYTES) /* of what we write */
 
 struct hello {
     uint32_t magic;
@@ -54,7 +61,8 @@ struct hello {
     uint16_t dialled; /* the node that the sender believes it is dialling */
     uint16_t region;
     uint16_t zone_bytes;
-    char zone[HANDSHAKE_ZONE_MAX]; /* [A-Za-z0-9._-]; may be empty */
+    char zone[HANDSHAKE_ZONE_MAX];           /* [A-Za-z0-9._-]; may be empty */
+    char address[HANDSHAKE_ADDRESS_MAX + 1]; /* printable, no spaces; may be empty */
 };
 
 struct welcome {
@@ -84,7 +92,7 @@ struct refusal {
 };
 
 struct handshake_self {
-    uint8_t cluster_id[HANDSHAKE_ID_BYTES];
+    uint8_t cluster_id[HANDSHAKE_ID_BYTES]; /* zeros: of no cluster yet */
     uint8_t directory_id[HANDSHAKE_ID_BYTES];
     uint64_t epoch;
     uint16_t node;
@@ -103,6 +111,7 @@ struct handshake_known {
 enum handshake_note {
     HANDSHAKE_REMEMBER = 1,    /* first contact: the directory id is to be remembered */
     HANDSHAKE_NEWER_EPOCH = 2, /* the peer's epoch is newer than this node's */
+    HANDSHAKE_CALLS_ONLY = 4,  /* one of the two is of no cluster: nothing but CALLs */
 };
 
 /* May the dialler speak to this node? peer is what is known of hello->node, NULL: nothing. Returns

@@ -3,14 +3,19 @@
  *
  * cluster.c   the thread: loop, mailbox, start and stop
  * node.c      the node without a thread: opened, then turned
+ * node_call.c what operators ask, and nodes for them: status, settings, members
+ * found.c     a new cluster, made from nodes that wait
  * state.c     term, vote and identity, on disk before anything depends on them
  * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
  * guard.c     what the host must add so that the engine is safe
  * propose.c   blocks and other entries into the log
  * commit.c    what is committed: applied, answered, watched
+ * change.c    who is a member and who leads, at an operator's word
+ * member.c    members as strings and as the engine's bytes
  * snapshot.c  checkpoints
  * log.c, ...  the log itself (log.h)
- * peer_*.c    what nodes say to each other, as bytes (peer_frame.h, peer_message.h, handshake.h)
+ * peer_*.c    connections to the other nodes (peer.h), and what is said there, as bytes
+ *             (peer_frame.h, peer_message.h, handshake.h)
  */
 #ifndef SLUICE_CLUSTER_INTERNAL_H
 #define SLUICE_CLUSTER_INTERNAL_H
@@ -82,6 +87,40 @@ struct appended {
     uint8_t digest[SHA256_BYTES]; /* only when ends_segment */
 };
 
+/* When another member has last answered this node, as a leader (E12). */
+struct peer_heard {
+    uint16_t node;
+    uint64_t ms;
+};
+
+enum change_step {
+    CHANGE_NONE,
+    CHANGE_BEGINS, /* its entry is not in the log yet */
+    CHANGE_WORKS,
+    CHANGE_ENDS,   /* its result's entry is not in the log yet */
+    CHANGE_LOGGED, /* nor committed */
+};
+
+/* The operation under way; change.c. */
+struct change {
+    enum change_step step;
+    struct change_request request;
+    void (*done)(void *arg, int result, const char *sentence);
+    void *arg;
+    uint64_t term; /* of this node's lead: it ends with that */
+    uint64_t deadline_ms;
+    uint64_t result_index; /* of the result's entry */
+    int result;
+    char sentence[CHANGE_SENTENCE_BYTES];
+    char waits[CHANGE_SENTENCE_BYTES / 2]; /* for what; may be empty */
+    bool catching_up;                      /* this operation has begun a catch-up */
+    bool barrier_due;                      /* for it (E17) */
+    bool quiet;                            /* nothing enters the log */
+    bool told;                             /* the next leader has been told to take over */
+    uint16_t transfer_to;
+    uint64_t transfer_due_ms;
+};
+
 struct call {
     void (*fn)(void *arg);
     void *arg;
@@ -108,8 +147,9 @@ struct cluster {
     bool raft_open;
     uint64_t commit_index; /* highest ever seen (E6) */
     uint64_t raft_timeout_ms;
-    uint64_t heard_ms, ticked_ms;   /* a leader of this term spoke; RAFT_TIMEOUT was told */
-    struct proposal *receiving;     /* the entry of the message that the engine looks at */
+    uint64_t heard_ms, ticked_ms; /* a leader of this term spoke; RAFT_TIMEOUT was told */
+    struct proposal *receiving;   /* the entry of the message that the engine looks at */
+    struct peer_heard heard[CLUSTER_MEMBERS_MAX];
     struct raft_entry *start_entry; /* of the log above the origin, until START */
     size_t start_entries, start_capacity;
 
@@ -127,6 +167,7 @@ struct cluster {
     /* commit.c */
     struct block *answers, **answers_tail; /* in order of admission */
     uint64_t applied_index;
+    bool commit_ended;
     int apply_wait;          /* -EAGAIN, -ENOSPC: why the next entry is not applied yet; 0 */
     uint64_t apply_again_ns; /* then it is tried again */
     uint64_t events, events_by_type[BLOCK_TYPES];
@@ -147,6 +188,8 @@ struct cluster {
     size_t configuration_bytes;
     uint64_t configuration_index;
 
+    struct change change;
+
     /* node.c */
     struct node_environment environment;
     /* Runs fn beside the node, then done on its thread; one at a time. Nonzero: not now. */
@@ -155,7 +198,21 @@ struct cluster {
     enum lead lead;
     uint64_t lead_index;
 
+    /* found.c */
+    struct found *found;                /* a new cluster that is being made from here */
+    struct cluster_bootstrap bootstrap; /* what a node that waited was given */
+    uint8_t join_id[16];                /* the cluster that it was offered a place in */
+    bool bootstrap_given, join_offered;
+
+    /* node_call.c */
+    uint64_t setting_index;    /* of the last setting applied */
+    uint64_t setting_proposed; /* of the last one proposed here */
+    struct ask *asks;          /* requests of this process that are not answered yet */
+
     /* cluster.c */
+    struct peers *peers;   /* NULL: a cluster of one */
+    uint64_t last_time_ns; /* of the last record applied */
+    bool begun;            /* config.begun() was called */
     uv_work_t background_request;
     void (*background_fn)(struct cluster *c);
     void (*background_done)(struct cluster *c, int status);
@@ -173,7 +230,8 @@ struct cluster {
     enum cluster_state run_state;
     bool ended; /* the thread takes no more calls */
     struct call *calls;
-    atomic_bool stop_wanted;
+    atomic_bool stop_wanted, drain_wanted;
+    uint64_t drain_ns; /* monotonic: until then what was taken may be committed; 0: no limit */
     uint64_t start_ns;
     char error[LOG_ERROR_BYTES];
 };
@@ -183,6 +241,10 @@ int cluster_fail(struct cluster *c, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* node.c */
+/* Opens the disk and reads the state. */
+int node_prepare(struct cluster *c);
+/* Is it of no cluster yet? After node_prepare(). */
+bool node_waits(const struct cluster *c);
 /* Recovers what the disk holds and applies what is committed. */
 int node_open(struct cluster *c);
 /* Returns the work done, 0: nothing can be done before node_deadline_ns() or a completion. */
@@ -218,6 +280,8 @@ int state_write(struct cluster *c);
 int node_read(struct cluster *c, uint64_t index, const void **ret_payload);
 /* An entry of the log, for a message. Valid until the next call of this node. */
 int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret);
+/* Is it in memory still? */
+bool node_entry_kept(const struct cluster *c, uint64_t index);
 /* A node that is given its environment: for cluster.c, and tests. */
 struct cluster *node_new(const struct cluster_config *config, const struct cluster_app *app,
                          const struct node_environment *environment);
@@ -242,6 +306,11 @@ int consensus_tick(struct cluster *c);
 int consensus_snapshot(struct cluster *c, uint64_t index, uint64_t term);
 int consensus_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes);
 bool consensus_leads(const struct cluster *c);
+/* Whom this node takes for the leader; 0: nobody. */
+uint16_t consensus_leader(const struct cluster *c);
+/* Only a leader may call these; a standby, and one that guard_transfer() has nothing against. */
+int consensus_catch_up(struct cluster *c, uint16_t node);
+int consensus_transfer(struct cluster *c, uint16_t node);
 int consensus_bootstrap(struct cluster *c);
 
 /* guard.c */
@@ -255,12 +324,21 @@ void guard_vote_end(struct guard_vote *g);
 void guard_answer(const struct cluster *c, bool stale, struct raft_message *m);
 void guard_rejection(const struct cluster *c, struct raft_message *m);
 uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms);
+void guard_heard(struct cluster *c, const struct raft_message *m);
+bool guard_healthy(const struct cluster *c, uint16_t node);
+/* May this leader change the configuration now? Node `except` may be dead. Else says what it waits
+ * for. */
+bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_t bytes);
+/* Does that node have all of this leader's log? */
+bool guard_transfer(struct cluster *c, uint16_t to);
 int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_term, uint64_t last,
                        uint64_t last_term);
 
 /* propose.c */
 int propose_init(struct cluster *c);
 void propose_fini(struct cluster *c);
+/* The node ends: whoever waits for a proposal to be committed is told -ESHUTDOWN. */
+void propose_abandon(struct cluster *c);
 /* Takes p. -EAGAIN and -ENOSPC leave it to the caller. */
 int propose_entry(struct cluster *c, struct proposal *p);
 /* For what comes from another node: the payload's bytes are not set. */
@@ -284,6 +362,15 @@ int propose_turn(struct cluster *c,
 void propose_note_content(struct cluster *c, uint32_t type);
 bool propose_idle(const struct cluster *c);
 
+/* change.c */
+/* done is called once, perhaps before this returns; not when the node ends first. Returns 0, or
+ * what done was told if the operation was refused at once. */
+int change_begin(struct cluster *c, const struct change_request *r,
+                 void (*done)(void *arg, int result, const char *sentence), void *arg);
+int change_turn(struct cluster *c); /* returns the work done or a negative errno */
+/* Nothing may enter the log: the lead is being handed over. */
+bool change_quiet(const struct cluster *c);
+
 /* commit.c */
 int commit_turn(struct cluster *c); /* applies and answers what has become committed */
 int commit_replay(struct cluster *c, uint64_t from);
@@ -291,6 +378,20 @@ bool commit_idle(const struct cluster *c);
 void commit_answer_later(struct cluster *c, struct block *b);
 /* What waits for an index from here on is answered as refused. */
 void commit_withdraw(struct cluster *c, uint64_t from);
+/* Before a stop: everything that waits is refused, and nothing is applied any more. */
+void commit_end(struct cluster *c);
+
+/* found.c */
+/* A node has dialled this one, and one of them is of no cluster. */
+struct hello;
+void node_offered(struct cluster *c, const struct hello *h);
+/* Takes it, or says why not in sentence. */
+int found_take(struct cluster *c, const sluice_v1_Bootstrap *b, char sentence[LOG_ERROR_BYTES]);
+/* What this node began with; ret->members_count 0: it did not begin a cluster, or still waits. */
+void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret);
+
+/* node_call.c */
+void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret);
 
 /* snapshot.c */
 int snapshot_load(struct cluster *c); /* fills origin, genesis, configuration, events_by_type */

@@ -34,7 +34,7 @@
 #define LOG_RECORD_BYTES_MAX (256u * 1024u)
 #define LOG_ERROR_BYTES      512u
 
-/* Entry types. EVENTS and SETTING and GENESIS are the engine's COMMAND. */
+/* Entry types. BARRIER and CHANGE are the engine's, too; the others are its COMMAND. */
 enum log_type {
     LOG_EVENTS = 1,  /* a block (cluster/block.h) */
     LOG_SETTING = 2, /* sluice.v1.Setting */
@@ -42,6 +42,8 @@ enum log_type {
     LOG_SEAL = 4,    /* empty: the segment ends after this record */
     LOG_BARRIER = 5, /* empty */
     LOG_CHANGE = 6,  /* the engine's encoded configuration */
+    LOG_AUDIT = 7,   /* sluice.v1.Audit */
+    LOG_TYPE_END
 };
 
 struct log_record {

@@ -23,7 +23,8 @@
 #include "base/clock.h"
 #include "cluster/internal.h"
 
-#define RETRY_NS (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
+#define RETRY_NS        (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
+#define CHANGE_RETRY_NS (5 * NS_PER_MS) /* a change of members, for what time alone changes */
 
 /* --- start --------------------------------------------------------------------------------------
  */
@@ -61,9 +62,8 @@ static int node_make_dirs(struct cluster *c, char log_dir[PATH_MAX])
     return e < 0 ? cluster_fail(c, e, "%s: %s", c->config.dir, strerror(-e)) : 0;
 }
 
-static int node_open_log(struct cluster *c, const char *log_dir)
+static int node_open_disk(struct cluster *c, const char *log_dir)
 {
-    char error[LOG_ERROR_BYTES] = "";
     int e = 0;
 
     c->disk = c->config.disk;
@@ -79,9 +79,28 @@ static int node_open_log(struct cluster *c, const char *log_dir)
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
     c->disk_fd = c->disk->ops->event_fd(c->disk);
-    e = state_open(c);
-    if (e == 0)
-        e = snapshot_load(c);
+    return state_open(c);
+}
+
+int node_prepare(struct cluster *c)
+{
+    char log_dir[PATH_MAX];
+    int e = node_make_dirs(c, log_dir);
+
+    return e < 0 ? e : node_open_disk(c, log_dir);
+}
+
+bool node_waits(const struct cluster *c)
+{
+    return c->config.peering != NULL && c->config.bootstrap == NULL &&
+           c->config.join_cluster_id == NULL && !c->segments_found && !c->state.bootstrapped;
+}
+
+static int node_open_log(struct cluster *c, const char *log_dir)
+{
+    char error[LOG_ERROR_BYTES] = "";
+    int e = snapshot_load(c);
+
     if (e < 0)
         return cluster_fail(c, e, "checkpoint: %s", strerror(-e));
     if (!c->segments_found && c->origin.index > 0)
@@ -115,7 +134,7 @@ static int node_open_log(struct cluster *c, const char *log_dir)
                             "%s/checkpoint; is a file system not mounted? To begin a new log, "
                             "move that directory away",
                             log_dir, c->config.dir);
-    return consensus_bootstrap(c);
+    return c->config.join_cluster_id != NULL ? 0 : consensus_bootstrap(c);
 }
 
 struct cluster *node_new(const struct cluster_config *config, const struct cluster_app *app,
@@ -163,10 +182,12 @@ int node_open(struct cluster *c)
 {
     char log_dir[PATH_MAX];
     uint64_t from, covered;
-    int e = node_make_dirs(c, log_dir);
+    int e = c->disk == NULL ? node_prepare(c) : 0;
 
-    if (e == 0)
-        e = node_open_log(c, log_dir);
+    if (e < 0)
+        return e;
+    snprintf(log_dir, sizeof log_dir, "%s/log", c->config.dir);
+    e = node_open_log(c, log_dir);
     if (e == 0)
         e = consensus_start(c);
     if (e < 0)
@@ -178,7 +199,10 @@ int node_open(struct cluster *c)
     if (from < log_first_index(c->log))
         from = log_first_index(c->log);
     c->applied_index = from - 1;
-    return commit_replay(c, from);
+    e = commit_replay(c, from);
+    if (e == 0)
+        c->app.opened(c->app.arg);
+    return e;
 }
 
 /* --- leading ------------------------------------------------------------------------------------
@@ -258,12 +282,17 @@ int node_read(struct cluster *c, uint64_t index, const void **ret_payload)
                           ret_payload);
 }
 
+bool node_entry_kept(const struct cluster *c, uint64_t index)
+{
+    return c->appended_n > 0 && index >= c->appended[c->appended_head].write->record.index;
+}
+
 int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
 {
     const struct appended *a = &c->appended[c->appended_head];
     int e;
 
-    if (c->appended_n > 0 && index >= a->write->record.index) {
+    if (node_entry_kept(c, index)) {
         uint64_t at = index - a->write->record.index;
 
         if (at >= c->appended_n)
@@ -288,12 +317,17 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
 int node_turn(struct cluster *c)
 {
     uint64_t now = node_now_ns(c);
-    int done = lead_turn(c), e = 0;
+    int done = lead_turn(c), e;
 
     if (done < 0)
         return done;
+    e = change_turn(c);
+    if (e < 0)
+        return e;
+    done += e;
+    e = 0;
     if (c->lead == LEAD_READY)
-        e = propose_turn(c, now);
+        e = change_quiet(c) ? 0 : propose_turn(c, now);
     else if (!consensus_leads(c))
         propose_refuse_arrived(c);
     if (e < 0)
@@ -325,7 +359,10 @@ uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
         at = now_ns + RETRY_NS;
     if (c->apply_wait != 0 && c->apply_again_ns < at)
         at = c->apply_again_ns;
-    if (c->seal_due_ns != 0 && c->seal_due_ns < at)
+    if (c->change.step != CHANGE_NONE && now_ns + CHANGE_RETRY_NS < at)
+        at = now_ns + CHANGE_RETRY_NS;
+    /* Only a leader ends a segment. */
+    if (c->lead == LEAD_READY && c->seal_due_ns != 0 && c->seal_due_ns < at)
         at = c->seal_due_ns;
     return at;
 }

@@ -150,7 +150,7 @@ static const char *check_entry(const struct wire_entry *w)
 {
     if (!all_zero(w->zero, sizeof w->zero))
         return "reserved bytes of an entry are not 0";
-    if (w->type < LOG_EVENTS || w->type > LOG_CHANGE)
+    if (w->type < LOG_EVENTS || w->type >= LOG_TYPE_END)
         return "an unknown type of entry";
     if (w->payload_bytes > PEER_PAYLOAD_MAX)
         return "a payload longer than a record's may be";

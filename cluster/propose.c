@@ -27,6 +27,18 @@ int propose_init(struct cluster *c)
     return c->appended ? 0 : -ENOMEM;
 }
 
+void propose_abandon(struct cluster *c)
+{
+    for (unsigned i = 0; i < c->appended_n; i++) {
+        struct proposal *p = c->appended[(c->appended_head + i) % c->appended_max].proposal;
+
+        if (p == NULL || p->committed == NULL)
+            continue;
+        p->committed(p, -ESHUTDOWN);
+        p->committed = NULL;
+    }
+}
+
 void propose_fini(struct cluster *c)
 {
     for (; c->appended_n > 0; c->appended_n--) {
@@ -101,7 +113,7 @@ void proposal_failed(struct cluster *c, struct proposal *p)
 void propose_note_content(struct cluster *c, uint32_t type)
 {
     assert(type != LOG_SEAL);
-    if (c->seal_due_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING))
+    if (c->seal_due_ns == 0 && (type == LOG_EVENTS || type == LOG_SETTING || type == LOG_AUDIT))
         c->seal_due_ns = node_now_ns(c) + c->config.segment_age_ns_max;
 }
 
@@ -227,7 +239,7 @@ int propose_withdraw(struct cluster *c, uint64_t from)
 
 int propose_entry(struct cluster *c, struct proposal *p)
 {
-    int e = propose_room(c, p->write.record.payload_bytes);
+    int e = change_quiet(c) ? -EAGAIN : propose_room(c, p->write.record.payload_bytes);
 
     return e < 0 ? e : propose_append(c, &p->write, NULL, p);
 }

@@ -58,7 +58,7 @@ const char *record_check_header(const struct record_header *h, uint32_t seed, ui
         return "a record version that this build does not know";
     if (h->agreed.payload_bytes > LOG_RECORD_BYTES_MAX - LOG_HEADER_BYTES)
         return "the payload is longer than a record may be";
-    if (h->agreed.type < LOG_EVENTS || h->agreed.type > LOG_CHANGE)
+    if (h->agreed.type < LOG_EVENTS || h->agreed.type >= LOG_TYPE_END)
         return "an unknown record type";
     if (h->durable >= h->agreed.index)
         return "it claims to have been durable before it was written";

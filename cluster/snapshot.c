@@ -356,6 +356,9 @@ int snapshot_load(struct cluster *c)
             c->events += m->events_by_type[t];
         }
         c->checkpoint_index = m->index;
+        c->last_time_ns = m->record_time_ns;
+        if (m->history_count > 0)
+            c->setting_index = m->history[m->history_count - 1].index;
         return c->app.load(c->app.arg, c->checkpoint);
     }
     sha256(c->origin.digest, c->state.cluster_id, sizeof c->state.cluster_id, NULL, 0);

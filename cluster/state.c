@@ -18,6 +18,8 @@ static void state_fresh(struct cluster *c, struct node_state *s)
     };
     if (c->config.bootstrap != NULL)
         memcpy(s->cluster_id, c->config.bootstrap->cluster_id, sizeof s->cluster_id);
+    else if (c->config.join_cluster_id != NULL)
+        memcpy(s->cluster_id, c->config.join_cluster_id, sizeof s->cluster_id);
     else
         node_random(c, s->cluster_id, sizeof s->cluster_id);
     node_random(c, s->directory_id, sizeof s->directory_id);

@@ -55,6 +55,8 @@
 
 #include "base/clock.h"
 #include "base/report.h"
+#include "base/tls.h"
+#include "client/sluice.h"
 #include "pipeline_internal.h"
 #include "privileges.h"
 
@@ -66,6 +68,17 @@ static void on_failed(void *arg, const char *sentence)
     (void)arg;
     report_error("node_failed", "%s", sentence);
     _exit(3);
+}
+
+/* Cluster thread: the workers can be started. */
+static void on_begun(void *arg)
+{
+    struct pipeline *p = arg;
+
+    pthread_mutex_lock(&p->policy_lock);
+    p->begun = true;
+    pthread_cond_broadcast(&p->keeper_wake);
+    pthread_mutex_unlock(&p->policy_lock);
 }
 
 static void on_settings(void *arg, const struct settings *settings)
@@ -134,6 +147,18 @@ static void look_at_ports(struct pipeline *p)
     }
 }
 
+static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES]);
+
+/* A node that has waited, or was the first to come, has a cluster now. */
+static void start_late(struct pipeline *p)
+{
+    char error[PIPELINE_ERROR_BYTES] = "workers";
+
+    if (start_workers(p, error) < 0)
+        on_failed(p, error);
+    report_info("ready", "node %u takes events in", p->config->node.id);
+}
+
 /* With policy_lock, except while it works. */
 static void *keeper_main(void *arg)
 {
@@ -145,16 +170,19 @@ static void *keeper_main(void *arg)
     pthread_mutex_lock(&p->policy_lock);
     while (!p->keeper_stop) {
         uint64_t now = clock_monotonic_ns();
-        bool push = policy_pending(p), save = now >= save_at;
+        bool start = p->begun && p->workers_started == 0;
+        bool push = policy_pending(p) && !start, save = now >= save_at;
         bool look = p->prefilter != NULL && now >= look_at;
 
-        if (!push && !save && !look) {
+        if (!start && !push && !save && !look) {
             struct timespec until = time_of(p->prefilter && look_at < save_at ? look_at : save_at);
 
             pthread_cond_timedwait(&p->keeper_wake, &p->policy_lock, &until);
             continue;
         }
         pthread_mutex_unlock(&p->policy_lock);
+        if (start)
+            start_late(p);
         if (push)
             policy_push(p);
         if (look)
@@ -215,6 +243,39 @@ static int start_links(struct pipeline *p)
     return 0;
 }
 
+/* The other nodes, as the config says; false: there are none. */
+static int open_peering(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+{
+    const struct config_peer *peer = &p->config->peer;
+    const struct config_tls *tls = &p->config->tls;
+    const struct tls_files files = { tls->ca, tls->cert, tls->key };
+    const struct certificate *self;
+    char sentence[TLS_ERROR_BYTES] = "";
+    int e;
+
+    if (peer->listen.port == 0)
+        return 0;
+    config_endpoint_text(&peer->listen, p->peering.listen);
+    snprintf(p->peering.advertise, sizeof p->peering.advertise, "%.264s", peer->advertise);
+    snprintf(p->peering.zone, sizeof p->peering.zone, "%s", p->config->node.zone);
+    p->peering.user_timeout_ms = peer->user_timeout_ms;
+    if (!config_has_tls(p->config))
+        return 0;
+    e = tls_context_new(&p->peer_tls, &files, sentence);
+    if (e < 0) {
+        snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
+        return e;
+    }
+    self = tls_context_identity(p->peer_tls);
+    if (self->role != CERTIFICATE_NODE || self->node != p->config->node.id) {
+        snprintf(error, PIPELINE_ERROR_BYTES, "tls.cert: %s is not the certificate of node %u",
+                 tls->cert, p->config->node.id);
+        return -EINVAL;
+    }
+    p->peering.tls = p->peer_tls;
+    return 0;
+}
+
 static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
 {
     const struct config *f = p->config;
@@ -234,6 +295,11 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
                  f->log.mark_idle_ms },
         .link = p->link,
         .links = p->workers,
+        .peering = f->peer.listen.port != 0 ? &p->peering : NULL,
+        .election_ms = f->peer.election_ms,
+        .version = SLUICE_VERSION,
+        .begun = on_begun,
+        .begun_arg = p,
     };
     struct cluster_app app;
     char sentence[LOG_ERROR_BYTES] = "";
@@ -404,6 +470,7 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     struct pipeline *p = calloc(1, sizeof *p);
     pthread_condattr_t monotonic;
     struct cluster_status status;
+    bool begun;
     int e = -ENOMEM;
 
     error[0] = '\0';
@@ -433,6 +500,8 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     on_settings(p, &defaults);
     e = start_links(p);
     if (e == 0)
+        e = open_peering(p, error);
+    if (e == 0)
         e = open_workers(p, error);
     if (e == 0)
         e = drop_privileges(p);
@@ -443,7 +512,16 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     cluster_status(p->cluster, &status);
     p->log_events_before = status.events;
     open_ledger(p);
-    e = start_workers(p, error);
+    if (status.state == CLUSTER_WAITING)
+        report_info("waiting",
+                    "node %u is of no cluster yet: it waits for `sluice cluster init`, or "
+                    "to be added to one",
+                    config->node.id);
+    /* Where the cluster's key is not known yet, the keeper starts them. */
+    pthread_mutex_lock(&p->policy_lock);
+    begun = p->begun;
+    pthread_mutex_unlock(&p->policy_lock);
+    e = begun ? start_workers(p, error) : 0;
     if (e == 0)
         e = start_admin(p, error);
     if (e == 0)
@@ -483,6 +561,7 @@ void pipeline_stop(struct pipeline *p)
     /* Of a start that failed late, too: its workers have taken events, and what they hand over must
      * find the cluster thread there. */
     prefilter_stop(p->prefilter);
+    cluster_drain(p->cluster);
     if (p->workers_started > 0) {
         drain_workers(p);
         ledger_keep(p, true);
@@ -497,6 +576,7 @@ void pipeline_stop(struct pipeline *p)
     prefilter_close(p->prefilter);
     limits_close(&p->limits);
     store_fini(p->store);
+    tls_context_free(p->peer_tls);
     for (unsigned i = 0; i < p->workers; i++) {
         ring_fini(&p->link[i].submit);
         ring_fini(&p->link[i].answer);

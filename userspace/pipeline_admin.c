@@ -34,6 +34,8 @@ static const char *role_name(enum cluster_state s)
     switch (s) {
     case CLUSTER_STARTING:
         return "starting";
+    case CLUSTER_WAITING:
+        return "waiting";
     case CLUSTER_FOLLOWER:
         return "follower";
     case CLUSTER_LEADER:
@@ -491,10 +493,11 @@ static int64_t on_setting_set(void *arg, const char *key, const char *value, uin
 {
     static struct settings_call call; /* the admin thread's alone */
     sluice_v1_Setting change = { .uid = uid, .time_ns = clock_unix_ns() };
-    char sentence[SETTINGS_ERROR_BYTES];
+    char sentence[LOG_ERROR_BYTES] = "";
     int64_t index;
     int e;
 
+    _Static_assert(sizeof sentence >= SETTINGS_ERROR_BYTES, "for both");
     call.p = arg;
     e = cluster_call(call.p->cluster, settings_run, &call);
     if (e == 0) {
@@ -503,10 +506,9 @@ static int64_t on_setting_set(void *arg, const char *key, const char *value, uin
             snprintf(error, ADMIN_ERROR_BYTES, "%s", sentence);
             return e;
         }
-        change.previous = call.n > 0 ? call.history[call.n - 1].index : 0;
         snprintf(change.key, sizeof change.key, "%s", key);
         snprintf(change.value, sizeof change.value, "%s", value);
-        index = cluster_propose_setting(call.p->cluster, &change);
+        index = cluster_propose_setting(call.p->cluster, &change, sentence);
         if (index >= 0) {
             /* What was changed holds when we say so, in the driver too; where it could not be put
              * there, it is committed all the same, and xdp status says so. */
@@ -515,8 +517,7 @@ static int64_t on_setting_set(void *arg, const char *key, const char *value, uin
         }
         e = (int)index;
     }
-    snprintf(error, ADMIN_ERROR_BYTES, "%s",
-             e == -ENOSPC ? "disk full: the setting was not changed" : strerror(-e));
+    snprintf(error, ADMIN_ERROR_BYTES, "%s", sentence[0] != '\0' ? sentence : strerror(-e));
     return e;
 }
 

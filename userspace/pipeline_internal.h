@@ -29,6 +29,8 @@ struct pipeline {
     char log_dir[CONFIG_PATH_BYTES + 16], dedupe_dir[CONFIG_PATH_BYTES + 16];
     struct store *store;
     struct cluster *cluster;
+    struct cluster_peering peering;
+    struct tls_context *peer_tls; /* NULL: between nodes nothing is encrypted */
     unsigned workers, workers_started;
     struct cluster_link link[CLUSTER_WORKERS_MAX];
     struct limits limits;
@@ -51,8 +53,8 @@ struct pipeline {
     uint64_t log_events_before;
     uint64_t started_ns; /* monotonic */
     pthread_t keeper;
-    bool keeper_started, keeper_stop;
-    bool port_lost[XDP_INTERFACES_MAX]; /* the keeper has said so */
+    bool keeper_started, keeper_stop, begun; /* the last two with policy_lock */
+    bool port_lost[XDP_INTERFACES_MAX];      /* the keeper has said so */
     pthread_cond_t keeper_wake;
 
     /* pipeline_admin.c, admin thread only */

@@ -76,7 +76,7 @@ static void make_entries(struct wire_sample *s, uint64_t *seed, uint32_t n, uint
         *r = (struct log_record){ .index = m->prev_log_index + 1 + i,
                                   .term = term,
                                   .time_ns = time_ns += wire_below(seed, 1000),
-                                  .type = LOG_EVENTS + wire_below(seed, LOG_CHANGE),
+                                  .type = LOG_EVENTS + wire_below(seed, LOG_TYPE_END - LOG_EVENTS),
                                   .payload_bytes = wire_below(seed, payload_max + 1) & ~7u };
         s->entry[i] = (struct peer_entry){ .record = r, .payload = s->memory + used };
         if (r->type == LOG_CHANGE) {

@@ -46,7 +46,8 @@ static int app_apply(void *arg, const struct log_record *r, const void *payload,
     struct test_app *t = arg;
     struct block_view v;
 
-    (void)how;
+    if ((how == APPLY_START) == t->opened)
+        t->out_of_order = true;
     if (t->last_applied != 0 && r->index != t->last_applied + 1)
         t->out_of_order = true;
     t->last_applied = r->index;
@@ -73,6 +74,8 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64
     *ret_covered = 0; /* everything is to be replayed */
     return 0;
 }
+
+static void app_opened(void *arg) { ((struct test_app *)arg)->opened = true; }
 
 static void app_failed(void *arg, const char *sentence)
 {
@@ -134,7 +137,8 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
 {
     const struct cluster_config config = {
         .dir = t->dir,
-        .node = 1,
+        .node = t->node ? t->node : 1,
+        .peering = t->peering,
         .region = 1,
         .segment_age_ns_max = t->segment_age_ns ? t->segment_age_ns : 300000000000ull,
         .log = { .segment_bytes = 1 << 20,
@@ -152,13 +156,14 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .withdraw = app_withdraw,
         .apply = app_apply,
         .open = app_open,
+        .opened = app_opened,
         .failed = app_failed,
         .save = app_save,
         .load = app_load,
     };
 
     t->applied_entries = t->applied_events = t->last_applied = 0;
-    t->out_of_order = false;
+    t->out_of_order = t->opened = false;
     t->failed = false;
     memset(t->seen, 0, sizeof t->seen);
     return cluster_start(&t->cluster, &config, &app, error);
@@ -201,7 +206,7 @@ void test_app_fill(struct test_app *t, int i, uint32_t n, uint32_t bytes, uint64
         b->bytes += bytes;
         b->events++;
     }
-    block_seal(b, 1, 1);
+    block_seal(b, t->node ? t->node : 1, 1);
 }
 
 void test_app_submit(struct test_app *t, int i)

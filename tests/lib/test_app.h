@@ -17,11 +17,13 @@ struct test_app {
     char dir[64];
     struct disk *disk;       /* NULL: the real one */
     uint64_t segment_age_ns; /* 0: five minutes */
+    uint16_t node;           /* 0: 1 */
+    const struct cluster_peering *peering;
     /* What apply() was given; on the cluster thread, read after the cluster was stopped or waited
      * for. */
     uint64_t applied_entries, applied_events, last_applied;
     uint64_t opened_last_index;
-    bool out_of_order;
+    bool opened, out_of_order;
     uint8_t seen[TEST_APP_NUMBERS]; /* how often apply() was given the event of that number */
     _Atomic bool failed;
     int ready;      /* what ready() answers; set before the block is handed over */

@@ -94,6 +94,13 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64
     return e;
 }
 
+static void app_opened(void *arg)
+{
+    struct sim_node *n = arg;
+
+    n->app.opened(n->app.arg);
+}
+
 static void app_failed(void *arg, const char *sentence)
 {
     violation("node %u failed: %s", number_of(arg), sentence);
@@ -143,6 +150,7 @@ void app_start(struct sim_node *n, struct cluster_app *ret)
                                  .withdraw = app_withdraw,
                                  .apply = app_apply,
                                  .open = app_open,
+                                 .opened = app_opened,
                                  .failed = app_failed,
                                  .save = app_save,
                                  .load = app_load };
@@ -184,18 +192,15 @@ static void check_event(struct sim_node *n, uint32_t number)
                   number_of(n), number, p.index, p.slot, a->place.index, a->place.slot);
 }
 
-void app_check_end(void)
+void app_check_end(struct sim_node *n, struct sim_node *other)
 {
-    for (unsigned i = 1; i <= NODES; i++) {
-        struct sim_node *n = &sim.node[i];
-        size_t first, history;
+    size_t history, others;
 
-        for (uint32_t number = 1; number <= sim.number; number++)
-            check_event(n, number);
-        (void)store_history(sim.node[1].store, &first);
-        (void)store_history(n->store, &history);
-        if (history != first || memcmp(store_settings(sim.node[1].store), store_settings(n->store),
-                                       sizeof(struct settings)) != 0)
-            violation("nodes 1 and %u differ in their settings", i);
-    }
+    for (uint32_t number = 1; number <= sim.number; number++)
+        check_event(n, number);
+    (void)store_history(n->store, &history);
+    (void)store_history(other->store, &others);
+    if (history != others || memcmp(store_settings(n->store), store_settings(other->store),
+                                    sizeof(struct settings)) != 0)
+        violation("nodes %u and %u differ in their settings", number_of(n), number_of(other));
 }

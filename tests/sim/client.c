@@ -118,7 +118,7 @@ static void send_setting(struct sim_node *n)
 
 void client_send(void)
 {
-    struct sim_node *n = &sim.node[between(1, NODES)];
+    struct sim_node *n = &sim.node[between(1, sim.nodes)];
 
     sim.client_ns = sim.now_ns + between(NS_PER_MS, 20 * NS_PER_MS);
     if (chance(2))

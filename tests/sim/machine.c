@@ -54,14 +54,15 @@ void machine_start(struct sim_node *n)
         .disk = n->disk,
         .link = &n->link,
         .links = 1,
-        .bootstrap = &sim.bootstrap,
+        .bootstrap = number_of(n) <= FOUNDERS ? &sim.bootstrap : NULL,
+        .join_cluster_id = number_of(n) > FOUNDERS ? sim.bootstrap.cluster_id : NULL,
     };
     struct cluster_app app;
     const struct node_environment environment = { sim_monotonic, sim_unix, sim_random,
                                                   sim_send,      sim_post, n };
     int e;
 
-    n->applied = 0;
+    n->applied = n->changing = 0;
     n->led = false;
     app_start(n, &app);
     n->c = node_new(&config, &app, &environment);
@@ -86,13 +87,14 @@ void machine_crash(struct sim_node *n)
     trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
           log_last_index(n->c->log));
     test_disk_power_cut(n->disk);
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         link_break(number_of(n), i);
         link_break(i, number_of(n));
     }
     node_free(n->c);
     n->c = NULL;
     app_stop(n);
+    operator_crashed(n);
     while (ring_pop(&n->link.submit) != NULL || ring_pop(&n->link.answer) != NULL) {
     }
     client_lost(n);
@@ -127,6 +129,32 @@ static void check_leader(struct sim_node *n)
     n->led = leads;
 }
 
+/* What the engine goes by is what the log says. */
+static void check_configuration(struct sim_node *n)
+{
+    struct raft *r = &n->c->raft;
+    struct raft_buffer b;
+
+    if (r->configuration_uncommitted_index != n->changing) {
+        n->changing = r->configuration_uncommitted_index;
+        if (n->changing != 0 && !sim.healing && chance(15))
+            split();
+    }
+    if (n->changing != 0 || n->c->configuration_index == 0)
+        return;
+    if (r->configuration_committed_index < n->c->configuration_index)
+        violation("node %u goes by configuration %llu, but has applied %" PRIu64, number_of(n),
+                  r->configuration_committed_index, n->c->configuration_index);
+    if (r->configuration_committed_index > n->c->configuration_index)
+        return;
+    if (raft_configuration_encode(&r->configuration, &b) != 0)
+        violation("no memory");
+    if (b.len != n->c->configuration_bytes || memcmp(b.base, n->c->configuration, b.len) != 0)
+        violation("node %u goes by another configuration than its log's at %" PRIu64, number_of(n),
+                  n->c->configuration_index);
+    raft_free(b.base);
+}
+
 static void take_answers(struct sim_node *n)
 {
     struct block *b;
@@ -155,6 +183,7 @@ void machine_run(struct sim_node *n)
     }
     machine_check(n, e);
     check_leader(n);
+    check_configuration(n);
     take_answers(n);
     n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
     if (n->turn_ns <= sim.now_ns)
@@ -168,7 +197,7 @@ void machine_run(struct sim_node *n)
 void machine_disk(struct sim_node *n)
 {
     n->disk_ns = UINT64_MAX;
-    for (unsigned i = 1; i <= NODES; i++)
+    for (unsigned i = 1; i <= sim.nodes; i++)
         sim.link[i][number_of(n)].waits = false;
     test_disk_stall(n->disk, false);
     machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));

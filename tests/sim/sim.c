@@ -6,14 +6,16 @@
  *
  * One seed is one run, in a process of its own. It has a phase of faults (power cuts, of one or
  * all, partitions, one-way too, broken connections, slow disks, stopped processes, jumping clocks),
- * then everything heals and the cluster has to come together. Checked all the while:
+ * in which an operator changes members and moves the lead; then everything heals, and the cluster
+ * has to come together, with the members that are asked for in the end. Checked all the while:
  *
  *   - a term has one leader, and it has every entry that was committed in an earlier one
  *   - every node applies the same entries in the same order, without a gap
  *   - what has a receipt is at its place in the committed log, with its content
  *   - no event is in the committed log twice; a duplicate and a conflict are answered with the
  *     first place, once that is committed
- *   - in the end the hash chains, the settings and what the dedupe indexes know are equal
+ *   - the configuration that a node's engine goes by is its log's
+ *   - in the end all members' hash chains, settings and dedupe indexes are equal
  *
  * A seed that fails prints one line and its trace is printed by `sim -s SEED -v`.
  *
@@ -91,12 +93,12 @@ void violation(const char *format, ...)
 static void partition(void)
 {
     uint64_t until = sim.now_ns + between(50 * NS_PER_MS, 3 * NS_PER_S);
-    unsigned a = (unsigned)between(1, NODES);
+    unsigned a = (unsigned)between(1, sim.nodes);
     bool out = chance(70), in = !out || chance(70);
 
     trace("node %u is cut off%s%s until %.3f ms", a, out ? ", says nothing" : "",
           in ? ", hears nothing" : "", (double)until / 1e6);
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         if (out)
             sim.link[a][i].blocked_ns = until;
         if (in)
@@ -104,9 +106,23 @@ static void partition(void)
     }
 }
 
+/* Into two groups that do not hear each other. */
+void split(void)
+{
+    uint64_t until = sim.now_ns + between(50 * NS_PER_MS, 3 * NS_PER_S), one = draw(2u << NODES);
+
+    trace("groups: %" PRIx64 " and the others, until %.3f ms", one, (double)until / 1e6);
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        for (unsigned j = 1; j <= sim.nodes; j++) {
+            if (((one >> i) & 1) != ((one >> j) & 1))
+                sim.link[i][j].blocked_ns = until;
+        }
+    }
+}
+
 static void chaos(void)
 {
-    struct sim_node *n = &sim.node[between(1, NODES)];
+    struct sim_node *n = &sim.node[between(1, sim.nodes)];
     uint64_t what = draw(100);
 
     sim.chaos_ns = sim.now_ns + between(20 * NS_PER_MS, 800 * NS_PER_MS);
@@ -114,14 +130,16 @@ static void chaos(void)
         if (n->c != NULL)
             machine_crash(n);
     } else if (what < 32) {
-        for (n = &sim.node[1]; n <= &sim.node[NODES]; n++) {
+        for (n = &sim.node[1]; n <= &sim.node[sim.nodes]; n++) {
             if (n->c != NULL && chance(80))
                 machine_crash(n);
         }
-    } else if (what < 60) {
+    } else if (what < 52) {
         partition();
+    } else if (what < 60) {
+        split();
     } else if (what < 70) {
-        link_break((unsigned)between(1, NODES), (unsigned)between(1, NODES));
+        link_break((unsigned)between(1, sim.nodes), (unsigned)between(1, sim.nodes));
     } else if (what < 82) {
         n->slow_ns = sim.now_ns + between(100 * NS_PER_MS, 3 * NS_PER_S);
         trace("node %u has a slow disk", number_of(n));
@@ -137,13 +155,13 @@ static void heal(void)
 {
     sim.healing = true;
     trace("all heals");
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         struct sim_node *n = &sim.node[i];
 
         n->slow_ns = n->stopped_ns = 0;
         if (n->c == NULL)
             n->up_ns = sim.now_ns;
-        for (unsigned j = 1; j <= NODES; j++)
+        for (unsigned j = 1; j <= sim.nodes; j++)
             sim.link[i][j].blocked_ns = 0;
     }
 }
@@ -163,7 +181,7 @@ static uint64_t node_next(const struct sim_node *n)
         at = n->work_ns;
     if (n->store_ns < at)
         at = n->store_ns;
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct link *l = &sim.link[i][number_of(n)];
 
         if (l->head != NULL && !l->waits && l->head->due_ns < at)
@@ -194,7 +212,7 @@ static void node_do(struct sim_node *n)
         machine_disk(n);
         return;
     }
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct link *l = &sim.link[i][number_of(n)];
 
         if (l->head != NULL && !l->waits && l->head->due_ns <= sim.now_ns) {
@@ -213,7 +231,9 @@ static void step(void)
 
     if (!sim.healing && sim.chaos_ns < at)
         at = sim.chaos_ns;
-    for (unsigned i = 1; i <= NODES; i++) {
+    if (sim.operator.next_ns<at)
+        at = sim.operator.next_ns;
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         if (node_next(&sim.node[i]) < at) {
             next = &sim.node[i];
             at = node_next(next);
@@ -224,6 +244,8 @@ static void step(void)
         node_do(next);
     else if (at == sim.client_ns)
         client_send();
+    else if (at == sim.operator.next_ns)
+        operator_ask();
     else
         chaos();
 }
@@ -231,21 +253,47 @@ static void step(void)
 /* --- a run --------------------------------------------------------------------------------------
  */
 
+/* Those who are members by the newest configuration that anybody has applied. */
+static int members_now(struct member ret[CLUSTER_MEMBERS_MAX])
+{
+    const struct cluster *newest = sim.node[1].c;
+
+    for (unsigned i = 2; i <= sim.nodes; i++) {
+        const struct cluster *c = sim.node[i].c;
+
+        if (newest == NULL || (c != NULL && c->configuration_index > newest->configuration_index))
+            newest = c;
+    }
+    return newest != NULL ? operator_members(newest, ret) : 0;
+}
+
 static bool together(void)
 {
     uint8_t first[SHA256_BYTES], other[SHA256_BYTES];
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = members_now(m);
 
-    for (unsigned i = 1; i <= NODES; i++) {
-        struct cluster *c = sim.node[i].c;
+    for (int i = 0; i < n; i++) {
+        struct cluster *c = sim.node[m[i].node].c;
 
         if (c == NULL || c->applied_index != log_last_index(c->log) ||
             c->applied_index != sim.committed || c->appended_n > 0)
             return false;
-        log_digest(c->log, i == 1 ? first : other);
-        if (i > 1 && memcmp(first, other, sizeof first) != 0)
-            violation("the chains of nodes 1 and %u differ at %" PRIu64, i, sim.committed);
+        log_digest(c->log, i == 0 ? first : other);
+        if (i > 0 && memcmp(first, other, sizeof first) != 0)
+            violation("the chains of nodes %u and %u differ at %" PRIu64, m[0].node, m[i].node,
+                      sim.committed);
     }
-    return true;
+    return n > 0;
+}
+
+static void check_end(void)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = members_now(m);
+
+    for (int i = 0; i < n; i++)
+        app_check_end(&sim.node[m[i].node], &sim.node[m[0].node]);
 }
 
 static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *f)
@@ -269,13 +317,15 @@ static void remove_dirs(pid_t pid)
 static void sim_open(uint64_t seed)
 {
     sim.seed = sim.random = seed;
+    sim.nodes = chance(70) ? NODES : FOUNDERS;
     remove_dirs(getpid()); /* of a process of that number that was killed */
     sim_random(NULL, sim.bootstrap.cluster_id, sizeof sim.bootstrap.cluster_id);
     sim.bootstrap.time_ns = 1790000000ull * NS_PER_S;
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         struct sim_node *n = &sim.node[i];
 
-        sim.bootstrap.member[sim.bootstrap.members++] = (uint16_t)i;
+        if (i <= FOUNDERS)
+            sim.bootstrap.member[sim.bootstrap.members++] = operator_member(i);
         n->disk = test_disk_make(draw(UINT64_MAX));
         snprintf(n->dir, sizeof n->dir, DIRS, (int)getpid(), i);
         if (ring_init(&n->link.submit, BLOCKS) < 0 || ring_init(&n->link.answer, BLOCKS) < 0 ||
@@ -286,20 +336,21 @@ static void sim_open(uint64_t seed)
             if (n->block[b] == NULL || block_init(n->block[b], 0) < 0)
                 violation("no memory");
         }
-        for (unsigned j = 1; j <= NODES; j++)
+        for (unsigned j = 1; j <= sim.nodes; j++)
             sim.link[i][j].tail = &sim.link[i][j].head;
     }
-    for (unsigned i = 1; i <= NODES; i++)
+    for (unsigned i = 1; i <= sim.nodes; i++)
         machine_start(&sim.node[i]);
     sim.chaos_ns = 2 * NS_PER_S;
+    sim.operator.next_ns = NS_PER_S;
 }
 
 static void sim_close(void)
 {
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         struct sim_node *n = &sim.node[i];
 
-        for (unsigned j = 1; j <= NODES; j++)
+        for (unsigned j = 1; j <= sim.nodes; j++)
             link_break(i, j);
         test_disk_stall(n->disk, false);
         node_free(n->c);
@@ -317,7 +368,7 @@ static void sim_close(void)
 
 static void say_nodes(void)
 {
-    for (unsigned i = 1; i <= NODES; i++) {
+    for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct cluster *c = sim.node[i].c;
 
         if (c == NULL)
@@ -334,12 +385,16 @@ static void say_nodes(void)
 static void run(uint64_t seed)
 {
     uint64_t receipts;
+    bool quiet; /* members change with nothing else in the log */
 
     sim_open(seed);
+    quiet = chance(50);
     while (sim.now_ns < FAULTS_NS)
         step();
     heal();
     receipts = sim.receipts;
+    if (quiet)
+        sim.operator.next_ns = UINT64_MAX;
     while (sim.now_ns < FAULTS_NS + HEAL_NS && sim.receipts < receipts + 50)
         step();
     if (sim.receipts < receipts + 50) {
@@ -347,18 +402,27 @@ static void run(uint64_t seed)
         violation("all is well again for %llu s, but there are only %" PRIu64 " receipts",
                   HEAL_NS / NS_PER_S, sim.receipts - receipts);
     }
-    sim.client_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 2 * HEAL_NS && !together())
+    if (quiet)
+        sim.client_ns = UINT64_MAX;
+    operator_end();
+    while (sim.now_ns < FAULTS_NS + 2 * HEAL_NS && !operator_satisfied())
+        step();
+    if (!operator_satisfied()) {
+        say_nodes();
+        violation("the members are not as they were asked for");
+    }
+    sim.client_ns = sim.operator.next_ns = UINT64_MAX;
+    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !together())
         step();
     say_nodes();
     if (!together())
-        violation("the nodes do not come together: %" PRIu64 ", %" PRIu64 " and %" PRIu64
-                  " applied of %" PRIu64,
-                  sim.node[1].applied, sim.node[2].applied, sim.node[3].applied, sim.committed);
-    app_check_end();
+        violation("the members do not come together, of %" PRIu64 " entries", sim.committed);
+    check_end();
     trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " refused, %" PRIu64
-          " elections, %" PRIu64 " crashes, %" PRIu64 " messages",
-          sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages);
+          " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64 " of %" PRIu64
+          " operations done",
+          sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages,
+          sim.operator.done, sim.operator.asked);
     trace("%u events, %" PRIu64 " duplicates, %" PRIu64 " conflicts, %" PRIu64
           " blocks withdrawn, %" PRIu64 " waits for room, %" PRIu64 " indexes rebuilt, %" PRIu64
           " steps of the stores",

@@ -6,6 +6,7 @@
  * app.c      the store on them, and what is checked of it
  * client.c   what is sent, what is sent again, and what must be answered
  * network.c  the links between them
+ * operator.c  who asks for members to be added, removed and replaced, and for the lead to move
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -17,7 +18,8 @@
 #include "cluster/internal.h"
 #include "store/apply.h"
 
-#define NODES       3
+#define NODES       5 /* or only the founders */
+#define FOUNDERS    3
 #define BLOCKS      8
 #define INDEX_MAX   20000
 #define TERMS_MAX   20000
@@ -75,6 +77,7 @@ struct sim_node {
     uint64_t applied;
     uint64_t durable; /* what it has said to be */
     bool led;
+    uint64_t changing; /* the uncommitted CHANGE in its log */
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
     uint64_t work_ns;
@@ -92,12 +95,25 @@ struct accepted {
     uint8_t version;
 };
 
+/* The operator; one operation at a time, asked for until it is done or given up. */
+struct operator
+{
+    uint64_t next_ns;
+    bool wants, waits;   /* an operation; its answer */
+    bool final;          /* all is well: only what leads to the roles below is asked for */
+    struct sim_node *at; /* whom it was asked of */
+    struct change_request request;
+    int role[NODES + 1];  /* in the end; -1: no member */
+    uint64_t asked, done; /* how many */
+};
+
 struct sim {
     uint64_t seed, random, now_ns;
     uint32_t number; /* the last event made */
     struct accepted event[NUMBERS_MAX + 1];
     struct sim_event again[AGAIN_MAX]; /* to be sent again */
     uint32_t agains;
+    unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
     struct committed entry[INDEX_MAX];
@@ -106,6 +122,7 @@ struct sim {
     uint64_t receipts, refused, crashes, elections, messages;
     uint64_t duplicates, conflicts, withdrawn, waits, rebuilds, store_works;
     uint64_t client_ns, chaos_ns;
+    struct operator operator;
     bool healing, verbose;
     struct cluster_bootstrap bootstrap;
 };
@@ -125,7 +142,8 @@ void remove_dir(const char *dir);
 void app_start(struct sim_node *n, struct cluster_app *ret);
 void app_stop(struct sim_node *n);
 void app_work(struct sim_node *n);
-void app_check_end(void);
+/* What a member knows is what the log says, and what the other one knows. */
+void app_check_end(struct sim_node *n, struct sim_node *other);
 
 /* client.c */
 void client_send(void);
@@ -134,6 +152,16 @@ void client_lost(struct sim_node *n);
 /* An event's bytes, EVENT_BYTES of them, and back. */
 void client_event_write(uint8_t *to, struct sim_event e);
 struct sim_event client_event_read(const uint8_t *from);
+void split(void);
+
+/* operator.c */
+void operator_ask(void);
+void operator_crashed(struct sim_node *n);
+void operator_end(void); /* draws who is to be a member in the end */
+bool operator_satisfied(void);
+struct member operator_member(unsigned node);
+/* The committed members that a node knows. */
+int operator_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX]);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);

@@ -90,11 +90,12 @@ static struct block *send_block(uint32_t n, uint64_t first)
 static int64_t set_key(const char *key, const char *value)
 {
     sluice_v1_Setting s = sluice_v1_Setting_init_zero;
+    char sentence[LOG_ERROR_BYTES];
     int64_t index;
 
     snprintf(s.key, sizeof s.key, "%s", key);
     snprintf(s.value, sizeof s.value, "%s", value);
-    index = cluster_propose_setting(t.cluster, &s);
+    index = cluster_propose_setting(t.cluster, &s, sentence);
     assert_true(index > 0);
     return index;
 }

@@ -382,13 +382,14 @@ static void an_empty_log_beside_checkpoints_is_refused(void **state)
 static void a_setting_is_an_entry_and_is_applied(void **state)
 {
     sluice_v1_Setting s = sluice_v1_Setting_init_zero;
+    char sentence[LOG_ERROR_BYTES];
 
     (void)state;
     test_app_start(&t);
     strncpy(s.key, "skew.past_ms", sizeof s.key - 1);
     strncpy(s.value, "1000", sizeof s.value - 1);
-    assert_int_equal(cluster_propose_setting(t.cluster, &s), 4);
-    assert_int_equal(cluster_propose_setting(t.cluster, &s), 5);
+    assert_int_equal(cluster_propose_setting(t.cluster, &s, sentence), 4);
+    assert_int_equal(cluster_propose_setting(t.cluster, &s, sentence), 5);
     assert_int_equal(cluster_commit_index(t.cluster), 5);
 }
 

@@ -45,6 +45,7 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last, uint64_t *re
     *ret_covered = 0;
     return 0;
 }
+static void app_opened(void *arg) { (void)arg; }
 static void app_failed(void *arg, const char *sentence)
 {
     (void)arg;
@@ -124,6 +125,7 @@ static void submit_refused(int error)
                                             .withdraw = app_withdraw,
                                             .apply = app_apply,
                                             .open = app_open,
+                                            .opened = app_opened,
                                             .failed = app_failed };
 
     make(&app);
@@ -222,6 +224,7 @@ static void make_with_store(void)
     store_app(store, &app);
     make(&app);
     assert_int_equal(app.open(app.arg, id, 0, &covered), 0);
+    app.opened(app.arg);
 }
 
 /* Block i, of these events, as if the worker had refused one of the request before. */
@@ -348,6 +351,25 @@ static void what_another_node_has_admitted_is_known_here(void **state)
     assert_int_equal(again->wait_index, 10);
 }
 
+/* Its entry may be committed yet, or cut: nothing is applied any more, so no run says either. */
+static void before_a_stop_all_is_refused_and_nothing_more_applied(void **state)
+{
+    uint64_t index;
+
+    (void)state;
+    submit_refused(-EAGAIN);
+    index = node->applied_index;
+    commit_end(node);
+    answer = 0;
+    now_ns += NS_PER_S;
+    turn();
+    assert_int_equal(node->applied_index, index);
+    assert_int_equal(applied, 0);
+    assert_ptr_equal(ring_pop(&t.link.answer), t.block[0]);
+    assert_int_equal(t.block[0]->verdict[0], VERDICT_REFUSED);
+    assert_int_equal(t.block[0]->refuse_reason, sluice_v1_Reason_NOT_LEADER);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -356,6 +378,7 @@ int main(void)
         T(an_entry_waits_while_a_table_is_written),
         T(an_entry_waits_while_the_disk_is_full_and_that_is_told),
         T(a_node_may_end_while_an_entry_waits),
+        T(before_a_stop_all_is_refused_and_nothing_more_applied),
         T(what_was_admitted_for_a_cut_entry_is_forgotten_and_refused),
         T(what_another_node_has_admitted_is_known_here),
     };

@@ -43,7 +43,8 @@ static int start(void **state)
                             .dialled = 3,
                             .region = 1,
                             .zone_bytes = 8,
-                            .zone = "rack-1.b" };
+                            .zone = "rack-1.b",
+                            .address = "n2.example:7401" };
     memcpy(hello.cluster_id, CLUSTER, 16);
     memcpy(hello.directory_id, THEIRS, 16);
     welcome = (struct welcome){ .magic = HANDSHAKE_MAGIC, .version = 3, .node = 2 };
@@ -70,6 +71,40 @@ static void assert_refused(enum refusal_code code, const char *sentence)
 }
 
 static void a_known_node_is_taken(void **state) { assert_taken(0); }
+
+static void a_node_of_no_cluster_may_call_and_be_called(void **state)
+{
+    memset(hello.cluster_id, 0, sizeof hello.cluster_id);
+    hello.epoch = 1; /* it has never heard of a newer one */
+    assert_taken(HANDSHAKE_CALLS_ONLY);
+    start(NULL);
+    memset(self.cluster_id, 0, sizeof self.cluster_id);
+    assert_taken(HANDSHAKE_CALLS_ONLY);
+    memset(hello.cluster_id, 0, sizeof hello.cluster_id);
+    assert_taken(HANDSHAKE_CALLS_ONLY);
+    hello.dialled = 9; /* what does not depend on the cluster is looked at all the same */
+    assert_refused(REFUSAL_NOT_ME, "node 2 dialled node 9, but this is node 3");
+}
+
+static void an_address_can_be_printed_or_is_refused(void **state)
+{
+    struct peer_frame f = { .type = PEER_HELLO, .head_bytes = HANDSHAKE_HELLO_BYTES };
+    uint8_t *address = buf + PEER_HEADER_BYTES + HANDSHAKE_HELLO_BYTES - HANDSHAKE_ADDRESS_MAX;
+    uint16_t *bytes = (uint16_t *)(void *)(address - 8);
+    struct hello h;
+
+    f.head = buf + PEER_HEADER_BYTES;
+    assert_true(handshake_put_hello(buf, sizeof buf, &hello) > 0);
+    assert_int_equal(*bytes, strlen(hello.address));
+    assert_null(handshake_get_hello(&h, &f));
+    address[3] = ' ';
+    assert_string_equal(handshake_get_hello(&h, &f), "HELLO: the address cannot be printed");
+    address[3] = 0;
+    assert_string_equal(handshake_get_hello(&h, &f), "HELLO: the address cannot be printed");
+    address[3] = 'e';
+    *bytes = HANDSHAKE_ADDRESS_MAX + 1;
+    assert_string_equal(handshake_get_hello(&h, &f), "HELLO: the address is too long");
+}
 
 static void the_first_contact_is_taken_and_to_be_remembered(void **state)
 {
@@ -306,13 +341,13 @@ static void all_three_frames_arrive_as_they_were_sent(void **state)
     refusal = (struct refusal){ .code = REFUSAL_EPOCH };
     memset(refusal.sentence, '~', HANDSHAKE_SENTENCE_MAX);
     n = handshake_put_refusal(buf, sizeof buf, UINT64_MAX >> 20, &refusal);
-    assert_int_equal(n, HANDSHAKE_FRAME_MAX);
+    assert_int_equal(n, PEER_HEADER_BYTES + HANDSHAKE_REFUSE_BYTES);
     assert_int_equal(decode(&d, (size_t)n, PEER_TYPES_ANSWER), 1);
     assert_null(handshake_get_refusal(&r, &peer_decoder_message(&d)->frame));
     assert_memory_equal(&r, &refusal, sizeof r);
     assert_int_equal(d.message.frame.epoch, UINT64_MAX >> 20);
     peer_decoder_fini(&d);
-    for (size_t cap = 0; cap < HANDSHAKE_FRAME_MAX; cap++)
+    for (size_t cap = 0; cap < PEER_HEADER_BYTES + HANDSHAKE_REFUSE_BYTES; cap++)
         assert_int_equal(handshake_put_refusal(buf, cap, 1, &refusal), -ENOBUFS);
 }
 
@@ -406,23 +441,27 @@ static void a_refusal_that_cannot_be_printed_is_not_taken(void **state)
 static void the_bytes_of_a_hello_are_these(void **state)
 {
     static const char hex[] =
-        "534c4350c28aa5e7010000008000000080000000d5e6405707000000000000005350484b01000300"
+        "534c43500804ac780100000090010000900100004a35777a07000000000000005350484b01000300"
         "c1c1c1c1c1c1c1c1c1c1c1c1c1c1c101d0d0d0d0d0d0d0d0d0d0d0d0d0d0d002efcdab8967452301"
         "050000000000000002000300010008007261636b2d312e6200000000000000000000000000000000"
-        "00000000000000000000000000000000000000000000000000000000000000000000000000000000";
+        "00000000000000000000000000000000000000000000000000000000000000000000000000000000"
+        "0f000000000000006e322e6578616d706c653a37343031"; /* and zeros */
     char text[2 * (PEER_HEADER_BYTES + HANDSHAKE_HELLO_BYTES) + 1];
     int n = handshake_put_hello(buf, sizeof buf, &hello);
 
     assert_int_equal(n, sizeof text / 2);
     for (int i = 0; i < n; i++)
         snprintf(text + 2 * i, 3, "%02x", buf[i]);
-    assert_string_equal(text, hex);
+    assert_memory_equal(text, hex, sizeof hex - 1);
+    assert_int_equal(strspn(text + sizeof hex - 1, "0"), sizeof text - sizeof hex);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_known_node_is_taken, start),
+        cmocka_unit_test_setup(a_node_of_no_cluster_may_call_and_be_called, start),
+        cmocka_unit_test_setup(an_address_can_be_printed_or_is_refused, start),
         cmocka_unit_test_setup(the_first_contact_is_taken_and_to_be_remembered, start),
         cmocka_unit_test_setup(a_newer_epoch_is_told_and_not_refused, start),
         cmocka_unit_test_setup(each_refusal_has_its_code_and_sentence, start),

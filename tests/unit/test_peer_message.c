@@ -207,7 +207,7 @@ static const struct change changes[] = {
     { PEER_APPEND_ENTRIES, 104, 8, 7, "the terms of the entries cannot be" },
     { PEER_APPEND_ENTRIES, 48, 8, 8, "the times of the entries go back" },
     { PEER_APPEND_ENTRIES, 56, 4, 0, "an unknown type of entry" },
-    { PEER_APPEND_ENTRIES, 56, 4, 7, "an unknown type of entry" },
+    { PEER_APPEND_ENTRIES, 56, 4, LOG_TYPE_END, "an unknown type of entry" },
     { PEER_APPEND_ENTRIES, 60, 4, 8, "the payloads are not as long as the frame says" },
     { PEER_APPEND_ENTRIES, 60, 4, 17, "a payload whose length is not a multiple of 8" },
     { PEER_APPEND_ENTRIES, 60, 4, PEER_PAYLOAD_MAX + 8, "a payload longer than a record's may be" },

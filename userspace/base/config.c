@@ -53,6 +53,24 @@ const struct config_key config_keys[] = {
     { "node.region_name", TYPE_NAME, AT(node.region_name), NONE, "local",
       "The region's name, for people." },
 
+    { "node.zone", TYPE_NAME, AT(node.zone), NONE, "default",
+      "What this node shares with others that may fail together with it: a rack, a building." },
+
+    { "peer.listen", TYPE_ENDPOINT, AT(peer.listen), NONE, "",
+      "ADDRESS:PORT, by custom port 7401, where the other nodes of a cluster reach this one. "
+      "Empty: "
+      "this node is a cluster of its own. Otherwise a new node waits for `sluice cluster init`, or "
+      "to be added." },
+    { "peer.advertise", TYPE_PATH, AT(peer.advertise), NONE, "",
+      "HOST:PORT under which they do, if it is not what peer.listen says." },
+    { "peer.insecure", TYPE_BOOL, AT(peer.insecure), NONE, "false",
+      "Listen beyond loopback without TLS: whoever reaches the port is taken for a node." },
+    { "peer.user_timeout_ms", TYPE_NUMBER, AT(peer.user_timeout_ms), 500, 60000, "5000",
+      "A connection on which nothing gets through for so long is given up." },
+    { "peer.election_ms", TYPE_NUMBER, AT(peer.election_ms), 50, 10000, "300",
+      "Without a word from the leader for so long, and up to twice that, another node stands for "
+      "election. The same on all nodes." },
+
     { "data.dir", TYPE_PATH, AT(data.dir), NONE, "./sluice-data",
       "Where the log and everything else is kept. A relative path starts at the daemon's working "
       "directory." },
@@ -395,6 +413,11 @@ static int check_tls(struct walk *w)
         return broken(w, "ingest.tcp.tls",
                       "ingest.tcp.tls needs tls.ca, tls.cert and tls.key: `sluice cert` makes "
                       "such files");
+    if (c->peer.listen.port != 0 && !c->peer.insecure &&
+        !config_address_is_loopback(&c->peer.listen.ip))
+        return broken(w, "peer.listen",
+                      "peer.listen is reachable from other machines and needs tls.ca, tls.cert and "
+                      "tls.key: `sluice cert` makes such files; or set peer.insecure: true");
     if (c->admin.listen.port != 0)
         return broken(w, "admin.listen",
                       "admin.listen needs tls.ca, tls.cert and tls.key: `sluice cert` makes such "

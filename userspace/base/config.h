@@ -31,6 +31,7 @@
 #define CONFIG_KEYS_MAX        64u
 #define CONFIG_ERROR_BYTES     512u
 #define CONFIG_VALUE_BYTES     4096u
+#define CONFIG_ITEM_BYTES      56u            /* the longest item of a list, as text */
 #define CONFIG_BLOCK_BYTES_MAX (256u * 1024u) /* = BLOCK_BYTES_MAX of cluster/block.h */
 /* What a block needs beside one request's bytes: record and block header, descriptors. */
 #define CONFIG_BLOCK_ROOM_BYTES 4096u
@@ -72,6 +73,7 @@ struct config_node {
     char name[CONFIG_NAME_BYTES];
     uint32_t region;
     char region_name[CONFIG_NAME_BYTES];
+    char zone[CONFIG_NAME_BYTES];
 };
 
 struct config_endpoint {
@@ -82,6 +84,14 @@ struct config_endpoint {
 /* Paths; all of them are given, or none is. */
 struct config_tls {
     char ca[CONFIG_PATH_BYTES], cert[CONFIG_PATH_BYTES], key[CONFIG_PATH_BYTES];
+};
+
+struct config_peer {
+    struct config_endpoint listen;     /* none: a cluster of one */
+    char advertise[CONFIG_PATH_BYTES]; /* "": as listen */
+    bool insecure;
+    uint32_t user_timeout_ms;
+    uint32_t election_ms;
 };
 
 struct config_admin {
@@ -158,6 +168,7 @@ struct config {
         char dir[CONFIG_PATH_BYTES];
     } data;
     struct config_tls tls;
+    struct config_peer peer;
     struct config_admin admin;
     struct config_ingest ingest;
     struct config_pipeline pipeline;
@@ -218,5 +229,8 @@ bool config_address_is_loopback(const struct in6_addr *ip);
 
 /* The address as people write it; IPv4 dotted. */
 void config_address_text(const struct in6_addr *ip, char ret_text[INET6_ADDRSTRLEN]);
+
+/* ADDRESS:PORT, or nothing. */
+void config_endpoint_text(const struct config_endpoint *e, char ret_text[CONFIG_ITEM_BYTES]);
 
 #endif

@@ -22,9 +22,6 @@ enum config_type {
     TYPE_CALENDARS,  /* struct calendar_set *, built by config_calendar.c */
 };
 
-/* The longest item of a list, as text. */
-#define CONFIG_ITEM_BYTES 56u
-
 struct config_key {
     const char *path;
     enum config_type type;
@@ -63,9 +60,6 @@ uint32_t config_count_items(const struct config *c, const struct config_key *key
 /* Item i of a list, without quotes. */
 void config_item_text(const struct config *c, const struct config_key *key, uint32_t i,
                       char ret_text[CONFIG_ITEM_BYTES]);
-
-/* ADDRESS:PORT, or nothing. */
-void config_endpoint_text(const struct config_endpoint *e, char ret_text[CONFIG_ITEM_BYTES]);
 
 /* config_calendar.c */
 int config_calendars_set(struct calendar_set *set, const struct yaml_node *n, const char *file,

@@ -47,7 +47,7 @@ struct store {
     struct wake wake;
     pthread_t thread;
     bool thread_started;
-    atomic_bool stop_wanted;
+    atomic_bool opened, stop_wanted;
 };
 
 /* --- settings ----------------------------------------------------------------------------------
@@ -109,6 +109,14 @@ static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_ind
 
     memcpy(&config.log_id, cluster_id, sizeof config.log_id);
     return dedupe_open(&s->dedupe, &config, ret_covered);
+}
+
+static void store_opened(void *arg)
+{
+    struct store *s = arg;
+
+    atomic_store(&s->opened, true);
+    wake_up(&s->wake);
 }
 
 static int store_ready(void *arg, size_t n)
@@ -280,6 +288,7 @@ void store_app(struct store *s, struct cluster_app *ret)
         .withdraw = store_withdraw,
         .apply = store_apply,
         .open = store_open,
+        .opened = store_opened,
         .save = store_save,
         .load = store_load,
     };
@@ -299,7 +308,7 @@ static void *store_main(void *arg)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), STORE_NICE);
     while (!atomic_load(&s->stop_wanted)) {
         struct pollfd p = { .fd = s->wake.fd, .events = POLLIN };
-        int e = store_do_work(s);
+        int e = atomic_load(&s->opened) ? store_do_work(s) : 0;
 
         if (e > 0)
             continue;
@@ -362,8 +371,15 @@ const sluice_v1_Setting *store_history(const struct store *s, size_t *ret_n)
 int store_lookup(struct store *s, const void *source, size_t source_bytes, const void *id,
                  size_t id_bytes, struct dedupe_place *ret)
 {
+    if (s->dedupe == NULL) /* it waits for its cluster */
+        return 0;
     return dedupe_lookup(s->dedupe, hash_event_key(s->hash_key, source, source_bytes, id, id_bytes),
                          ret);
 }
 
-void store_stats(struct store *s, struct dedupe_stats *ret) { dedupe_stats(s->dedupe, ret); }
+void store_stats(struct store *s, struct dedupe_stats *ret)
+{
+    *ret = (struct dedupe_stats){ 0 };
+    if (atomic_load(&s->opened))
+        dedupe_stats(s->dedupe, ret);
+}

@@ -1,0 +1,355 @@
+/*
+ * found.c - a new cluster: nodes that wait are asked who they are, and all given the same beginning
+ * (struct cluster_bootstrap), from which each makes entry 1 of its log. The cluster thread's.
+ *
+ * It may be begun again, at any of the nodes, wherever it was cut short: who has a beginning
+ * already says it, and the others are given that one. Nothing is lost by a half that was made:
+ * without a majority of its nodes a cluster takes nothing.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <pb_encode.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/report.h"
+#include "cluster/handshake.h"
+#include "cluster/internal.h"
+#include "cluster/node_call.h"
+#include "cluster/peer.h"
+
+#define FOUND_NS_MAX (10 * NS_PER_S) /* for each of the two rounds */
+
+static const uint8_t no_id[16];
+
+/* --- a node that waits --------------------------------------------------------------------------
+ */
+
+static bool waits(const struct cluster *c) { return c->log == NULL && node_waits(c); }
+
+void node_offered(struct cluster *c, const struct hello *h)
+{
+    if (!waits(c) || memcmp(h->cluster_id, no_id, sizeof no_id) == 0 || c->bootstrap_given)
+        return;
+    report_info("join", "node %u is offered a place by node %u", c->config.node, h->node);
+    memcpy(c->join_id, h->cluster_id, sizeof c->join_id);
+    c->join_offered = true;
+}
+
+static int refuse(char sentence[LOG_ERROR_BYTES], int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static int refuse(char sentence[LOG_ERROR_BYTES], int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(sentence, LOG_ERROR_BYTES, format, args);
+    va_end(args);
+    return error;
+}
+
+static int from_wire(struct cluster_bootstrap *ret, const sluice_v1_Bootstrap *b)
+{
+    *ret = (struct cluster_bootstrap){ .time_ns = b->time_ns, .members = b->members_count };
+    memcpy(ret->cluster_id, b->cluster_id, sizeof ret->cluster_id);
+    for (unsigned i = 0; i < b->members_count; i++) {
+        struct member *m = &ret->member[i];
+
+        if (b->members[i].node == 0 || b->members[i].node > UINT16_MAX ||
+            member_parse(b->members[i].address, m) != NULL || m->port == 0)
+            return -EBADMSG;
+        m->node = (uint16_t)b->members[i].node;
+        m->role = MEMBER_VOTER;
+    }
+    return 0;
+}
+
+void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret)
+{
+    struct member member[CLUSTER_MEMBERS_MAX];
+    struct peer_entry first;
+    int n;
+
+    if (c->log == NULL || c->commit_index < 1 || node_entry(c, 1, &first) < 0 ||
+        first.record->type != LOG_CHANGE)
+        return;
+    n = members_list(first.payload, first.record->payload_bytes, member);
+    memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
+    ret->time_ns = first.record->time_ns;
+    for (int i = 0; i < n; i++) {
+        sluice_v1_Member *to = &ret->members[ret->members_count];
+
+        to->node = member[i].node;
+        to->voter = true;
+        if (member_format(&member[i], to->address) == NULL)
+            ret->members_count++;
+    }
+}
+
+int found_take(struct cluster *c, const sluice_v1_Bootstrap *b, char sentence[LOG_ERROR_BYTES])
+{
+    struct cluster_bootstrap begin;
+    const struct member *self;
+
+    if (memcmp(b->cluster_id, c->state.cluster_id, sizeof c->state.cluster_id) == 0 && !waits(c))
+        return 0;
+    if (!waits(c) || c->join_offered)
+        return refuse(sentence, -EEXIST, "node %u is of another cluster already", c->config.node);
+    if (from_wire(&begin, b) < 0)
+        return refuse(sentence, -EBADMSG, "the members cannot be read");
+    self = members_find(begin.member, begin.members, c->config.node);
+    if (self == NULL || self->region != c->config.region ||
+        memcmp(self->directory_id, c->state.directory_id, sizeof self->directory_id) != 0)
+        return refuse(sentence, -EINVAL, "node %u is not among the members as it is",
+                      c->config.node);
+    if (c->bootstrap_given)
+        return memcmp(&begin, &c->bootstrap, sizeof begin) == 0
+                   ? 0
+                   : refuse(sentence, -EEXIST, "node %u is of another cluster already",
+                            c->config.node);
+    c->bootstrap = begin;
+    c->bootstrap_given = true;
+    return 0;
+}
+
+/* --- who makes it -------------------------------------------------------------------------------
+ */
+
+struct found {
+    struct cluster *c;
+    sluice_v1_Member member[CLUSTER_MEMBERS_MAX]; /* as the operator has named them */
+    unsigned members, open;                       /* answers that are outstanding */
+    bool telling;                                 /* the second round */
+    sluice_v1_NodeStatus status[CLUSTER_MEMBERS_MAX];
+    sluice_v1_Bootstrap begin;
+    int result;
+    char sentence[LOG_ERROR_BYTES];
+    bool done;
+};
+
+struct answer {
+    struct found *f;
+    unsigned i;
+};
+
+static void found_end(struct found *f, int result)
+{
+    struct cluster *c = f->c;
+
+    assert(c->found == f && f->open == 0 && result <= 0);
+    c->found = NULL;
+    pthread_mutex_lock(&c->lock);
+    f->result = result;
+    f->done = true;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* "HOST:PORT" of a member's address. */
+static void place_of(const char *address, char ret[sizeof((sluice_v1_Member *)0)->address])
+{
+    size_t n = strcspn(address, "/");
+
+    memcpy(ret, address, n);
+    ret[n] = '\0';
+}
+
+/* Are these the nodes that the operator has named? */
+static bool found_matches(const struct found *f, const sluice_v1_Bootstrap *b)
+{
+    char place[sizeof f->member[0].address];
+
+    if (b->members_count != f->members)
+        return false;
+    for (unsigned i = 0; i < f->members; i++) {
+        bool there = false;
+
+        for (unsigned j = 0; j < b->members_count; j++) {
+            place_of(b->members[j].address, place);
+            there = there || (b->members[j].node == f->member[i].node &&
+                              strcmp(place, f->member[i].address) == 0);
+        }
+        if (!there)
+            return false;
+    }
+    return true;
+}
+
+/* The beginning that one of them has already, or a new one. */
+static int found_decide(struct found *f)
+{
+    struct cluster *c = f->c;
+    const sluice_v1_Bootstrap *old = NULL;
+
+    for (unsigned i = 0; i < f->members; i++) {
+        const sluice_v1_NodeStatus *s = &f->status[i];
+
+        if (memcmp(s->cluster_id, no_id, sizeof no_id) == 0)
+            continue;
+        if (!s->has_bootstrap || !found_matches(f, &s->bootstrap))
+            return refuse(f->sentence, -EEXIST,
+                          "node %u is of a cluster with other members already", s->node);
+        if (old != NULL && memcmp(old->cluster_id, s->bootstrap.cluster_id, sizeof no_id) != 0)
+            return refuse(f->sentence, -EEXIST,
+                          "the nodes are of different clusters: two were made at once; empty the "
+                          "data directory of node %u",
+                          s->node);
+        old = &s->bootstrap;
+    }
+    if (old != NULL) {
+        f->begin = *old;
+        return 0;
+    }
+    node_random(c, f->begin.cluster_id, sizeof f->begin.cluster_id);
+    f->begin.time_ns = node_unix_ns(c);
+    f->begin.members_count = (pb_size_t)f->members;
+    for (unsigned i = 0; i < f->members; i++) {
+        sluice_v1_Member *to = &f->begin.members[i];
+        const sluice_v1_NodeStatus *s = &f->status[i];
+
+        if (!node_address(f->member[i].address, s, to->address))
+            return refuse(f->sentence, -EINVAL, "node %u: %s is not HOST:PORT", s->node,
+                          f->member[i].address);
+        to->node = f->member[i].node;
+        to->voter = true;
+    }
+    return 0;
+}
+
+static void found_round(struct found *f);
+
+static void found_next(struct found *f)
+{
+    if (f->open > 0)
+        return;
+    if (f->result == 0 && !f->telling) {
+        f->result = found_decide(f);
+        f->telling = true;
+        if (f->result == 0) {
+            found_round(f);
+            return;
+        }
+    } else if (f->result == 0) {
+        f->result = found_take(f->c, &f->begin, f->sentence);
+    }
+    found_end(f, f->result);
+}
+
+static void found_answered(void *arg, int status, const void *body, size_t bytes)
+{
+    struct answer *a = arg;
+    struct found *f = a->f;
+    const sluice_v1_Member *m = &f->member[a->i];
+    sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
+
+    status = node_reply_decode(&reply, status, body, bytes);
+    if (status < 0 && f->result == 0)
+        f->result = refuse(f->sentence, status, "node %u at %s: %s", m->node, m->address,
+                           reply.sentence[0] != '\0' ? reply.sentence : strerror(-status));
+    if (status == 0 && !f->telling) {
+        f->status[a->i] = reply.status;
+        if (f->result == 0 && reply.status.node != m->node)
+            f->result = refuse(f->sentence, -EINVAL, "at %s there is node %u, not node %u",
+                               m->address, reply.status.node, m->node);
+    }
+    free(a);
+    assert(f->open > 0);
+    f->open--;
+    found_next(f);
+}
+
+/* Asks each other node who it is, then tells each what it begins with. */
+static void found_round(struct found *f)
+{
+    uint8_t bytes[sluice_v1_NodeRequest_size];
+    sluice_v1_NodeRequest request = sluice_v1_NodeRequest_init_zero;
+    pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
+    bool ok;
+
+    request.which_body =
+        f->telling ? sluice_v1_NodeRequest_bootstrap_tag : sluice_v1_NodeRequest_status_tag;
+    if (f->telling)
+        request.body.bootstrap = f->begin;
+    ok = pb_encode(&out, sluice_v1_NodeRequest_fields, &request);
+    assert(ok);
+    f->open = 1; /* this function */
+    for (unsigned i = 0; i < f->members; i++) {
+        struct answer *a;
+        int e;
+
+        if (f->member[i].node == f->c->config.node) {
+            node_tell_status(f->c, &f->status[i]);
+            continue;
+        }
+        a = malloc(sizeof *a);
+        if (a == NULL) {
+            f->result = refuse(f->sentence, -ENOMEM, "out of memory");
+            break;
+        }
+        *a = (struct answer){ f, i };
+        f->open++;
+        e = peers_call(f->c->peers, (uint16_t)f->member[i].node, f->member[i].address, bytes,
+                       out.bytes_written, FOUND_NS_MAX, found_answered, a);
+        if (e < 0)
+            found_answered(a, e, NULL, 0);
+    }
+    f->open--;
+    found_next(f);
+}
+
+static void found_run(void *arg)
+{
+    struct found *f = arg;
+
+    if (f->c->found != NULL || f->c->peers == NULL) {
+        refuse(f->sentence, -EBUSY, "%s",
+               f->c->peers == NULL ? "this node has no peer.listen: it is a cluster of one"
+                                   : "somebody else does that now");
+        f->result = -EBUSY;
+        f->done = true;
+        return;
+    }
+    f->c->found = f;
+    found_round(f);
+}
+
+int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned members,
+                  char sentence[LOG_ERROR_BYTES])
+{
+    struct found *f = calloc(1, sizeof *f);
+    bool self = false;
+    int e;
+
+    if (f == NULL)
+        return refuse(sentence, -ENOMEM, "out of memory");
+    assert(members <= CLUSTER_MEMBERS_MAX);
+    f->c = c;
+    f->members = members;
+    memcpy(f->member, member, members * sizeof *member);
+    for (unsigned i = 0; i < members; i++)
+        self = self || member[i].node == c->config.node;
+    if (!self || members < 3) {
+        free(f);
+        return refuse(sentence, -EINVAL,
+                      !self
+                          ? "the node that is asked, node %u, is not among them"
+                          : "fewer than three nodes survive the loss of none; node %u stays alone "
+                            "without peer.listen",
+                      c->config.node);
+    }
+    e = cluster_call(c, found_run, f);
+    pthread_mutex_lock(&c->lock);
+    while (e == 0 && !f->done && !c->ended)
+        pthread_cond_wait(&c->changed, &c->lock);
+    if (e == 0)
+        e = f->done ? f->result : -ESHUTDOWN;
+    pthread_mutex_unlock(&c->lock);
+    snprintf(sentence, LOG_ERROR_BYTES, "%s", f->sentence);
+    free(f);
+    return e;
+}

@@ -1,0 +1,22 @@
+/*
+ * node_call.h - what an operator asks of a node, or one node of another: the messages of
+ * proto/node.proto, and who answers them. The cluster thread's, but for what cluster.h offers.
+ */
+#ifndef SLUICE_CLUSTER_NODE_CALL_H
+#define SLUICE_CLUSTER_NODE_CALL_H
+
+#include "cluster/internal.h"
+
+/* Reads a REPLY's body. Returns status, or -EBADMSG when the body cannot be read. Without one, as
+ * with an answer that never came, ret's sentence says why. */
+int node_reply_decode(sluice_v1_NodeReply *ret, int status, const void *body, size_t bytes);
+
+/* A member's address (member.h): where the operator says that it is (HOST:PORT), and the rest as it
+ * says itself. False: that is no place. */
+bool node_address(const char *place, const sluice_v1_NodeStatus *s,
+                  char ret[sizeof((sluice_v1_Member *)0)->address]);
+
+/* Before the thread ends: whoever still waits is told. */
+void node_calls_end(struct cluster *c);
+
+#endif

@@ -1,0 +1,388 @@
+/*
+ * peer.c - the table of the other nodes: who is dialled, who is let in, and a turn for each of
+ * them. The cluster thread's; see peer.h.
+ */
+#include "cluster/peer.h"
+
+#include <assert.h>
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cluster/member.h"
+#include "cluster/peer_internal.h"
+
+#define ACCEPTS_MAX 16u /* in one turn */
+
+struct handshake_self peers_self(const struct peers *p)
+{
+    const struct cluster *c = p->c;
+    struct handshake_self self = {
+        .epoch = c->state.term >> CLUSTER_EPOCH_SHIFT,
+        .node = c->config.node,
+        .version_min = PEER_VERSION_MIN,
+        .version_max = PEER_VERSION_MAX,
+    };
+
+    if (c->log != NULL) /* otherwise it waits */
+        memcpy(self.cluster_id, c->state.cluster_id, sizeof self.cluster_id);
+    memcpy(self.directory_id, c->state.directory_id, sizeof self.directory_id);
+    return self;
+}
+
+struct peer_out *peers_out(const struct peers *p, uint16_t node)
+{
+    for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
+        struct peer_out *o = p->out[i];
+
+        if (o != NULL && o->known.node == node && o->call == 0)
+            return o;
+    }
+    return NULL;
+}
+
+uint64_t peers_connected_ns(const struct peers *p, uint16_t node)
+{
+    const struct peer_out *o = peers_out(p, node);
+
+    return o != NULL && o->state == OUT_UP ? o->up_ns : 0;
+}
+
+/* --- who there is -------------------------------------------------------------------------------
+ */
+
+static struct peer_out *peers_add(struct peers *p, uint16_t node)
+{
+    for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
+        if (p->out[i] != NULL)
+            continue;
+        p->out[i] = out_new(p);
+        if (p->out[i] != NULL)
+            p->out[i]->known = (struct handshake_known){ .node = node };
+        return p->out[i];
+    }
+    return NULL;
+}
+
+static void out_readdress(struct peer_out *o, const char *host, uint16_t port)
+{
+    if (strcmp(o->host, host) == 0 && o->port == port)
+        return;
+    snprintf(o->host, sizeof o->host, "%s", host);
+    o->port = port;
+    o->backoff_ms = PEER_BACKOFF_MS_MIN;
+    if (o->state != OUT_IDLE)
+        out_lost(o, NULL);
+    o->dial_ns = 0;
+}
+
+void peers_introduced(struct peers *p, const struct hello *h)
+{
+    struct peer_out *o = peers_out(p, h->node);
+    char host[PEER_HOST_BYTES];
+    uint16_t port;
+
+    if ((o != NULL && o->member) || link_split(h->address, host, &port) < 0)
+        return;
+    if (o == NULL)
+        o = peers_add(p, h->node);
+    if (o == NULL)
+        return;
+    o->introduced = true;
+    o->known.region = (uint8_t)h->region;
+    out_readdress(o, host, port);
+}
+
+static int peers_take_member(struct peers *p, const struct raft_server *s)
+{
+    struct peer_out *o = peers_out(p, (uint16_t)s->id);
+    struct member m = { 0 };
+
+    if (member_parse(s->address, &m) != NULL)
+        return cluster_fail(p->c, -EBADMSG, "configuration: node %llu has the address '%s'",
+                            (unsigned long long)s->id, s->address);
+    if (o == NULL)
+        o = peers_add(p, (uint16_t)s->id);
+    if (o == NULL)
+        return cluster_fail(p->c, -ENOMEM, "peers: out of memory");
+    o->member = true;
+    o->known.region = m.region;
+    o->known.directory_known = true;
+    memcpy(o->known.directory_id, m.directory_id, sizeof m.directory_id);
+    out_readdress(o, m.host, m.port);
+    return 0;
+}
+
+/* The engine's configuration, the uncommitted one, too: a new member has to be reached before it
+ * can be committed. */
+static int peers_configure(struct peers *p)
+{
+    const struct raft *r = &p->c->raft;
+
+    if (!p->c->raft_open || (r->configuration_committed_index == p->seen_committed &&
+                             r->configuration_uncommitted_index == p->seen_uncommitted))
+        return 0;
+    p->seen_committed = r->configuration_committed_index;
+    p->seen_uncommitted = r->configuration_uncommitted_index;
+    for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
+        if (p->out[i] != NULL)
+            p->out[i]->member = false;
+    }
+    for (unsigned i = 0; i < r->configuration.n; i++) {
+        const struct raft_server *s = &r->configuration.servers[i];
+        int e = s->id == p->c->config.node ? 0 : peers_take_member(p, s);
+
+        if (e < 0)
+            return e;
+    }
+    return 0;
+}
+
+/* --- letting in ---------------------------------------------------------------------------------
+ */
+
+static unsigned peers_in(const struct peers *p)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < PEER_IN_MAX; i++)
+        n += p->in[i] != NULL;
+    return n;
+}
+
+static void on_listen(uv_poll_t *h, int status, int events)
+{
+    struct peers *p = h->data;
+
+    (void)status, (void)events;
+    for (unsigned i = 0; i < ACCEPTS_MAX && peers_in(p) < PEER_IN_MAX; i++) {
+        int fd = accept4(p->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd < 0)
+            return;
+        in_accept(p, fd);
+    }
+    /* The rest waits in the backlog; those that say nothing are closed in PEER_HELLO_MS. */
+    if (peers_in(p) == PEER_IN_MAX) {
+        uv_poll_stop(&p->listen);
+        p->listening = false;
+    }
+}
+
+static int peers_listen(struct peers *p, char error[LOG_ERROR_BYTES])
+{
+    const char *text = p->c->config.peering->listen;
+    struct sockaddr_storage a;
+    char host[PEER_HOST_BYTES];
+    const int on = 1;
+    uint16_t port;
+    socklen_t n;
+
+    if (link_split(p->advertise, host, &port) < 0) {
+        snprintf(error, LOG_ERROR_BYTES, "peer.advertise: %s is not HOST:PORT", p->advertise);
+        return -EINVAL;
+    }
+    if (link_split(text, host, &port) < 0 || link_address(host, port, &a, &n) < 0) {
+        snprintf(error, LOG_ERROR_BYTES, "peer.listen: %s is not ADDRESS:PORT", text);
+        return -EINVAL;
+    }
+    p->fd = socket(a.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (p->fd >= 0)
+        (void)setsockopt(p->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (p->fd < 0 || bind(p->fd, (struct sockaddr *)&a, n) < 0 || listen(p->fd, PEER_IN_MAX) < 0) {
+        int e = -errno;
+
+        snprintf(error, LOG_ERROR_BYTES, "peer.listen: %s: %s", text, strerror(-e));
+        return e;
+    }
+    return 0;
+}
+
+int peers_open(struct peers **ret, struct cluster *c, char error[LOG_ERROR_BYTES])
+{
+    struct peers *p = calloc(1, sizeof *p);
+    const struct cluster_peering *peering = c->config.peering;
+    int e;
+
+    if (p == NULL)
+        return -ENOMEM;
+    p->c = c;
+    p->loop = &c->loop;
+    p->fd = -1;
+    p->seen_committed = p->seen_uncommitted = UINT64_MAX;
+    snprintf(p->advertise, sizeof p->advertise, "%s",
+             peering->advertise[0] != '\0' ? peering->advertise : peering->listen);
+    node_random(c, &p->process, sizeof p->process);
+    e = peers_listen(p, error);
+    if (e == 0)
+        e = uv_poll_init(p->loop, &p->listen, p->fd);
+    if (e < 0) {
+        if (p->fd >= 0)
+            close(p->fd);
+        free(p);
+        return e;
+    }
+    p->listen.data = p;
+    *ret = p;
+    return 0;
+}
+
+void peers_close(struct peers *p)
+{
+    if (p == NULL || p->closing)
+        return;
+    p->closing = true;
+    for (unsigned i = 0; i < PEER_IN_MAX; i++) {
+        if (p->in[i] != NULL)
+            in_close(p->in[i], NULL);
+    }
+    for (unsigned i = 0; i < PEER_CALLS_MAX; i++)
+        p->call[i].deadline_ns = 0;
+    call_turn(p, UINT64_MAX);
+    for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
+        if (p->out[i] != NULL)
+            out_free(p->out[i]);
+        p->out[i] = NULL;
+    }
+    uv_poll_stop(&p->listen);
+    uv_close((uv_handle_t *)&p->listen, NULL);
+}
+
+void peers_free(struct peers *p)
+{
+    if (p == NULL)
+        return;
+    close(p->fd);
+    free(p);
+}
+
+/* --- messages and turns -------------------------------------------------------------------------
+ */
+
+int peers_send(void *arg, const struct raft_message *m)
+{
+    static _Alignas(8) uint8_t frame[PEER_HEADER_BYTES + PEER_SNAPSHOT_HEAD_MAX];
+    struct peers *p = arg;
+    struct peer_out *o = peers_out(p, (uint16_t)m->server_id);
+    uint64_t epoch = p->c->state.term >> CLUSTER_EPOCH_SHIFT;
+    struct iovec iov;
+    ssize_t n;
+    int e;
+
+    assert(m->server_id != 0 && m->server_id != p->c->config.node);
+    if (o == NULL || o->state != OUT_UP)
+        return 0; /* lost, which a message may be */
+    if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
+        e = out_entries(o, &m->append_entries);
+    } else if (m->type == RAFT_APPEND_ENTRIES) {
+        n = peer_encode_append_entries(frame, sizeof frame, epoch, &m->append_entries, NULL, &iov,
+                                       1);
+        if (n < 0)
+            return (int)n;
+        e = out_frame(o, frame, iov.iov_len);
+    } else {
+        n = peer_encode(frame, sizeof frame, epoch, m);
+        if (n < 0)
+            return (int)n;
+        e = out_frame(o, frame, (size_t)n);
+    }
+    /* Not one message alone may be lost: what follows would overtake it. */
+    if (e < 0)
+        out_lost(o, "more waits for it than it may");
+    return 0;
+}
+
+int peers_post(void *arg, const struct node_post *post)
+{
+    struct peers *p = arg;
+    struct peer_out *o = peers_out(p, post->to);
+    size_t n = PEER_HEADER_BYTES;
+    uint8_t *frame;
+
+    for (unsigned i = 0; i < post->iovs; i++)
+        n += post->iov[i].iov_len;
+    assert(n > PEER_HEADER_BYTES && n <= PEER_HEADER_BYTES + PEER_POST_MAX);
+    assert(post->type >= PEER_POST_FIRST && post->to != p->c->config.node);
+    if (o == NULL || o->state != OUT_UP || o->bytes + n > PEER_QUEUE_BYTES_MAX)
+        return -EAGAIN;
+    frame = malloc(n);
+    if (frame == NULL)
+        return -EAGAIN;
+    peer_frame_put_post(frame, post->type, p->c->state.term >> CLUSTER_EPOCH_SHIFT, post->iov,
+                        post->iovs);
+    n = PEER_HEADER_BYTES;
+    for (unsigned i = 0; i < post->iovs; i++) {
+        memcpy(frame + n, post->iov[i].iov_base, post->iov[i].iov_len);
+        n += post->iov[i].iov_len;
+    }
+    if (out_frame_owned(o, frame, n) < 0) {
+        free(frame);
+        return -EAGAIN;
+    }
+    return 0;
+}
+
+/* Those that nobody needs any more. */
+static void peers_tidy(struct peers *p)
+{
+    for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
+        struct peer_out *o = p->out[i];
+
+        if (o == NULL || o->member || (o->introduced && o->call == 0) ||
+            (o->call != 0 && o->call != UINT64_MAX))
+            continue;
+        p->out[i] = NULL;
+        out_free(o);
+    }
+}
+
+int peers_turn(struct peers *p, uint64_t now_ns)
+{
+    int done = 0, e = peers_configure(p);
+
+    if (e < 0)
+        return e;
+    for (unsigned i = 0; i < PEER_IN_MAX; i++) {
+        e = p->in[i] != NULL ? in_turn(p->in[i], now_ns) : 0;
+        if (e < 0)
+            return e;
+        done += e;
+    }
+    for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
+        e = p->out[i] != NULL ? out_turn(p->out[i], now_ns) : 0;
+        if (e < 0)
+            return e;
+        done += e;
+    }
+    call_turn(p, now_ns);
+    peers_tidy(p);
+    if (!p->listening && !p->closing && peers_in(p) < PEER_IN_MAX) {
+        p->listening = true;
+        uv_poll_start(&p->listen, UV_READABLE, on_listen);
+    }
+    return done;
+}
+
+uint64_t peers_deadline_ns(const struct peers *p)
+{
+    uint64_t at = UINT64_MAX;
+
+    for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
+        if (p->out[i] != NULL && out_deadline_ns(p->out[i]) < at)
+            at = out_deadline_ns(p->out[i]);
+    }
+    for (unsigned i = 0; i < PEER_IN_MAX; i++) {
+        if (p->in[i] != NULL && p->in[i]->state != IN_UP && p->in[i]->deadline_ns < at)
+            at = p->in[i]->deadline_ns;
+    }
+    for (unsigned i = 0; i < PEER_CALLS_MAX; i++) {
+        if (p->call[i].id != 0 && p->call[i].deadline_ns < at)
+            at = p->call[i].deadline_ns;
+    }
+    return at;
+}

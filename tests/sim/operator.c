@@ -1,0 +1,177 @@
+/*
+ * operator.c - asks the leader for other members, and to hand over: anything at any time while
+ * there are faults, again and again what did not work out; in the end for one set of members, which
+ * has to be reached.
+ */
+#include "tests/sim/sim.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+struct member operator_member(unsigned node)
+{
+    struct member m = {
+        .node = (uint16_t)node, .role = MEMBER_VOTER, .port = (uint16_t)(7000 + node), .region = 1
+    };
+
+    snprintf(m.host, sizeof m.host, "n%u", node);
+    memset(m.directory_id, (int)node, sizeof m.directory_id);
+    return m;
+}
+
+int operator_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX])
+{
+    int n = c->configuration_bytes > 0 ? members_list(c->configuration, c->configuration_bytes, ret)
+                                       : 0;
+
+    if (n < 0)
+        violation("node %u has a configuration that cannot be read", c->config.node);
+    return n;
+}
+
+/* The one that leads the highest term, as far as can be seen from outside. */
+static struct sim_node *leader(void)
+{
+    struct sim_node *best = NULL;
+
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        struct sim_node *n = &sim.node[i];
+
+        if (n->c != NULL && consensus_leads(n->c) &&
+            (best == NULL || n->c->state.term > best->c->state.term))
+            best = n;
+    }
+    return best;
+}
+
+static int role_of(const struct cluster *c, unsigned node)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = operator_members(c, m);
+    const struct member *found = members_find(m, (unsigned)n, (uint16_t)node);
+
+    return found != NULL ? (int)found->role : -1;
+}
+
+/* --- what is asked for --------------------------------------------------------------------------
+ */
+
+static void draw_request(struct change_request *r)
+{
+    r->node = (uint16_t)between(1, sim.nodes);
+    r->member = operator_member((unsigned)between(1, sim.nodes));
+    if (chance(20))
+        r->member.role = MEMBER_STANDBY;
+    r->kind = chance(35)   ? CHANGE_ADD
+              : chance(40) ? CHANGE_REMOVE
+              : chance(60) ? CHANGE_REPLACE
+                           : CHANGE_TRANSFER;
+    if (r->kind == CHANGE_TRANSFER && chance(30))
+        r->node = 0;
+    if (r->node == r->member.node)
+        r->node = (uint16_t)(r->node % sim.nodes + 1);
+}
+
+/* The next step to the members of the end: first who is missing. False: they are it. */
+static bool next_request(const struct cluster *c, struct change_request *r)
+{
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (sim.operator.role[i] == MEMBER_VOTER && role_of(c, i) != MEMBER_VOTER) {
+            r->kind = CHANGE_ADD;
+            r->member = operator_member(i);
+            return true;
+        }
+    }
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (sim.operator.role[i] != role_of(c, i)) {
+            r->kind = CHANGE_REMOVE;
+            r->node = (uint16_t)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* At least three of the nodes. */
+void operator_end(void)
+{
+    unsigned left = (unsigned)between(FOUNDERS, sim.nodes);
+
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        bool in = draw(sim.nodes - i + 1) < left;
+
+        sim.operator.role[i] = in ? MEMBER_VOTER : - 1;
+        left -= in;
+    }
+    sim.operator.final = true;
+    sim.operator.wants = false;
+    sim.operator.next_ns = sim.now_ns;
+}
+
+bool operator_satisfied(void)
+{
+    const struct sim_node *l = leader();
+    struct change_request r;
+
+    return sim.operator.final && !sim.operator.waits && l != NULL &&
+        l->c->lead == LEAD_READY && !next_request(l->c, &r);
+}
+
+/* --- asking -------------------------------------------------------------------------------------
+ */
+
+static void answered(void *arg, int result, const char *sentence)
+{
+    struct sim_node *at = arg;
+    const struct change_request *r = &sim.operator.request;
+
+    trace("operator, of node %u: %s (%d)", number_of(at), sentence, result);
+    sim.operator.waits = false;
+    sim.operator.done += result == 0;
+    sim.operator.wants = result == - EAGAIN || result == - EBUSY || result == - ETIMEDOUT;
+    if (result != 0 && !sim.operator.wants && result != - EPERM && result != - ENOENT)
+        violation("the operator is told: %s", sentence);
+    if (result == 0 && r->kind == CHANGE_ADD &&
+        role_of(at->c, r->member.node) < (int)r->member.role)
+        violation("node %u is not added", r->member.node);
+    if (result == 0 && (r->kind == CHANGE_REMOVE || r->kind == CHANGE_REPLACE) &&
+        role_of(at->c, r->node) >= 0)
+        violation("node %u is not removed", r->node);
+}
+
+void operator_crashed(struct sim_node *n)
+{
+    if (sim.operator.at == n)
+        sim.operator.waits = false;
+}
+
+void operator_ask(void)
+{
+    struct operator* o = & sim.operator;
+    struct sim_node *n = leader();
+
+    o->next_ns = sim.now_ns + between(10 * NS_PER_MS, o->final ? 50 * NS_PER_MS : NS_PER_S);
+    if (!o->final && chance(10))
+        n = &sim.node[between(1, sim.nodes)];
+    if (o->waits || n == NULL || n->c == NULL || sim.now_ns < n->stopped_ns)
+        return;
+    if (!o->wants || (!o->final && chance(10))) {
+        memset(&o->request, 0, sizeof o->request);
+        snprintf(o->request.actor, sizeof o->request.actor, "sim");
+        if (!o->final)
+            draw_request(&o->request);
+        else if (!next_request(n->c, &o->request))
+            return;
+    }
+    o->request.timeout_ms = (uint32_t)between(500, 10000);
+    o->wants = o->waits = true;
+    o->at = n;
+    o->asked++;
+    trace("operator asks node %u: kind %d, node %u, member %u, role %d", number_of(n),
+          (int)o->request.kind, o->request.node, o->request.member.node,
+          (int)o->request.member.role);
+    (void)change_begin(n->c, &o->request, answered, n);
+    n->turn_ns = sim.now_ns;
+}
