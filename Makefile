@@ -122,8 +122,9 @@ $(OUT)/sluice: $(OUT)/userspace/cli/main.o $(CORE)
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# What a producer links with: the client, and of the rest only the frames.
-LIBSLUICE := $(patsubst %.c,$(OUT)/%.o,$(wildcard userspace/client/*.c) userspace/base/frame.c userspace/base/wire.c userspace/base/utf8.c) \
+# What a producer links with: the client, and of the rest only frames and TLS.
+LIBSLUICE := $(patsubst %.c,$(OUT)/%.o,$(wildcard userspace/client/*.c) userspace/base/frame.c userspace/base/wire.c userspace/base/utf8.c \
+               userspace/base/tls.c userspace/base/tls_context.c userspace/base/certificate.c) \
              $(GEN)/proto/event.pb.o $(GEN)/proto/wire.pb.o
 $(OUT)/libsluice.a: $(LIBSLUICE)
 	@rm -f $@
@@ -138,7 +139,7 @@ $(OUT)/flood: $(OUT)/deploy/demo/flood.o
 UNIT += $(OUT)/unit/test_libsluice_cxx
 $(OUT)/unit/test_libsluice_cxx: tests/unit/test_libsluice_cxx.cc $(OUT)/libsluice.a
 	@mkdir -p $(@D)
-	@$(if $(filter fuzz,$(BUILD)),clang++,g++) -std=c++17 -Wall -Wextra -Werror -Iuserspace $(CFLAGS_$(BUILD)) $(LDFLAGS) -o $@ $^ -lprotobuf-nanopb -lpthread
+	@$(if $(filter fuzz,$(BUILD)),clang++,g++) -std=c++17 -Wall -Wextra -Werror -Iuserspace $(CFLAGS_$(BUILD)) $(LDFLAGS) -o $@ $^ -lprotobuf-nanopb -lssl -lcrypto -lpthread
 
 $(OUT)/unit/%: $(OUT)/tests/unit/%.o $(TESTLIB) $(CORE)
 	@mkdir -p $(@D)

@@ -24,8 +24,9 @@
 
 #define CLUSTER_WORKERS_MAX  64u
 #define CLUSTER_ELECTION_MS  300u
-#define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
-#define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
+#define CLUSTER_TRAILING     65536u /* costs no memory */
+#define CLUSTER_EPOCH_SHIFT  20     /* term = epoch << 20 | counter */
+#define CLUSTER_SETTINGS_MAX 855u   /* in a checkpoint */
 
 struct cluster;
 
@@ -111,9 +112,14 @@ struct cluster_config {
     struct cluster_link *link;
     unsigned links;
     const struct cluster_bootstrap *bootstrap; /* NULL: a new directory is a cluster of its own */
-    const uint8_t
-        *join_cluster_id; /* not NULL: a new directory waits to be added to that cluster */
+    /* A new directory waits, without a log, for the cluster of this id to add and fill it; NULL: it
+     * begins one. */
+    const uint8_t *join_cluster_id;
     unsigned election_ms; /* 0: CLUSTER_ELECTION_MS */
+    /* Entries below a checkpoint that a follower can still be brought up with by the engine, the
+     * same on all nodes; further back it fetches in bulk. 0: CLUSTER_TRAILING. */
+    unsigned trailing;
+    uint64_t fetch_bytes_per_s;            /* this node's, when it fetches; 0: no limit */
     const struct cluster_peering *peering; /* NULL: a cluster of one */
     const char *version;                   /* of the program, for status */
     /* Once, on the cluster thread: the cluster's id and key are known, so events can be taken in.

@@ -22,10 +22,6 @@
 #include "cluster/entry_type.h"
 #include "cluster/internal.h"
 
-/* With fewer entries than this kept in the engine a follower would need a snapshot; costs no
- * memory. */
-#define CONSENSUS_TRAILING 65536u
-
 /* An entry that the engine has made itself: a barrier, when it has become leader. */
 static int take_own(struct cluster *c, const struct raft_update *u)
 {
@@ -81,15 +77,23 @@ static int consensus_entries(struct cluster *c, const struct raft_event *event,
 static int consensus_send(struct cluster *c, bool stale, struct raft_update *u)
 {
     for (unsigned i = 0; i < u->messages.n; i++) {
+        struct raft_message *m = &u->messages.batch[i];
         int e;
 
         if (c->environment.send == NULL)
             return cluster_fail(c, -EPROTO, "engine: messages to other nodes in a cluster of one");
-        guard_answer(c, stale, &u->messages.batch[i]);
-        e = c->environment.send(c->environment.arg, &u->messages.batch[i]);
+        if (m->server_id == 0) /* an answer to a leader that guard_vote_begin() made it forget */
+            continue;
+        guard_answer(c, stale, m);
+        e = m->type == RAFT_INSTALL_SNAPSHOT ? fetch_offer(c, &m->install_snapshot) : 0;
+        if (e < 0)
+            return e;
+        e = c->environment.send(c->environment.arg, m);
+        if (m->type == RAFT_INSTALL_SNAPSHOT)
+            fetch_offer_end(&m->install_snapshot);
         if (e < 0)
             return cluster_fail(c, e, "a message to node %llu: %s",
-                                (unsigned long long)u->messages.batch[i].server_id, strerror(-e));
+                                (unsigned long long)m->server_id, strerror(-e));
     }
     return 0;
 }
@@ -132,11 +136,14 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     }
     if (update.flags & RAFT_UPDATE_ENTRIES)
         e = consensus_entries(c, event, &update);
+    if (e == 0 && (update.flags & RAFT_UPDATE_SNAPSHOT))
+        e = fetch_begin(c, (uint16_t)event->receive.message->server_id, &update);
     if (e == 0 && (update.flags & RAFT_UPDATE_MESSAGES))
         e = consensus_send(c, stale, &update);
     if (e < 0)
         return e;
-    if (raft_commit_index(&c->raft) > c->commit_index)
+    /* While it fetches, the engine speaks of entries that are not here yet. */
+    if (!c->fetch.active && raft_commit_index(&c->raft) > c->commit_index)
         c->commit_index = raft_commit_index(&c->raft);
     c->raft_timeout_ms = guard_timeout_ms(c, event->time);
     return 0;
@@ -263,6 +270,11 @@ static int consensus_sole_voter(struct cluster *c, bool *ret)
     return 0;
 }
 
+static unsigned consensus_trailing(const struct cluster *c)
+{
+    return c->config.trailing != 0 ? c->config.trailing : CLUSTER_TRAILING;
+}
+
 #define INFLIGHT_MAX 1000u /* entries that a follower has not answered for */
 
 static void consensus_tune(struct cluster *c)
@@ -293,8 +305,8 @@ static int consensus_remember(struct cluster *c, uint64_t *ret_first)
     if (c->origin.index == 0 || m->trail_first == 0 || first > c->origin.index)
         return 0;
     assert(m->trail_index[m->trail_index_count - 1] == c->origin.index);
-    if (first + CONSENSUS_TRAILING <= c->origin.index)
-        first = c->origin.index - CONSENSUS_TRAILING + 1;
+    if (first + consensus_trailing(c) <= c->origin.index)
+        first = c->origin.index - consensus_trailing(c) + 1;
     before = c->origin.index - first + 1;
     all = calloc(before + c->start_entries, sizeof *all);
     if (all == NULL)
@@ -426,7 +438,7 @@ int consensus_persisted(struct cluster *c, uint64_t index)
 #endif
     struct raft_event event = { .type = RAFT_PERSISTED_ENTRIES, .persisted_entries = { index } };
 
-    if (index <= c->raft.last_stored)
+    if (index <= c->raft.last_stored || c->raft.snapshot.installing)
         return 0;
     return consensus_step(c, &event);
 }
@@ -519,6 +531,20 @@ static int feed(struct cluster *c, const struct raft_message *m, struct proposal
     return e;
 }
 
+/* E8: what the engine has forgotten here is committed, and so this leader has it, too: the message
+ * may as well begin at our checkpoint, which is remembered. */
+static void restart_at_checkpoint(const struct cluster *c, struct raft_append_entries *a)
+{
+    const struct raft_trail *t = &c->raft.trail;
+
+    assert(a->n_entries == 0 || c->raft.snapshot.installing);
+    if (a->prev_log_index > t->offset || a->prev_log_index >= t->snapshot.index ||
+        c->raft.snapshot.installing || a->term < raft_current_term(&c->raft))
+        return;
+    a->prev_log_index = t->snapshot.index;
+    a->prev_log_term = t->snapshot.term;
+}
+
 /* Does the message's previous entry, and its term, still hold here? */
 static bool follows(const struct cluster *c, const struct raft_append_entries *a)
 {
@@ -591,22 +617,32 @@ static int receive_entry(struct cluster *c, struct raft_message *m, struct propo
     return 1;
 }
 
+/* The message without its entries: for its term, its leader and its commit index. */
+static int receive_rest(struct cluster *c, struct raft_append_entries *a, struct raft_message *m)
+{
+    assert(a->n_entries == 0);
+    restart_at_checkpoint(c, a);
+    return feed(c, m, NULL);
+}
+
 static int receive_entries(struct cluster *c, struct raft_message *m, struct proposal **entry,
                            unsigned *ret_taken)
 {
     struct raft_append_entries *a = &m->append_entries;
     bool any = a->n_entries > 0;
+    int e;
 
     if (a->term >= raft_current_term(&c->raft))
         c->heard_ms = node_now_ns(c) / NS_PER_MS;
-    /* Also what begins within what is applied is answered, by its last entry's end. */
-    if (a->term < raft_current_term(&c->raft) || !any) {
+    if (a->term < raft_current_term(&c->raft) || !any || c->raft.snapshot.installing) {
         drop_entries(a, entry, ret_taken);
-        return feed(c, m, NULL);
+        c->fetch.refuses = any;
+        e = receive_rest(c, a, m);
+        c->fetch.refuses = false;
+        return e;
     }
     while (a->n_entries > 0) {
-        int e = receive_entry(c, m, *entry);
-
+        e = receive_entry(c, m, *entry);
         if (e < 0)
             return e;
         if (e == 1) {
@@ -619,7 +655,34 @@ static int receive_entries(struct cluster *c, struct raft_message *m, struct pro
             return 0;
         }
     }
-    return a->prev_log_index <= c->applied_index ? feed(c, m, NULL) : 0;
+    /* Also what begins within what is applied is answered, by its last entry's end. */
+    return a->prev_log_index <= c->applied_index ? receive_rest(c, a, m) : 0;
+}
+
+/* The engine takes the message's memory if it begins with it or has no use for it; while it is at
+ * one already, it forgets it. */
+static int receive_snapshot(struct cluster *c, struct raft_message *m)
+{
+    struct raft_install_snapshot *s = &m->install_snapshot;
+    struct raft_event event = { .type = RAFT_RECEIVE, .receive = { m } };
+    bool current = s->term >= raft_current_term(&c->raft);
+    bool forgotten = current && c->raft.snapshot.installing;
+    int e = s->data.len == SHA256_BYTES ? 0 : -EBADMSG;
+
+    if (s->term == raft_current_term(&c->raft) && consensus_leads(c))
+        e = -EBADMSG;
+    if (e == 0 && current)
+        c->heard_ms = node_now_ns(c) / NS_PER_MS;
+    if (e < 0 || forgotten) {
+        struct raft_install_snapshot ours = *s;
+
+        if (e == 0)
+            e = consensus_step(c, &event);
+        raft_configuration_close(&ours.conf);
+        raft_free(ours.data.base);
+        return e;
+    }
+    return consensus_step(c, &event);
 }
 
 int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal **entry,
@@ -636,8 +699,10 @@ int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal
     case RAFT_REQUEST_VOTE:
         guard_vote_begin(c, &vote);
         e = consensus_step(c, &event);
-        guard_vote_end(&vote);
+        guard_vote_end(c, &vote);
         return e;
+    case RAFT_INSTALL_SNAPSHOT:
+        return receive_snapshot(c, m);
     case RAFT_APPEND_ENTRIES_RESULT:
         guard_heard(c, m);
         guard_rejection(c, m);
@@ -650,19 +715,32 @@ int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal
     }
 }
 
-/* After the checkpoint is durable. The event's configuration becomes the engine's. */
-int consensus_snapshot(struct cluster *c, uint64_t index, uint64_t term)
+/* The event's configuration becomes the engine's. What has been fetched meanwhile goes further than
+ * the checkpoint, and the engine has forgotten what is before it. */
+int consensus_snapshot(struct cluster *c)
 {
+    const sluice_v1_Checkpoint *m = &c->checkpoint->message;
     struct raft_event event = { .type = RAFT_SNAPSHOT };
     int e;
 
-    event.snapshot.metadata.index = index;
-    event.snapshot.metadata.term = term;
-    event.snapshot.metadata.configuration_index = c->configuration_index;
-    event.snapshot.trailing = CONSENSUS_TRAILING;
-    e = configuration_decode(c->configuration, c->configuration_bytes,
+    if (c->fetch.active || m->index <= c->raft.trail.snapshot.index)
+        return 0;
+    event.snapshot.metadata.index = m->index;
+    event.snapshot.metadata.term = m->term;
+    event.snapshot.metadata.configuration_index = m->configuration_index;
+    event.snapshot.trailing = consensus_trailing(c);
+    e = configuration_decode(m->configuration.bytes, m->configuration.size,
                              &event.snapshot.metadata.configuration);
     if (e < 0)
         return cluster_fail(c, e, "checkpoint: the configuration cannot be read");
+    return consensus_step(c, &event);
+}
+
+int consensus_fetched(struct cluster *c, struct raft_snapshot_metadata *m)
+{
+    struct raft_event event = { .type = RAFT_PERSISTED_SNAPSHOT,
+                                .persisted_snapshot = { .metadata = *m, .last = true } };
+
+    assert(c->raft.snapshot.installing && !consensus_leads(c));
     return consensus_step(c, &event);
 }

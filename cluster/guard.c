@@ -34,29 +34,37 @@ int guard_start_term(struct cluster *c, bool sole_voter)
 
 /* E11: a server votes only once its own log says that it is a voter; but whether it is one the
  * candidate's configuration decides, and a new voter that is needed for the quorum may not have
- * that entry yet. And one that is no voter never forgets its leader, so it would deny for ever. */
+ * that entry yet. And one that is no voter never forgets its leader, so it would deny for ever.
+ * E18: nor does one that installs a snapshot; were its leader gone, and the vote needed, nobody
+ * could become leader, and what it fetches might be told by nobody. It compares with the snapshot's
+ * end, which is committed by others: whoever is without that it still denies. */
 void guard_vote_begin(struct cluster *c, struct guard_vote *g)
 {
-    g->server = NULL;
+    *g = (struct guard_vote){ .server = NULL };
 #ifndef PLANT_GUARD_VOTE
     for (unsigned i = 0; i < c->raft.configuration.n; i++) {
         struct raft_server *s = &c->raft.configuration.servers[i];
 
         if (s->id == c->raft.id && s->role != RAFT_VOTER) {
-            *g = (struct guard_vote){ s, s->role };
+            g->server = s;
+            g->role = s->role;
             s->role = RAFT_VOTER;
         }
     }
-    if (g->server != NULL && c->raft.state == RAFT_FOLLOWER &&
+    g->installing = c->raft.snapshot.installing;
+    c->raft.snapshot.installing = false;
+    if ((g->server != NULL || g->installing) && c->raft.state == RAFT_FOLLOWER &&
         node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout)
         c->raft.follower_state.current_leader.id = 0;
 #endif
 }
 
-void guard_vote_end(struct guard_vote *g)
+void guard_vote_end(struct cluster *c, const struct guard_vote *g)
 {
     if (g->server != NULL)
         g->server->role = g->role;
+    if (g->installing)
+        c->raft.snapshot.installing = true;
 }
 
 /* E15: a leader that is told of a rejection goes one index back, a round trip for each. Our whole
@@ -76,9 +84,26 @@ static void guard_hint(const struct cluster *c, struct raft_append_entries_resul
         r->last_log_index = at;
 }
 
+/* E19: while it installs a snapshot the engine says that its log ends there, and says nothing to
+ * entries: a new leader would send it entries from there on, again and again, which it drops. By
+ * where our log really ends that leader sees that a snapshot is needed, and then it waits. */
+static void guard_installing(const struct cluster *c, struct raft_append_entries_result *r)
+{
+    uint64_t last = log_last_index(c->log);
+
+    if (r->rejected == 0 && c->fetch.refuses)
+        r->rejected = c->raft.trail.snapshot.index;
+    if (r->rejected == 0)
+        return;
+    if (last >= r->rejected)
+        last = r->rejected - 1;
+    if (r->last_log_index == 0 || r->last_log_index > last)
+        r->last_log_index = last;
+}
+
 /* What the engine is about to answer.
  * E7: to a message of an old term it answers with a last index that was never set, which the old
- * leader, were it one again, would take for a promise.
+ * leader, were it one again, would take for a promise; and it may be one that no log can have.
  * E10: a pre-vote that is denied must teach the candidate our term, or two of them deny each other
  * for a minute. */
 void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
@@ -87,10 +112,12 @@ void guard_answer(const struct cluster *c, bool stale, struct raft_message *m)
         struct raft_append_entries_result *r = &m->append_entries_result;
 
 #ifndef PLANT_GUARD_STALE
-        if (stale && r->rejected == 0)
+        if (stale)
             r->last_log_index = 0;
 #endif
-        if (!stale && r->rejected != 0)
+        if (!stale && c->raft.snapshot.installing)
+            guard_installing(c, r);
+        else if (!stale && r->rejected != 0)
             guard_hint(c, r);
     } else if (m->type == RAFT_REQUEST_VOTE_RESULT) {
         struct raft_request_vote_result *r = &m->request_vote_result;

@@ -13,6 +13,7 @@
  * change.c    who is a member and who leads, at an operator's word
  * member.c    members as strings and as the engine's bytes
  * snapshot.c  checkpoints
+ * fetch.c     a node that is far behind gets the committed entries in bulk
  * log.c, ...  the log itself (log.h)
  * peer_*.c    connections to the other nodes (peer.h), and what is said there, as bytes
  *             (peer_frame.h, peer_message.h, handshake.h)
@@ -45,6 +46,42 @@ struct node_post {
     enum peer_type type;
     const struct iovec *iov; /* the body: a multiple of 8 bytes in all, at most PEER_POST_MAX */
     unsigned iovs;
+};
+
+/* A node that wants committed entries of this one. */
+struct fetch_request {
+    uint16_t node;     /* 0: free */
+    uint64_t next, to; /* what is to be sent */
+    int64_t credit;    /* bytes that may be sent */
+    uint64_t retry_ns; /* not before; the post did not go */
+    uint64_t since_ns; /* the last time that something went */
+};
+
+struct fetched;
+
+struct fetch {
+    /* This node is behind: from the engine's word that it is to have everything up to to.index
+     * until it has. */
+    bool active;
+    bool checked;                     /* the log that was found is known to be a true prefix */
+    struct raft_snapshot_metadata to; /* its configuration is ours until the end */
+    uint8_t digest[SHA256_BYTES];     /* of the chain at to.index */
+    uint16_t offered_by, source;      /* who began it; who is asked */
+    unsigned silences;                /* one after the other */
+    uint64_t ask_ns, retry_ns;        /* to ask anew, if nothing comes; not to ask before */
+    uint64_t next;                    /* of what is to come */
+    int64_t granted, queued;          /* bytes that may still come; that wait to be appended */
+    int64_t tokens;                   /* bytes that may be asked for now, under a limit */
+    uint64_t tokens_ns;
+    struct fetched *queue, **tail;
+    bool refuses; /* guard_answer(): the message that is answered had entries */
+
+    /* Others are. */
+    struct fetch_request request[CLUSTER_MEMBERS_MAX];
+    unsigned turn;
+    uint8_t *buf; /* PEER_POST_MAX */
+    struct log_reader *reader;
+    uint8_t offer[SHA256_BYTES]; /* of the message that is being sent */
 };
 
 /* What a node takes from outside. */
@@ -190,6 +227,9 @@ struct cluster {
 
     struct change change;
 
+    /* fetch.c */
+    struct fetch fetch;
+
     /* node.c */
     struct node_environment environment;
     /* Runs fn beside the node, then done on its thread; one at a time. Nonzero: not now. */
@@ -297,13 +337,17 @@ int consensus_submit(struct cluster *c, enum log_type type, const void *payload,
 uint64_t consensus_term(const struct cluster *c, uint64_t index);
 /* A message of m->server_id, in the order in which that sent them. Of an AppendEntries, entry[0] is
  * the first of its n_entries; the call takes *ret_taken of them, whatever it returns, and -EAGAIN
- * asks to be called again with the rest, after a completion (m says by then what is left).
- * -EBADMSG: the sender is not to be believed. Others are final. */
+ * asks to be called again with the rest, after a completion (m says by then what is left). Takes
+ * the memory of an InstallSnapshot (peer_snapshot_take()), whatever it returns. -EBADMSG: the
+ * sender is not to be believed. Others are final. */
 int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal **entry,
                       unsigned *ret_taken);
 int consensus_persisted(struct cluster *c, uint64_t index);
 int consensus_tick(struct cluster *c);
-int consensus_snapshot(struct cluster *c, uint64_t index, uint64_t term);
+/* The checkpoint in c->checkpoint is durable. */
+int consensus_snapshot(struct cluster *c);
+/* The log is durable and applied up to m->index. Takes m's configuration. */
+int consensus_fetched(struct cluster *c, struct raft_snapshot_metadata *m);
 int consensus_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes);
 bool consensus_leads(const struct cluster *c);
 /* Whom this node takes for the leader; 0: nobody. */
@@ -318,9 +362,10 @@ int guard_start_term(struct cluster *c, bool sole_voter);
 struct guard_vote {
     struct raft_server *server;
     int role;
+    bool installing;
 };
 void guard_vote_begin(struct cluster *c, struct guard_vote *g);
-void guard_vote_end(struct guard_vote *g);
+void guard_vote_end(struct cluster *c, const struct guard_vote *g);
 void guard_answer(const struct cluster *c, bool stale, struct raft_message *m);
 void guard_rejection(const struct cluster *c, struct raft_message *m);
 uint64_t guard_timeout_ms(const struct cluster *c, uint64_t now_ms);
@@ -381,6 +426,21 @@ void commit_withdraw(struct cluster *c, uint64_t from);
 /* Before a stop: everything that waits is refused, and nothing is applied any more. */
 void commit_end(struct cluster *c);
 
+/* fetch.c */
+/* Fills what the engine leaves to the host of an InstallSnapshot that is about to be sent; then
+ * frees that. */
+int fetch_offer(struct cluster *c, struct raft_install_snapshot *m);
+void fetch_offer_end(struct raft_install_snapshot *m);
+/* The engine wants everything up to u->snapshot.metadata.index, which node `from` has offered.
+ * Takes the update's memory. */
+int fetch_begin(struct cluster *c, uint16_t from, struct raft_update *u);
+int fetch_turn(struct cluster *c, uint64_t now_ns); /* returns the work done or an error */
+uint64_t fetch_deadline_ns(const struct cluster *c, uint64_t now_ns);
+/* For node_receive(). */
+int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes);
+int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t bytes);
+void fetch_log_cut(struct cluster *c); /* what was read ahead may be gone */
+void fetch_close(struct cluster *c);
 /* found.c */
 /* A node has dialled this one, and one of them is of no cluster. */
 struct hello;

@@ -164,6 +164,7 @@ struct cluster *node_new(const struct cluster_config *config, const struct clust
 void node_free(struct cluster *c)
 {
     log_reader_close(c->reader);
+    fetch_close(c);
     log_close(c->log);
     consensus_close(c);
     twoslot_close(&c->state_file);
@@ -264,8 +265,11 @@ static int lead_turn(struct cluster *c)
 int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const void *body,
                  size_t bytes)
 {
-    (void)c, (void)from, (void)body, (void)bytes;
     switch (type) {
+    case PEER_FETCH:
+        return fetch_asked(c, from, body, bytes);
+    case PEER_FETCHED:
+        return fetch_received(c, from, body, bytes);
     default:
         return -EBADMSG;
     }
@@ -314,6 +318,15 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
 /* --- turns --------------------------------------------------------------------------------------
  */
 
+/* A log that was begun by another node's entries: from now on an empty one is a lost one. */
+static int node_begun(struct cluster *c)
+{
+    if (c->state.bootstrapped || log_persisted_index(c->log) == 0)
+        return 0;
+    c->state.bootstrapped = 1;
+    return state_write(c);
+}
+
 int node_turn(struct cluster *c)
 {
     uint64_t now = node_now_ns(c);
@@ -333,12 +346,18 @@ int node_turn(struct cluster *c)
     if (e < 0)
         return e;
     done += e;
+    e = fetch_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
     e = log_do_work(c->log, now);
     if (e < 0)
         return cluster_fail(c, e, "log: write failed: %s; nothing more is accepted or answered",
                             strerror(-e));
     done += e;
-    e = consensus_persisted(c, log_persisted_index(c->log));
+    e = node_begun(c);
+    if (e == 0)
+        e = consensus_persisted(c, log_persisted_index(c->log));
     if (e < 0)
         return e;
     e = consensus_tick(c);
@@ -351,10 +370,13 @@ int node_turn(struct cluster *c)
 uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
 {
     uint64_t at = c->raft_timeout_ms * NS_PER_MS, log_at = log_deadline_ns(c->log);
+    uint64_t fetch_at = fetch_deadline_ns(c, now_ns);
     bool waits = c->arrived != NULL || (consensus_leads(c) && c->lead != LEAD_READY);
 
     if (log_at < at)
         at = log_at;
+    if (fetch_at < at)
+        at = fetch_at;
     if (waits && now_ns + RETRY_NS < at)
         at = now_ns + RETRY_NS;
     if (c->apply_wait != 0 && c->apply_again_ns < at)

@@ -203,10 +203,13 @@ static bool in_hello(struct peer_in *in, const struct peer_frame *f)
 static int in_take_raft(struct peer_in *in)
 {
     unsigned taken = 0;
-    int e;
+    int e = 0;
 
     assert(in->taken <= in->entries && !in->calls_only);
-    e = consensus_receive(in->p->c, &in->raft, in->entry + in->taken, &taken);
+    if (in->raft.type == RAFT_INSTALL_SNAPSHOT) /* taken at once: it does not come here again */
+        e = peer_snapshot_take(&in->raft.install_snapshot, in->message);
+    if (e == 0)
+        e = consensus_receive(in->p->c, &in->raft, in->entry + in->taken, &taken);
     in->taken += taken;
     assert(in->taken <= in->entries && (e != 0 || in->taken == in->entries));
     return e;

@@ -46,17 +46,6 @@ struct wire_append {
 };
 _Static_assert(sizeof(struct wire_append) == PEER_APPEND_BYTES, "sent");
 
-struct wire_entry {
-    uint64_t term;
-    uint64_t time_ns;
-    uint32_t type; /* enum log_type */
-    uint32_t payload_bytes;
-    uint32_t payload_crc;
-    uint8_t zero[4];
-    uint8_t payload_sha256[SHA256_BYTES];
-};
-_Static_assert(sizeof(struct wire_entry) == PEER_ENTRY_BYTES, "sent");
-
 struct wire_append_result {
     uint64_t term;
     uint8_t version;
@@ -146,7 +135,7 @@ static const char *check_append(const struct wire_append *w)
     return check_place(w->prev_log_index, w->prev_log_term, w->term);
 }
 
-static const char *check_entry(const struct wire_entry *w)
+const char *peer_wire_entry_check(const struct peer_wire_entry *w)
 {
     if (!all_zero(w->zero, sizeof w->zero))
         return "reserved bytes of an entry are not 0";
@@ -162,14 +151,14 @@ static const char *check_entry(const struct wire_entry *w)
 }
 
 /* Terms and times never go back in a log, and none is above the leader's term. */
-static const char *check_entries(const struct wire_append *w, const struct wire_entry *entry,
+static const char *check_entries(const struct wire_append *w, const struct peer_wire_entry *entry,
                                  uint32_t payload_bytes)
 {
     uint64_t term = w->prev_log_term, time_ns = 0, sum = 0;
     const char *wrong;
 
     for (uint32_t i = 0; i < w->entries; i++) {
-        wrong = check_entry(&entry[i]);
+        wrong = peer_wire_entry_check(&entry[i]);
         if (wrong != NULL)
             return wrong;
         if (entry[i].term == 0 || entry[i].term < term || entry[i].term > w->term)
@@ -287,7 +276,21 @@ unsigned peer_entries_fit(const struct peer_entry *entry, unsigned n)
     return i;
 }
 
-static int fill_entries(struct wire_entry *w, const struct raft_append_entries *m,
+void peer_wire_entry_put(struct peer_wire_entry *ret, const struct peer_entry *entry)
+{
+    const struct log_record *r = entry->record;
+
+    *ret = (struct peer_wire_entry){
+        .term = r->term,
+        .time_ns = r->time_ns,
+        .type = r->type,
+        .payload_bytes = r->payload_bytes,
+        .payload_crc = entry->payload_crc,
+    };
+    memcpy(ret->payload_sha256, r->payload_sha256, SHA256_BYTES);
+}
+
+static int fill_entries(struct peer_wire_entry *w, const struct raft_append_entries *m,
                         const struct peer_entry *entry, uint64_t *ret_payload_bytes)
 {
     for (unsigned i = 0; i < m->n_entries; i++) {
@@ -295,14 +298,7 @@ static int fill_entries(struct wire_entry *w, const struct raft_append_entries *
 
         if (r->index != m->prev_log_index + 1 + i)
             return -EINVAL;
-        w[i] = (struct wire_entry){
-            .term = r->term,
-            .time_ns = r->time_ns,
-            .type = r->type,
-            .payload_bytes = r->payload_bytes,
-            .payload_crc = entry[i].payload_crc,
-        };
-        memcpy(w[i].payload_sha256, r->payload_sha256, SHA256_BYTES);
+        peer_wire_entry_put(&w[i], &entry[i]);
         *ret_payload_bytes += r->payload_bytes;
     }
     return 0;
@@ -333,12 +329,12 @@ int peer_encode_append_entries(void *buf, size_t cap, uint64_t epoch,
     };
     if (check_append(w) != NULL)
         return -EINVAL;
-    e = fill_entries((struct wire_entry *)(w + 1), m, entry, &payload_bytes);
+    e = fill_entries((struct peer_wire_entry *)(w + 1), m, entry, &payload_bytes);
     if (e < 0)
         return e;
     if (head_bytes + payload_bytes > PEER_BODY_MAX)
         return -EMSGSIZE;
-    if (check_entries(w, (struct wire_entry *)(w + 1), (uint32_t)payload_bytes) != NULL)
+    if (check_entries(w, (struct peer_wire_entry *)(w + 1), (uint32_t)payload_bytes) != NULL)
         return -EINVAL;
     peer_frame_put(buf, PEER_APPEND_ENTRIES, epoch, head_bytes, (uint32_t)payload_bytes);
     iov[n++] = (struct iovec){ buf, PEER_HEADER_BYTES + head_bytes };
@@ -566,7 +562,7 @@ static const char *get_append(struct peer_message *ret, const struct peer_frame 
         .leader_commit = w->leader_commit,
         .n_entries = w->entries,
     };
-    return check_entries(w, (const struct wire_entry *)(w + 1), f->body_bytes - f->head_bytes);
+    return check_entries(w, (const struct peer_wire_entry *)(w + 1), f->body_bytes - f->head_bytes);
 }
 
 static const char *get_append_result(struct peer_message *ret, const struct peer_frame *f)
@@ -641,22 +637,27 @@ const char *peer_message_get(struct peer_message *ret, const struct peer_frame *
     return wrong;
 }
 
-void peer_entry_get(struct log_record *ret, uint32_t *ret_payload_crc, const struct peer_message *m,
-                    unsigned i)
+void peer_wire_entry_get(struct log_record *ret, const struct peer_wire_entry *w, uint64_t index)
 {
-    const struct raft_append_entries *args = &m->raft.append_entries;
-    const struct wire_append *head = m->frame.head;
-    const struct wire_entry *w = (const struct wire_entry *)(head + 1) + i;
-
-    assert(m->frame.type == PEER_APPEND_ENTRIES && i < args->n_entries);
     *ret = (struct log_record){
-        .index = args->prev_log_index + 1 + i,
+        .index = index,
         .term = w->term,
         .time_ns = w->time_ns,
         .type = w->type,
         .payload_bytes = w->payload_bytes,
     };
     memcpy(ret->payload_sha256, w->payload_sha256, SHA256_BYTES);
+}
+
+void peer_entry_get(struct log_record *ret, uint32_t *ret_payload_crc, const struct peer_message *m,
+                    unsigned i)
+{
+    const struct raft_append_entries *args = &m->raft.append_entries;
+    const struct wire_append *head = m->frame.head;
+    const struct peer_wire_entry *w = (const struct peer_wire_entry *)(head + 1) + i;
+
+    assert(m->frame.type == PEER_APPEND_ENTRIES && i < args->n_entries);
+    peer_wire_entry_get(ret, w, args->prev_log_index + 1 + i);
     *ret_payload_crc = w->payload_crc;
 }
 

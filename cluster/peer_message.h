@@ -55,6 +55,23 @@ struct peer_entry {
     uint32_t payload_crc;
 };
 
+/* An entry as it is sent, without its payload. */
+struct peer_wire_entry {
+    uint64_t term;
+    uint64_t time_ns;
+    uint32_t type; /* enum log_type */
+    uint32_t payload_bytes;
+    uint32_t payload_crc;
+    uint8_t zero[4];
+    uint8_t payload_sha256[SHA256_BYTES];
+};
+_Static_assert(sizeof(struct peer_wire_entry) == PEER_ENTRY_BYTES, "sent");
+
+void peer_wire_entry_put(struct peer_wire_entry *ret, const struct peer_entry *entry);
+void peer_wire_entry_get(struct log_record *ret, const struct peer_wire_entry *w, uint64_t index);
+/* Type, lengths and reserved bytes. Returns NULL or what is wrong. */
+const char *peer_wire_entry_check(const struct peer_wire_entry *w);
+
 /* How many of the first n entries go into one message; at least 1 if n is. A longer message of the
  * engine has to be sent as several. */
 unsigned peer_entries_fit(const struct peer_entry *entry, unsigned n);

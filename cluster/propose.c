@@ -232,6 +232,7 @@ int propose_withdraw(struct cluster *c, uint64_t from)
         log_reader_close(c->reader);
         c->reader = NULL;
         e = log_reader_open_on(&c->reader, c->disk);
+        fetch_log_cut(c);
     }
 #endif
     return e < 0 ? cluster_fail(c, e, "log: cut at index %" PRIu64 ": %s", from, strerror(-e)) : 0;

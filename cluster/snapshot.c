@@ -27,7 +27,7 @@
 #define CHECKPOINT_MAGIC     0x50434c53u /* "SLCP" */
 #define CHECKPOINT_VERSION   1
 #define CHECKPOINT_KEEP      2
-#define CHECKPOINT_BYTES_MAX (256u * 1024u)
+#define CHECKPOINT_BYTES_MAX (384u * 1024u)
 
 struct checkpoint_header {
     uint32_t magic, version, bytes, crc;
@@ -206,7 +206,7 @@ static void snapshot_done(struct cluster *c, int status)
      */
     if (status == 0 && c->checkpoint_result == 0) {
         c->checkpoint_index = c->checkpoint->message.index;
-        consensus_snapshot(c, c->checkpoint->message.index, c->checkpoint->message.term);
+        consensus_snapshot(c);
     } else if (c->checkpoint_result != -ENOSPC && c->checkpoint_result != -EDQUOT) {
         cluster_fail(c, c->checkpoint_result, "checkpoint: %s", strerror(-c->checkpoint_result));
     }

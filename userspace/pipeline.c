@@ -60,6 +60,8 @@
 #include "pipeline_internal.h"
 #include "privileges.h"
 
+#define CERTIFICATE_WARN_S (14 * 86400)
+
 _Static_assert(CONFIG_WORKERS_MAX == CLUSTER_WORKERS_MAX, "every worker has a link");
 
 /* A node that can no longer keep its promises ends at once: nothing may be answered after this. */
@@ -243,37 +245,19 @@ static int start_links(struct pipeline *p)
     return 0;
 }
 
-/* The other nodes, as the config says; false: there are none. */
-static int open_peering(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+/* The other nodes, as the config says. */
+static const struct cluster_peering *peering_of(struct pipeline *p)
 {
     const struct config_peer *peer = &p->config->peer;
-    const struct config_tls *tls = &p->config->tls;
-    const struct tls_files files = { tls->ca, tls->cert, tls->key };
-    const struct certificate *self;
-    char sentence[TLS_ERROR_BYTES] = "";
-    int e;
 
     if (peer->listen.port == 0)
-        return 0;
+        return NULL;
     config_endpoint_text(&peer->listen, p->peering.listen);
     snprintf(p->peering.advertise, sizeof p->peering.advertise, "%.264s", peer->advertise);
     snprintf(p->peering.zone, sizeof p->peering.zone, "%s", p->config->node.zone);
     p->peering.user_timeout_ms = peer->user_timeout_ms;
-    if (!config_has_tls(p->config))
-        return 0;
-    e = tls_context_new(&p->peer_tls, &files, sentence);
-    if (e < 0) {
-        snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
-        return e;
-    }
-    self = tls_context_identity(p->peer_tls);
-    if (self->role != CERTIFICATE_NODE || self->node != p->config->node.id) {
-        snprintf(error, PIPELINE_ERROR_BYTES, "tls.cert: %s is not the certificate of node %u",
-                 tls->cert, p->config->node.id);
-        return -EINVAL;
-    }
-    p->peering.tls = p->peer_tls;
-    return 0;
+    p->peering.tls = p->tls;
+    return &p->peering;
 }
 
 static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
@@ -295,7 +279,7 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
                  f->log.mark_idle_ms },
         .link = p->link,
         .links = p->workers,
-        .peering = f->peer.listen.port != 0 ? &p->peering : NULL,
+        .peering = peering_of(p),
         .election_ms = f->peer.election_ms,
         .version = SLUICE_VERSION,
         .begun = on_begun,
@@ -319,6 +303,34 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
 
 static int leave_dispatchers(void *arg) { return prefilter_leave_dispatchers(arg); }
 
+/* With the process's privileges, as the key may be root's alone. */
+static int open_tls(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
+{
+    const struct config_tls *t = &p->config->tls;
+    const struct tls_files files = { t->ca, t->cert, t->key };
+    const struct certificate *who;
+    char sentence[TLS_ERROR_BYTES];
+    int e;
+
+    if (!config_has_tls(p->config))
+        return 0;
+    e = tls_context_new(&p->tls, &files, sentence);
+    if (e < 0) {
+        snprintf(error, PIPELINE_ERROR_BYTES, "%s", sentence);
+        return e;
+    }
+    who = tls_context_identity(p->tls);
+    if (who->role != CERTIFICATE_NODE || who->node != p->config->node.id) {
+        snprintf(error, PIPELINE_ERROR_BYTES,
+                 "%s is not the certificate of node %u, which is node.id: its role is %s %u",
+                 t->cert, p->config->node.id, certificate_role_name(who->role), who->node);
+        return -EINVAL;
+    }
+    if (who->until_s - (int64_t)(clock_unix_ns() / NS_PER_S) < CERTIFICATE_WARN_S)
+        report_warn("certificate_expires", "%s expires in less than 14 days", t->cert);
+    return 0;
+}
+
 /* With the process's privileges: the program is attached, the sockets are bound. */
 static int open_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
 {
@@ -338,6 +350,7 @@ static int open_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
             .wake_arg = p,
             .limits = &p->limits,
             .prefilter = p->prefilter,
+            .tls = p->config->ingest.tcp.tls ? p->tls : NULL,
         };
 
         e = worker_open(&p->worker[i], &config, sentence);
@@ -418,6 +431,9 @@ static int start_admin(struct pipeline *p, char error[PIPELINE_ERROR_BYTES])
         .allows_arg = p,
         .shared = p->config->admin.uids.n > 0,
         .connections_max = p->config->admin.connections_max,
+        .tls = p->config->admin.listen.port != 0 ? p->tls : NULL,
+        .ip = p->config->admin.listen.ip,
+        .port = (uint16_t)p->config->admin.listen.port,
     };
     struct admin_source source;
     int e;
@@ -500,7 +516,7 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     on_settings(p, &defaults);
     e = start_links(p);
     if (e == 0)
-        e = open_peering(p, error);
+        e = open_tls(p, error);
     if (e == 0)
         e = open_workers(p, error);
     if (e == 0)
@@ -576,12 +592,12 @@ void pipeline_stop(struct pipeline *p)
     prefilter_close(p->prefilter);
     limits_close(&p->limits);
     store_fini(p->store);
-    tls_context_free(p->peer_tls);
     for (unsigned i = 0; i < p->workers; i++) {
         ring_fini(&p->link[i].submit);
         ring_fini(&p->link[i].answer);
         wake_close(&p->link[i].wake);
     }
+    tls_context_free(p->tls);
     policy_free(p);
     log_reader_close(p->reader);
     free(p->read_buf);

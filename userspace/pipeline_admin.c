@@ -399,6 +399,7 @@ static void settings_line(void *arg, const struct setting_line *line)
         if (strcmp(h->key, line->key) == 0) {
             entry.index = h->index;
             entry.uid = h->uid;
+            memcpy(entry.by, h->by, sizeof entry.by);
             entry.time_ns = h->time_ns;
             break;
         }
@@ -414,6 +415,7 @@ static int give_change(const sluice_v1_Setting *h, admin_setting_fn each, void *
     snprintf(entry.value, sizeof entry.value, "%s", h->value);
     entry.index = h->index;
     entry.uid = h->uid;
+    memcpy(entry.by, h->by, sizeof entry.by);
     entry.time_ns = h->time_ns;
     return each(each_arg, &entry);
 }
@@ -489,7 +491,7 @@ static int on_settings_list(void *arg, bool history, admin_setting_fn each, void
 }
 
 static int64_t on_setting_set(void *arg, const char *key, const char *value, uint32_t uid,
-                              char error[ADMIN_ERROR_BYTES])
+                              const char *by, char error[ADMIN_ERROR_BYTES])
 {
     static struct settings_call call; /* the admin thread's alone */
     sluice_v1_Setting change = { .uid = uid, .time_ns = clock_unix_ns() };
@@ -508,6 +510,7 @@ static int64_t on_setting_set(void *arg, const char *key, const char *value, uin
         }
         snprintf(change.key, sizeof change.key, "%s", key);
         snprintf(change.value, sizeof change.value, "%s", value);
+        snprintf(change.by, sizeof change.by, "%s", by);
         index = cluster_propose_setting(call.p->cluster, &change, sentence);
         if (index >= 0) {
             /* What was changed holds when we say so, in the driver too; where it could not be put

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "base/ledger_file.h"
+#include "base/tls.h"
 #include "cluster/cluster.h"
 #include "detacher.h"
 #include "ingest/worker.h"
@@ -30,10 +31,10 @@ struct pipeline {
     struct store *store;
     struct cluster *cluster;
     struct cluster_peering peering;
-    struct tls_context *peer_tls; /* NULL: between nodes nothing is encrypted */
     unsigned workers, workers_started;
     struct cluster_link link[CLUSTER_WORKERS_MAX];
     struct limits limits;
+    struct tls_context *tls;     /* NULL: no TLS anywhere */
     struct prefilter *prefilter; /* NULL: only the kernel's sockets */
     struct detacher detacher;
     struct worker *worker[CLUSTER_WORKERS_MAX];

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <poll.h>
+
 #include "tests/lib/client_rig.h"
 
 /* --- what the client reports ---------------------------------------------------------------- */
@@ -108,8 +110,29 @@ void server_listen(struct server *s)
     snprintf(s->address, sizeof(s->address), "127.0.0.1:%u", ntohs(a.sin_port));
 }
 
+static void tls_wait(struct server *s)
+{
+    struct pollfd p = { .fd = s->fd, .events = tls_wants(s->tls) };
+
+    assert_int_equal(poll(&p, 1, 1000 * PATIENCE_S), 1);
+}
+
+static ssize_t bytes_read(struct server *s, void *to, size_t room)
+{
+    ssize_t n;
+
+    if (!s->tls)
+        return recv(s->fd, to, room, 0);
+    while ((n = tls_read(s->tls, to, room)) == -EAGAIN)
+        tls_wait(s);
+    errno = n < 0 ? (int)-n : 0;
+    return n < 0 ? -1 : n;
+}
+
 void server_drop(struct server *s)
 {
+    tls_free(s->tls);
+    s->tls = NULL;
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
@@ -131,6 +154,11 @@ void server_accept(struct server *s)
     s->fd = accept(s->listen_fd, NULL, NULL);
     assert_true(s->fd >= 0);
     setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (!s->context)
+        return;
+    assert_int_equal(tls_new_fd(&s->tls, s->context, true, s->fd), 0);
+    while ((s->handshake = tls_handshake(s->tls)) == -EAGAIN)
+        tls_wait(s);
 }
 
 /* The next frame that is no ping; valid until the next call. False: the client has left. */
@@ -149,7 +177,7 @@ bool server_read(struct server *s, struct frame *f)
             continue;
         }
         assert_int_equal(rc, -EAGAIN);
-        ssize_t n = recv(s->fd, s->in + s->in_bytes, FRAME_MAX - s->in_bytes, 0);
+        ssize_t n = bytes_read(s, s->in + s->in_bytes, FRAME_MAX - s->in_bytes);
 
         if (n <= 0) {
             assert_true(n == 0 || errno == ECONNRESET);
@@ -171,7 +199,13 @@ uint64_t server_read_batch(struct server *s, struct frame *f)
 
 void server_write(struct server *s, const void *data, ssize_t bytes)
 {
+    struct iovec iov = { (void *)(uintptr_t)data, (size_t)bytes };
+
     assert_true(bytes > 0);
+    if (s->tls) {
+        assert_int_equal(tls_writev(s->tls, &iov, 1), bytes);
+        return;
+    }
     assert_int_equal(send(s->fd, data, (size_t)bytes, MSG_NOSIGNAL), bytes);
 }
 

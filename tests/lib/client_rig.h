@@ -48,6 +48,9 @@ struct reports {
 
 struct server {
     int listen_fd, fd;
+    struct tls_context *context; /* NULL: plaintext; set it before a client comes */
+    struct tls *tls;
+    int handshake; /* what the last one came to */
     char address[32];
     size_t in_bytes, taken; /* taken: of the frame read last */
     uint8_t *in;

@@ -221,7 +221,7 @@ static int fake_settings(void *arg, bool history, admin_setting_fn each, void *e
 }
 
 static int64_t fake_setting_set(void *arg, const char *key, const char *value, uint32_t uid,
-                                char error[ADMIN_ERROR_BYTES])
+                                const char *by, char error[ADMIN_ERROR_BYTES])
 {
     struct fake_admin *f = arg;
 
@@ -236,6 +236,7 @@ static int64_t fake_setting_set(void *arg, const char *key, const char *value, u
     snprintf(f->set_key, sizeof f->set_key, "%s", key);
     snprintf(f->set_value, sizeof f->set_value, "%s", value);
     f->set_uid = uid;
+    snprintf(f->set_by, sizeof f->set_by, "%s", by);
     return 42;
 }
 

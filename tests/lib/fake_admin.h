@@ -37,6 +37,7 @@ struct fake_admin {
     _Atomic unsigned reads;
     char set_key[64], set_value[128];
     uint32_t set_uid;
+    char set_by[CERTIFICATE_NAME_BYTES];
     uid_t refused_uid; /* 0: none */
     bool policy;       /* the settings are a policy and a shadow */
     struct fake_xdp xdp;

@@ -55,6 +55,7 @@ void rig_open(struct rig *r)
         .wake_cluster = fake_cluster_wake,
         .wake_arg = &r->cluster,
         .limits = &r->limits,
+        .tls = r->tls,
     };
     struct settings settings;
     char error[256];
@@ -376,10 +377,61 @@ static size_t get_varint(const uint8_t *at, size_t bytes, uint64_t *ret)
     return 0;
 }
 
+/* Until what TLS waits for has come. */
+static void tls_wait(struct rig_stream *s)
+{
+    struct pollfd p = { .fd = s->fd, .events = tls_wants(s->tls) };
+
+    if (poll(&p, 1, RIG_DEADLINE_S * 1000) != 1)
+        fail_msg("nothing came within the deadline");
+}
+
+int rig_tls_handshake(struct rig_stream *s)
+{
+    int rc;
+
+    while ((rc = tls_handshake(s->tls)) == -EAGAIN)
+        tls_wait(s);
+    return rc;
+}
+
+void rig_tls_send(struct rig_stream *s, const void *data, size_t bytes)
+{
+    struct iovec iov = { (void *)(uintptr_t)data, bytes };
+
+    while (iov.iov_len > 0) {
+        ssize_t n = tls_writev(s->tls, &iov, 1);
+
+        if (n < 0 && n != -EAGAIN)
+            fail_msg("tls_writev: %s", tls_error(s->tls));
+        if (n < 0) {
+            tls_wait(s);
+            continue;
+        }
+        iov.iov_base = (uint8_t *)iov.iov_base + n;
+        iov.iov_len -= (size_t)n;
+    }
+}
+
+/* More bytes, 0 at the end, negative after a reset. */
+static ssize_t stream_read(struct rig_stream *s)
+{
+    struct pollfd p = { .fd = s->fd, .events = POLLIN };
+    ssize_t n;
+
+    if (s->tls == NULL) {
+        if (poll(&p, 1, RIG_DEADLINE_S * 1000) != 1)
+            fail_msg("no frame within the deadline");
+        return recv(s->fd, s->buf + s->bytes, sizeof s->buf - s->bytes, 0);
+    }
+    while ((n = tls_read(s->tls, s->buf + s->bytes, sizeof s->buf - s->bytes)) == -EAGAIN)
+        tls_wait(s);
+    return n;
+}
+
 int rig_next(struct rig_stream *s, const uint8_t **ret, size_t *ret_bytes)
 {
     static _Thread_local uint8_t frame[1 << 20];
-    struct pollfd p = { .fd = s->fd, .events = POLLIN };
     uint64_t length, body;
 
     for (;;) {
@@ -396,9 +448,7 @@ int rig_next(struct rig_stream *s, const uint8_t **ret, size_t *ret_bytes)
             *ret_bytes = body;
             return frame[0] >> 3;
         }
-        if (poll(&p, 1, RIG_DEADLINE_S * 1000) != 1)
-            fail_msg("no frame within the deadline");
-        n = recv(s->fd, s->buf + s->bytes, sizeof s->buf - s->bytes, 0);
+        n = stream_read(s);
         if (n < 0)
             return -1;
         if (n == 0) {

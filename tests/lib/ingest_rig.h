@@ -6,6 +6,7 @@
 #ifndef SLUICE_TESTS_INGEST_RIG_H
 #define SLUICE_TESTS_INGEST_RIG_H
 
+#include "base/tls.h"
 #include "fake_cluster.h"
 #include "ingest/worker.h"
 #include "proto/event.pb.h"
@@ -19,6 +20,7 @@ struct rig {
     struct limits limits;
     struct fake_cluster cluster;
     struct worker *worker;
+    struct tls_context *tls;     /* of the worker; NULL: plaintext */
     struct worker_snapshot snap; /* of the last rig_snapshot() */
     uint16_t udp_port, tcp_port;
 };
@@ -86,9 +88,13 @@ bool rig_receipt_decode(struct rig_receipt *ret, const uint8_t *data, size_t byt
 /* The server's frames of one connection. */
 struct rig_stream {
     int fd;
+    struct tls *tls; /* NULL: plaintext */
     size_t bytes;
     uint8_t buf[1 << 20];
 };
+/* Over TLS, in blocking style; the test fails at the deadline. Returns tls_handshake()'s result. */
+int rig_tls_handshake(struct rig_stream *s);
+void rig_tls_send(struct rig_stream *s, const void *data, size_t bytes);
 /* The next frame: its body's tag and bytes (until the next call); 0 at the end of the stream, -1
  * when it was reset. The test fails at the deadline. */
 int rig_next(struct rig_stream *s, const uint8_t **ret, size_t *ret_bytes);

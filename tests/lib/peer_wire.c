@@ -28,7 +28,8 @@ uint32_t wire_below(uint64_t *seed, uint32_t n) { return (uint32_t)(wire_random(
 /* Small, large and all-ones numbers, all below or at max. */
 static uint64_t number(uint64_t *seed, uint64_t max)
 {
-    uint64_t n = wire_random(seed) >> wire_below(seed, 64);
+    uint32_t shift = wire_below(seed, 64);
+    uint64_t n = wire_random(seed) >> shift;
 
     if (wire_below(seed, 8) == 0)
         return max;

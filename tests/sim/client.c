@@ -118,9 +118,11 @@ static void send_setting(struct sim_node *n)
 
 void client_send(void)
 {
-    struct sim_node *n = &sim.node[between(1, sim.nodes)];
+    struct sim_node *n = &sim.node[between(1, sim.nodes)], *leader = the_leader();
 
     sim.client_ns = sim.now_ns + between(NS_PER_MS, 20 * NS_PER_MS);
+    if (leader != NULL && chance(sim.to_leader_percent))
+        n = leader;
     if (chance(2))
         send_setting(n);
     /* The keys are hashed by a key of the log's. */

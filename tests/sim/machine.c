@@ -49,13 +49,15 @@ void machine_start(struct sim_node *n)
         .dir = n->dir,
         .node = (uint16_t)number_of(n),
         .region = 1,
-        .segment_age_ns_max = 5 * NS_PER_S,
+        .segment_age_ns_max = sim.segment_age_ns,
         .log = { .segment_bytes = 1 << 20, .writes_max = 8, .mark_idle_ms = 10 },
         .disk = n->disk,
         .link = &n->link,
         .links = 1,
         .bootstrap = number_of(n) <= FOUNDERS ? &sim.bootstrap : NULL,
         .join_cluster_id = number_of(n) > FOUNDERS ? sim.bootstrap.cluster_id : NULL,
+        .trailing = sim.trailing,
+        .fetch_bytes_per_s = sim.fetch_bytes_per_s,
     };
     struct cluster_app app;
     const struct node_environment environment = { sim_monotonic, sim_unix, sim_random,
@@ -63,7 +65,7 @@ void machine_start(struct sim_node *n)
     int e;
 
     n->applied = n->changing = 0;
-    n->led = false;
+    n->led = n->fetching = false;
     app_start(n, &app);
     n->c = node_new(&config, &app, &environment);
     n->c->background = sim_background;
@@ -99,7 +101,8 @@ void machine_crash(struct sim_node *n)
     }
     client_lost(n);
     test_disk_power_on(n->disk, draw(UINT64_MAX));
-    n->up_ns = sim.now_ns + between(NS_PER_MS, 3 * NS_PER_S);
+    n->up_ns = sim.now_ns + (chance(sim.long_percent) ? between(5 * NS_PER_S, 10 * NS_PER_S)
+                                                      : between(NS_PER_MS, 3 * NS_PER_S));
     sim.crashes++;
 }
 
@@ -129,6 +132,21 @@ static void check_leader(struct sim_node *n)
     n->led = leads;
 }
 
+static void check_fetching(struct sim_node *n)
+{
+    const struct fetch *f = &n->c->fetch;
+
+    if (f->active && !n->fetching) {
+        sim.fetches++;
+        trace("node %u, log to %" PRIu64 ", fetches up to %llu", number_of(n),
+              log_last_index(n->c->log), f->to.index);
+    } else if (!f->active && n->fetching) {
+        sim.fetched++;
+        trace("node %u has fetched, log to %" PRIu64, number_of(n), log_last_index(n->c->log));
+    }
+    n->fetching = f->active;
+}
+
 /* What the engine goes by is what the log says. */
 static void check_configuration(struct sim_node *n)
 {
@@ -140,7 +158,7 @@ static void check_configuration(struct sim_node *n)
         if (n->changing != 0 && !sim.healing && chance(15))
             split();
     }
-    if (n->changing != 0 || n->c->configuration_index == 0)
+    if (n->changing != 0 || n->c->configuration_index == 0 || n->c->fetch.active)
         return;
     if (r->configuration_committed_index < n->c->configuration_index)
         violation("node %u goes by configuration %llu, but has applied %" PRIu64, number_of(n),
@@ -184,6 +202,7 @@ void machine_run(struct sim_node *n)
     machine_check(n, e);
     check_leader(n);
     check_configuration(n);
+    check_fetching(n);
     take_answers(n);
     n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
     if (n->turn_ns <= sim.now_ns)

@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,10 @@ static void message_free(struct message *m)
 {
     for (unsigned i = m->taken; i < m->entries; i++)
         proposal_free(m->entry[i]);
+    if (m->decoded && m->type == PEER_INSTALL_SNAPSHOT && !m->given) {
+        raft_configuration_close(&m->raft.install_snapshot.conf);
+        raft_free(m->raft.install_snapshot.data.base);
+    }
     free(m->bytes);
     free(m);
 }
@@ -111,6 +116,10 @@ int sim_send(void *arg, const struct raft_message *raft)
     ssize_t bytes;
 
     assert(to >= 1 && to <= NODES && to != from);
+    if (raft->type == RAFT_APPEND_ENTRIES_RESULT && raft->append_entries_result.rejected == 0 &&
+        raft->append_entries_result.last_log_index > log_persisted_index(n->c->log))
+        violation("node %u promises entry %llu, but has only %" PRIu64 " durably", from,
+                  raft->append_entries_result.last_log_index, log_persisted_index(n->c->log));
     if (l->n == LINK_MAX || sim.now_ns < l->blocked_ns || sim.node[to].c == NULL ||
         (!sim.healing && draw(2000) == 0))
         link_break(from, to);
@@ -191,6 +200,8 @@ static void decode(struct message *m, unsigned from)
         for (unsigned i = 0; i < m->entries; i++)
             m->entry[i] = (struct proposal *)got->write[i];
     }
+    if (m->type == PEER_INSTALL_SNAPSHOT && peer_snapshot_take(&m->raft.install_snapshot, got) != 0)
+        violation("no memory");
     m->decoded = true;
 }
 
@@ -212,6 +223,7 @@ void deliver(unsigned from, unsigned to)
         e = node_receive(n->c, (uint16_t)from, m->type, m->bytes + PEER_HEADER_BYTES,
                          m->n - PEER_HEADER_BYTES);
     } else {
+        m->given = true;
         e = consensus_receive(n->c, &m->raft, m->entry + m->taken, &taken);
         m->taken += taken;
     }

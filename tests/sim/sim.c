@@ -90,10 +90,33 @@ void violation(const char *format, ...)
 /* --- what happens -------------------------------------------------------------------------------
  */
 
+struct sim_node *the_leader(void)
+{
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (sim.node[i].c != NULL && sim.node[i].led)
+            return &sim.node[i];
+    }
+    return NULL;
+}
+
+/* While a node fetches, it and the leader are hit more often. */
+static struct sim_node *victim(void)
+{
+    struct sim_node *n = &sim.node[between(1, sim.nodes)], *leader = the_leader(), *fetching = NULL;
+
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (sim.node[i].c != NULL && sim.node[i].fetching)
+            fetching = &sim.node[i];
+    }
+    if (fetching != NULL && leader != NULL && chance(50))
+        n = chance(50) ? fetching : leader;
+    return n;
+}
+
 static void partition(void)
 {
     uint64_t until = sim.now_ns + between(50 * NS_PER_MS, 3 * NS_PER_S);
-    unsigned a = (unsigned)between(1, sim.nodes);
+    unsigned a = number_of(victim());
     bool out = chance(70), in = !out || chance(70);
 
     trace("node %u is cut off%s%s until %.3f ms", a, out ? ", says nothing" : "",
@@ -104,6 +127,15 @@ static void partition(void)
         if (in)
             sim.link[i][a].blocked_ns = until;
     }
+}
+
+static bool one_is_down_for_long(void)
+{
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (sim.node[i].c == NULL && sim.node[i].up_ns > sim.now_ns + NS_PER_S)
+            return sim.long_percent > 0;
+    }
+    return false;
 }
 
 /* Into two groups that do not hear each other. */
@@ -122,10 +154,12 @@ void split(void)
 
 static void chaos(void)
 {
-    struct sim_node *n = &sim.node[between(1, sim.nodes)];
+    struct sim_node *n = victim();
     uint64_t what = draw(100);
 
     sim.chaos_ns = sim.now_ns + between(20 * NS_PER_MS, 800 * NS_PER_MS);
+    if (one_is_down_for_long() && chance(80)) /* the others are to get on meanwhile */
+        return;
     if (what < 25) {
         if (n->c != NULL)
             machine_crash(n);
@@ -314,6 +348,21 @@ static void remove_dirs(pid_t pid)
     }
 }
 
+/* Half of the runs have nodes that forget so soon, and are down for so long, that others have to
+ * fetch. */
+static void draw_kind(void)
+{
+    sim.segment_age_ns = 5 * NS_PER_S;
+    if (chance(50)) {
+        sim.trailing = (unsigned)between(5, 100);
+        sim.segment_age_ns = between(NS_PER_S / 2, 3 * NS_PER_S);
+        sim.long_percent = (unsigned)between(0, 50);
+        sim.to_leader_percent = (unsigned)between(0, 80);
+        if (chance(75))
+            sim.fetch_bytes_per_s = between(100 << 10, 500 << 10);
+    }
+}
+
 static void sim_open(uint64_t seed)
 {
     sim.seed = sim.random = seed;
@@ -321,6 +370,7 @@ static void sim_open(uint64_t seed)
     remove_dirs(getpid()); /* of a process of that number that was killed */
     sim_random(NULL, sim.bootstrap.cluster_id, sizeof sim.bootstrap.cluster_id);
     sim.bootstrap.time_ns = 1790000000ull * NS_PER_S;
+    draw_kind();
     for (unsigned i = 1; i <= sim.nodes; i++) {
         struct sim_node *n = &sim.node[i];
 
@@ -420,9 +470,9 @@ static void run(uint64_t seed)
     check_end();
     trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " refused, %" PRIu64
           " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64 " of %" PRIu64
-          " operations done",
+          " operations done, %" PRIu64 " of %" PRIu64 " fetches",
           sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages,
-          sim.operator.done, sim.operator.asked);
+          sim.operator.done, sim.operator.asked, sim.fetched, sim.fetches);
     trace("%u events, %" PRIu64 " duplicates, %" PRIu64 " conflicts, %" PRIu64
           " blocks withdrawn, %" PRIu64 " waits for room, %" PRIu64 " indexes rebuilt, %" PRIu64
           " steps of the stores",

@@ -40,6 +40,7 @@ struct message {
     struct raft_message raft;
     struct proposal *entry[PEER_ENTRIES_MAX];
     unsigned entries, taken;
+    bool given; /* the snapshot's memory */
     struct message *next;
 };
 
@@ -76,7 +77,7 @@ struct sim_node {
     int64_t clock_ns; /* off the true time */
     uint64_t applied;
     uint64_t durable; /* what it has said to be */
-    bool led;
+    bool led, fetching;
     uint64_t changing; /* the uncommitted CHANGE in its log */
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
@@ -121,7 +122,10 @@ struct sim {
     unsigned leader[TERMS_MAX]; /* by the term's counter */
     uint64_t receipts, refused, crashes, elections, messages;
     uint64_t duplicates, conflicts, withdrawn, waits, rebuilds, store_works;
+    uint64_t fetches, fetched; /* begun; done */
     uint64_t client_ns, chaos_ns;
+    unsigned trailing, long_percent, to_leader_percent; /* of power cuts, of blocks */
+    uint64_t fetch_bytes_per_s, segment_age_ns;
     struct operator operator;
     bool healing, verbose;
     struct cluster_bootstrap bootstrap;
@@ -136,6 +140,8 @@ bool chance(unsigned percent);
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
+/* One that believes to be it, or NULL. */
+struct sim_node *the_leader(void);
 void remove_dir(const char *dir);
 
 /* app.c */

@@ -180,6 +180,7 @@ static void settings_are_listed_and_set_with_the_peers_uid(void **state)
     assert_int_equal(entry.index, 42);
     assert_string_equal(x->fake.set_value, "2");
     assert_int_equal(x->fake.set_uid, geteuid());
+    assert_string_equal(x->fake.set_by, "");
 
     strcpy(set.setting_set.key, "no.such");
     call(x, &set);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "cluster/log_private.h"
+#include "cluster/peer_fetch.h"
 #include "tests/lib/certificate_rig.h"
 #include "tests/lib/log_fixture.h"
 #include "tests/lib/peer_wire.h"
@@ -174,6 +175,33 @@ static void handshake_seeds(void **state)
     check_seed("handshake", "refuse", 1 + n);
 }
 
+/* Options; then the body of a FETCH or FETCHED (fuzz_peer_post.c). */
+static void peer_post_seeds(void **state)
+{
+    static uint8_t body[PEER_POST_MAX] __attribute__((aligned(8)));
+    struct peer_fetch m = { .from = 7, .to = 9000, .bytes = 1 << 20 };
+    struct wire_sample s;
+    uint64_t random = 31;
+    size_t n;
+
+    (void)state;
+    memset(seed, 0, 8);
+    peer_fetch_put(seed + 8, &m);
+    check_seed("peer_post", "fetch", 8 + PEER_FETCH_BYTES);
+    m.more = true;
+    peer_fetch_put(seed + 8, &m);
+    check_seed("peer_post", "fetch_more", 8 + PEER_FETCH_BYTES);
+    wire_sample_init(&s, PEER_APPEND_ENTRIES, &random, 12, 200);
+    assert_in_range(s.raft.append_entries.n_entries, 3, 12);
+    n = peer_fetched_begin(body, s.record[0].index, fixture_origin.digest);
+    for (unsigned i = 0; i < s.raft.append_entries.n_entries; i++)
+        n = peer_fetched_add(body, n, &s.entry[i]);
+    seed[0] = 3;
+    memcpy(seed + 8, body, n);
+    check_seed("peer_post", "fetched", 8 + n);
+    wire_sample_fini(&s);
+}
+
 static void certificate_seed(const char *name, const struct rig_certificate *c, bool pem)
 {
     unsigned char *der = NULL;
@@ -231,7 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(segment_seeds),     cmocka_unit_test(twoslot_seeds),
         cmocka_unit_test(peer_frame_seeds),  cmocka_unit_test(handshake_seeds),
-        cmocka_unit_test(certificate_seeds),
+        cmocka_unit_test(certificate_seeds), cmocka_unit_test(peer_post_seeds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

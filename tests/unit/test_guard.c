@@ -234,6 +234,10 @@ static void an_answer_to_an_old_term_promises_nothing(void **state)
     assert_int_equal(m.append_entries_result.last_log_index, 123);
     guard_answer(c, true, &m);
     assert_int_equal(m.append_entries_result.last_log_index, 0);
+    m.append_entries_result.rejected = 5;
+    m.append_entries_result.last_log_index = UINT64_MAX;
+    guard_answer(c, true, &m);
+    assert_int_equal(m.append_entries_result.last_log_index, 0);
     free_member(c);
 }
 
@@ -299,7 +303,7 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     (void)state;
     guard_vote_begin(c, &g); /* a voter: nothing to do */
     assert_null(g.server);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
     self->role = RAFT_STANDBY;
     c->raft.follower_state.current_leader.id = 8;
     c->heard_ms = 1000;
@@ -307,12 +311,69 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     guard_vote_begin(c, &g);
     assert_int_equal(self->role, RAFT_VOTER);
     assert_int_equal(c->raft.follower_state.current_leader.id, 8);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
     assert_int_equal(self->role, RAFT_STANDBY);
     test_now_ns += 1000000;
     guard_vote_begin(c, &g);
     assert_int_equal(c->raft.follower_state.current_leader.id, 0);
-    guard_vote_end(&g);
+    guard_vote_end(c, &g);
+    free_member(c);
+}
+
+/* E18 */
+static void one_that_installs_a_snapshot_can_vote_and_forgets_a_silent_leader(void **state)
+{
+    struct cluster *c = new_member();
+    struct guard_vote g;
+
+    (void)state;
+    c->raft.snapshot.installing = true;
+    c->raft.follower_state.current_leader.id = 8;
+    c->heard_ms = 1000;
+    test_now_ns = (1000ull + c->raft.election_timeout) * 1000000;
+    guard_vote_begin(c, &g);
+    assert_false(c->raft.snapshot.installing);
+    assert_int_equal(c->raft.follower_state.current_leader.id, 8);
+    guard_vote_end(c, &g);
+    assert_true(c->raft.snapshot.installing);
+    test_now_ns += 1000000;
+    guard_vote_begin(c, &g);
+    assert_int_equal(c->raft.follower_state.current_leader.id, 0);
+    guard_vote_end(c, &g);
+    c->raft.snapshot.installing = false;
+    free_member(c);
+}
+
+/* E19 */
+static void one_that_installs_a_snapshot_says_where_its_log_ends(void **state)
+{
+    const struct log_config config = { .segment_bytes = 1 << 20, .writes_max = 1 };
+    struct cluster *c = new_member();
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES_RESULT };
+    struct raft_append_entries_result *r = &m.append_entries_result;
+    char error[LOG_ERROR_BYTES];
+    struct log *log;
+    int e = log_open(&log, c->disk, &config, &(struct log_origin){ 0 }, NULL, NULL, error);
+
+    (void)state;
+    assert_int_equal(e, 0);
+    c->log = log; /* empty */
+    c->raft.snapshot.installing = true;
+    c->raft.trail.snapshot.index = 50;
+    *r = (struct raft_append_entries_result){ .rejected = 90, .last_log_index = 50 };
+    guard_answer(c, false, &m);
+    assert_int_equal(r->rejected, 90);
+    assert_int_equal(r->last_log_index, 0);
+    *r = (struct raft_append_entries_result){ .last_log_index = 0 }; /* to a heartbeat: as it is */
+    guard_answer(c, false, &m);
+    assert_int_equal(r->rejected, 0);
+    c->fetch.refuses = true; /* to entries behind the snapshot */
+    guard_answer(c, false, &m);
+    assert_int_equal(r->rejected, 50);
+    assert_int_equal(r->last_log_index, 0);
+    c->raft.snapshot.installing = false;
+    c->raft.trail.snapshot.index = 0;
+    log_close(log);
     free_member(c);
 }
 
@@ -378,6 +439,8 @@ int main(void)
         cmocka_unit_test(a_denied_pre_vote_teaches_the_term),
         cmocka_unit_test(a_late_rejection_takes_nothing_back),
         cmocka_unit_test(one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader),
+        cmocka_unit_test(one_that_installs_a_snapshot_can_vote_and_forgets_a_silent_leader),
+        cmocka_unit_test(one_that_installs_a_snapshot_says_where_its_log_ends),
         cmocka_unit_test(timers_are_never_in_the_past_and_a_leaders_not_too_often),
         cmocka_unit_test(a_rejection_skips_the_whole_term_that_differs),
     };

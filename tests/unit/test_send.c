@@ -298,7 +298,7 @@ static void some_refused_is_exit_code_1_and_counted_by_reason(void **state)
     server.refuse_every = 10;
     server_start(SOCK_STREAM);
     int rc = run("--generate", "100", "--address", server.address, "--rate", "100000", "--batch",
-                 "7", NULL);
+                 "7", "--retry", "0", NULL);
 
     server_stop();
     assert_int_equal(rc, SEND_SOME_REFUSED);
@@ -311,7 +311,7 @@ static void a_receipts_file_has_a_line_for_every_event(void **state)
     server.refuse_every = 3;
     server_start(SOCK_STREAM);
     int rc = run("--generate", "5", "--run", "255", "--start-id", "7", "--address", server.address,
-                 "--receipts-file", file_name, NULL);
+                 "--receipts-file", file_name, "--retry", "0", NULL);
 
     server_stop();
     assert_int_equal(rc, SEND_SOME_REFUSED);

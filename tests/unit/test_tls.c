@@ -608,6 +608,44 @@ static void a_handshake_without_end_is_refused(void **state)
     assert_string_equal(said, "the peer's handshake is too long");
 }
 
+/* A few new keys are taken, and data behind them; a flood of them alone is not. */
+static void records_without_data_have_a_bound(void **state)
+{
+    struct pki_files f;
+    struct tls *t;
+    char byte = 'x';
+    ssize_t rc = 0;
+    SSL_CTX *c;
+    int fd[2];
+    SSL *ssl;
+
+    pki_files(&pki, "producer", &f);
+    c = foreign(f.cert, f.key, f.ca);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+    assert_int_equal(tls_new_fd(&t, node, true, fd[0]), 0);
+    ssl = SSL_new(c);
+    assert_int_equal(SSL_set_fd(ssl, fd[1]), 1);
+    for (unsigned i = 0; i < 100 && !tls_is_ready(t); i++) {
+        (void)SSL_connect(ssl);
+        (void)tls_handshake(t);
+    }
+    for (unsigned keys = 20; keys <= 40; keys += 20) {
+        for (unsigned i = 0; i < keys; i++) {
+            assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+            assert_int_equal(SSL_do_handshake(ssl), 1);
+        }
+        assert_int_equal(SSL_write(ssl, &byte, 1), 1);
+        rc = tls_read(t, &byte, 1);
+        assert_int_equal(rc, keys == 20 ? 1 : -EPROTO);
+    }
+    assert_string_equal(tls_error(t), "the peer sends records without data and no end");
+    SSL_free(ssl);
+    SSL_CTX_free(c);
+    tls_free(t);
+    close(fd[0]);
+    close(fd[1]);
+}
+
 static void what_was_changed_on_its_way_is_refused(void **state)
 {
     uint8_t buf[64], got[16];
@@ -663,6 +701,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_is_gone_does_not_kill_us),
         cmocka_unit_test(bytes_that_are_no_tls_are_refused),
         cmocka_unit_test(a_handshake_without_end_is_refused),
+        cmocka_unit_test(records_without_data_have_a_bound),
         cmocka_unit_test(what_was_changed_on_its_way_is_refused),
         cmocka_unit_test(what_is_held_is_bounded),
         cmocka_unit_test(files_that_do_not_go_together_are_refused_by_name),

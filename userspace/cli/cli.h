@@ -25,20 +25,44 @@ enum cli_exit {
 
 /* Options that every command of the daemon takes; append CLI_LONG_OPTIONS to its own. */
 struct cli_options {
-    const char *socket; /* NULL: see cli_ask() */
-    const char *config; /* a sluiced.yaml, for its socket */
+    const char *socket;   /* NULL: see cli_ask() */
+    const char *config;   /* a sluiced.yaml, for its socket */
+    const char *address;  /* HOST:PORT: over TLS, not by a socket */
+    struct tls_files tls; /* NULL: as the environment says */
     bool json;
 };
 
-enum { CLI_OPT_SOCKET = 1000, CLI_OPT_CONFIG, CLI_OPT_JSON, CLI_OPT_HELP };
+enum {
+    CLI_OPT_SOCKET = 1000,
+    CLI_OPT_CONFIG,
+    CLI_OPT_ADDRESS,
+    CLI_OPT_CA,
+    CLI_OPT_CERT,
+    CLI_OPT_KEY,
+    CLI_OPT_JSON,
+    CLI_OPT_HELP,
+};
+
+/* Of every command that may speak TLS. */
+#define CLI_TLS_LONG_OPTIONS                                                                       \
+    { "ca", required_argument, NULL, CLI_OPT_CA },                                                 \
+        { "cert", required_argument, NULL, CLI_OPT_CERT },                                         \
+    {                                                                                              \
+        "key", required_argument, NULL, CLI_OPT_KEY                                                \
+    }
 
 #define CLI_LONG_OPTIONS                                                                           \
     { "socket", required_argument, NULL, CLI_OPT_SOCKET },                                         \
         { "config", required_argument, NULL, CLI_OPT_CONFIG },                                     \
+        { "address", required_argument, NULL, CLI_OPT_ADDRESS }, CLI_TLS_LONG_OPTIONS,             \
         { "json", no_argument, NULL, CLI_OPT_JSON }, { "help", no_argument, NULL, CLI_OPT_HELP },  \
     {                                                                                              \
         NULL, 0, NULL, 0                                                                           \
     }
+
+#define CLI_TLS_HELP                                                                               \
+    "  --ca FILE --cert FILE --key FILE  for TLS: the CA's certificate, one of your own\n"         \
+    "                   and its key (default: $SLUICE_CA, $SLUICE_CERT, $SLUICE_KEY)\n"
 
 /* What --help says of them, and of the exit codes. */
 #define CLI_OPTIONS_HELP                                                                           \
@@ -46,6 +70,7 @@ enum { CLI_OPT_SOCKET = 1000, CLI_OPT_CONFIG, CLI_OPT_JSON, CLI_OPT_HELP };
     "  --socket PATH    the daemon's admin socket (default: $SLUICE_SOCKET, or the\n"              \
     "                   configuration's, or ./sluice-data/admin.sock)\n"                           \
     "  --config FILE    the daemon's configuration file: its socket is used\n"                     \
+    "  --address HOST:PORT  a node's admin.listen, over TLS, instead of a socket\n" CLI_TLS_HELP   \
     "  --help           this text\n"
 
 #define CLI_EXIT_HELP                                                                              \
@@ -62,6 +87,11 @@ int cli_error(int code, const char *format, ...) __attribute__((format(printf, 2
 
 /* A decimal number of at most max; false when text is none. */
 bool cli_number(const char *text, uint64_t max, uint64_t *ret);
+
+/* One of CLI_TLS_LONG_OPTIONS into f; false for any other. */
+bool cli_tls_option(struct tls_files *f, int opt);
+/* Takes what was not given from the environment. Returns how many of the three there are. */
+unsigned cli_tls_files(struct tls_files *f);
 
 /* Connects and sends. Returns CLI_OK, or an exit code after saying why on stderr. c is to be closed
  * in every case. */

@@ -141,7 +141,7 @@ struct settings_printer {
 static void print_header(struct settings_printer *p)
 {
     static const char *const heads[2][5] = { { "key", "value", "", NULL },
-                                             { "index", "time", "uid", "key", "value" } };
+                                             { "index", "time", "by", "key", "value" } };
     int i;
 
     columns_init(p->table, p->history ? "rlrll" : "lll", false);
@@ -160,7 +160,10 @@ static void print_row(struct settings_printer *p, const sluice_v1_SettingEntry *
     if (p->history) {
         columns_number(p->table, e->index);
         columns_text(p->table, "%s", cli_time(time, e->time_ns));
-        columns_number(p->table, e->uid);
+        if (e->by[0] != '\0')
+            columns_text(p->table, "%s", e->by);
+        else
+            columns_number(p->table, e->uid);
     }
     columns_text(p->table, "%s", e->key);
     columns_text(p->table, "%s", e->value);
@@ -173,9 +176,9 @@ static json_t *entry_json(const sluice_v1_SettingEntry *e, bool history)
     if (!history)
         return json_pack("{s:s, s:s, s:b}", "key", e->key, "value", e->value, "default",
                          e->is_default);
-    return json_pack("{s:I, s:I, s:I, s:s, s:s}", "index", (json_int_t)e->index, "timeNs",
-                     (json_int_t)e->time_ns, "uid", (json_int_t)e->uid, "key", e->key, "value",
-                     e->value);
+    return json_pack("{s:I, s:I, s:I, s:s*, s:s, s:s}", "index", (json_int_t)e->index, "timeNs",
+                     (json_int_t)e->time_ns, "uid", (json_int_t)e->uid, "by",
+                     e->by[0] != '\0' ? e->by : NULL, "key", e->key, "value", e->value);
 }
 
 static int settings_walk(struct settings_printer *p, const struct admin_response *response)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cli/cli.h"
 #include "cli/text.h"
 #include "client/sluice.h"
 #include "proto/wire.pb.h"
@@ -64,9 +65,16 @@ static const char help[] =
     "  --in-flight N        batches without receipt over TCP (default 64)\n"
     "  --producer NAME      what the server is told of us\n"
     "  --token-file FILE    what the server wants to see\n"
+    "  --ca FILE --cert FILE --key FILE  over TCP: TLS, with the CA's certificate, one of your "
+    "own\n"
+    "                       and its key (default: $SLUICE_CA, $SLUICE_CERT, $SLUICE_KEY; without\n"
+    "                       them no TLS)\n"
     "  --connect-timeout S  default 5\n"
     "  --give-up S          over TCP: when there is no connection for so long (default 30, 0: "
     "never)\n"
+    "  --retry S            over TCP: events that the server cannot take now are sent again for "
+    "so\n"
+    "                       long (default 30, 0: they count as refused)\n"
     "  --receipts           over UDP: ask for receipts and count them\n"
     "  --wait S             over UDP: for receipts at the end (default 2)\n"
     "  --datagram-bytes N   largest datagram of more than one event (default 1432)\n\n"
@@ -113,6 +121,7 @@ enum option_code {
     OPT_TOKEN_FILE,
     OPT_CONNECT_TIMEOUT,
     OPT_GIVE_UP,
+    OPT_RETRY,
     OPT_RECEIPTS,
     OPT_WAIT,
     OPT_DATAGRAM_BYTES,
@@ -152,6 +161,8 @@ static const struct option long_options[] = {
     { "token-file", required_argument, NULL, OPT_TOKEN_FILE },
     { "connect-timeout", required_argument, NULL, OPT_CONNECT_TIMEOUT },
     { "give-up", required_argument, NULL, OPT_GIVE_UP },
+    { "retry", required_argument, NULL, OPT_RETRY },
+    CLI_TLS_LONG_OPTIONS,
     { "receipts", no_argument, NULL, OPT_RECEIPTS },
     { "wait", required_argument, NULL, OPT_WAIT },
     { "datagram-bytes", required_argument, NULL, OPT_DATAGRAM_BYTES },
@@ -262,6 +273,8 @@ static bool way_option(struct send_options *o, int opt)
         return seconds(&o->connect_timeout_s) && o->connect_timeout_s > 0;
     case OPT_GIVE_UP:
         return seconds(&o->give_up_s);
+    case OPT_RETRY:
+        return seconds(&o->retry_s) && o->retry_s <= 86400;
     case OPT_WAIT:
         return seconds(&o->wait_s);
     case OPT_DATAGRAM_BYTES:
@@ -270,7 +283,7 @@ static bool way_option(struct send_options *o, int opt)
         o->receipts_file = optarg;
         return true;
     default:
-        return source_option(o, opt);
+        return cli_tls_option(&o->tls, opt) || source_option(o, opt);
     }
 }
 
@@ -313,6 +326,11 @@ static int options_check(struct send_options *o)
         return usage("--receipts is for --udp: over TCP there always are receipts");
     if (o->receipts_file && o->udp)
         return usage("--receipts-file is for TCP");
+    if (o->udp && (o->tls.ca || o->tls.cert || o->tls.key))
+        return usage("--ca, --cert and --key are for TCP");
+    if (!o->udp && cli_tls_files(&o->tls) % 3 != 0)
+        return usage("TLS needs all of --ca, --cert and --key (or $SLUICE_CA, $SLUICE_CERT, "
+                     "$SLUICE_KEY)");
     if (o->batch == 0)
         o->batch = o->udp ? 1 : 100;
     if (o->generate.without_ids || o->udp)
@@ -573,6 +591,7 @@ static void defaults(struct send_options *o)
                                 .requests_in_flight = 64,
                                 .connect_timeout_s = 5,
                                 .give_up_s = 30,
+                                .retry_s = 30,
                                 .wait_s = 2 };
     generate_options_init(&o->generate);
     if (getrandom(&o->generate.run, sizeof(o->generate.run), 0) != sizeof(o->generate.run))

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/tls.h"
 #include "cli/event_form.h"
 #include "cli/generate.h"
 #include "cli/histogram.h"
@@ -43,10 +44,11 @@ struct send_options {
     struct generate_options generate;
     uint64_t count, start; /* count 0: all */
     const char *address, *source, *producer, *receipts_file, *token_file;
+    struct tls_files tls; /* TCP; all of them, or NULL */
     bool udp, udp_receipts, now, allow_missing_ids, skip_bad, json_summary, quiet, text_ids;
     double rate; /* events a second; 0: as fast as it goes */
     uint32_t batch, datagram_bytes, requests_in_flight;
-    double connect_timeout_s, give_up_s, wait_s;
+    double connect_timeout_s, give_up_s, wait_s, retry_s;
 };
 
 struct send_totals {

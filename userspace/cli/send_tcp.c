@@ -195,6 +195,10 @@ static int client_open(struct send_tcp *t)
         options.token = token;
     }
     options.addresses = o->address;
+    options.ca = o->tls.ca;
+    options.cert = o->tls.cert;
+    options.key = o->tls.key;
+    options.retry_ms_max = (uint32_t)(o->retry_s * 1000);
     options.producer = o->producer;
     options.requests_in_flight_max = o->requests_in_flight;
     options.allow_missing_ids = o->allow_missing_ids;
@@ -206,6 +210,10 @@ static int client_open(struct send_tcp *t)
 
     if (rc == 0)
         return 0;
+    if (t->sentence[0]) { /* of the files for TLS */
+        fprintf(stderr, "sluice send: %s\n", t->sentence);
+        return SEND_USAGE;
+    }
     fprintf(stderr, "sluice send: --address %s: %s\n", o->address,
             rc == -EINVAL ? "is not HOST:PORT[,HOST:PORT...]" : strerror(-rc));
     return SEND_USAGE;

@@ -34,12 +34,9 @@ static struct request **bucket_of(struct sluice_client *c, uint64_t number)
     return &c->bucket[number & (c->buckets - 1)];
 }
 
-static void request_link(struct sluice_client *c, struct request *r)
+/* Behind all others, to be sent. */
+static void list_append(struct sluice_client *c, struct request *r)
 {
-    struct request **bucket = bucket_of(c, r->number);
-
-    r->hash_next = *bucket;
-    *bucket = r;
     r->prev = c->tail;
     r->next = NULL;
     if (c->tail)
@@ -49,6 +46,41 @@ static void request_link(struct sluice_client *c, struct request *r)
     c->tail = r;
     if (!c->unsent)
         c->unsent = r;
+}
+
+static void list_remove(struct sluice_client *c, struct request *r)
+{
+    if (r->prev)
+        r->prev->next = r->next;
+    else
+        c->head = r->next;
+    if (r->next)
+        r->next->prev = r->prev;
+    else
+        c->tail = r->prev;
+    if (c->unsent == r)
+        c->unsent = r->next;
+}
+
+static void waiting_remove(struct sluice_client *c, struct request *r)
+{
+    assert(r->waiting);
+    if (r->prev)
+        r->prev->next = r->next;
+    else
+        c->waiting = r->next;
+    if (r->next)
+        r->next->prev = r->prev;
+    r->waiting = false;
+}
+
+static void request_link(struct sluice_client *c, struct request *r)
+{
+    struct request **bucket = bucket_of(c, r->number);
+
+    r->hash_next = *bucket;
+    *bucket = r;
+    list_append(c, r);
     c->requests++;
     c->bytes += r->bytes;
 }
@@ -60,19 +92,53 @@ static void request_unlink(struct sluice_client *c, struct request *r)
     while (*at != r)
         at = &(*at)->hash_next;
     *at = r->hash_next;
-    if (r->prev)
-        r->prev->next = r->next;
+    if (r->waiting)
+        waiting_remove(c, r);
     else
-        c->head = r->next;
-    if (r->next)
-        r->next->prev = r->prev;
-    else
-        c->tail = r->prev;
-    if (c->unsent == r)
-        c->unsent = r->next;
+        list_remove(c, r);
     assert(c->requests > 0 && c->bytes >= r->bytes);
     c->requests--;
     c->bytes -= r->bytes;
+}
+
+void client_put_off(struct sluice_client *c, struct request *r, uint64_t due_ns)
+{
+    pthread_mutex_lock(&c->mutex);
+    assert(!r->waiting && r != c->unsent);
+    list_remove(c, r);
+    r->waiting = true;
+    r->due_ns = due_ns;
+    r->connection = 0; /* no connection owes an answer */
+    r->prev = NULL;
+    r->next = c->waiting;
+    if (c->waiting)
+        c->waiting->prev = r;
+    c->waiting = r;
+    pthread_mutex_unlock(&c->mutex);
+}
+
+void client_resume(struct sluice_client *c, uint64_t now_ns)
+{
+    pthread_mutex_lock(&c->mutex);
+    for (struct request *r = c->waiting, *next; r; r = next) {
+        next = r->next;
+        if (r->due_ns > now_ns)
+            continue;
+        waiting_remove(c, r);
+        list_append(c, r);
+    }
+    pthread_mutex_unlock(&c->mutex);
+}
+
+uint64_t client_due_ns(struct sluice_client *c)
+{
+    uint64_t due_ns = UINT64_MAX;
+
+    pthread_mutex_lock(&c->mutex);
+    for (const struct request *r = c->waiting; r; r = r->next)
+        due_ns = r->due_ns < due_ns ? r->due_ns : due_ns;
+    pthread_mutex_unlock(&c->mutex);
+    return due_ns;
 }
 
 struct request *client_find(struct sluice_client *c, uint64_t number)
@@ -114,6 +180,7 @@ void client_complete(struct sluice_client *c, struct request *r, struct sluice_r
     c->calling = true;
     pthread_mutex_unlock(&c->mutex);
     c->options.on_receipt(c->options.arg, receipt);
+    free(r->kept);
     free(r);
     pthread_mutex_lock(&c->mutex);
     c->calling = false;
@@ -129,7 +196,7 @@ void client_complete_all(struct sluice_client *c, int status)
         struct sluice_receipt receipt = { .status = status };
 
         pthread_mutex_lock(&c->mutex);
-        struct request *r = c->head;
+        struct request *r = c->head ? c->head : c->waiting;
 
         pthread_mutex_unlock(&c->mutex);
         if (!r)
@@ -385,7 +452,26 @@ void sluice_options_init(struct sluice_options *o)
                                   .bytes_in_flight_max = 16u << 20,
                                   .connect_timeout_ms = 3000,
                                   .receipt_timeout_ms = 10000,
-                                  .backoff_ms_max = 2000 };
+                                  .backoff_ms_max = 2000,
+                                  .retry_ms_max = 30000 };
+}
+
+/* With the files' names, which are not kept. */
+static int tls_open(struct sluice_client *c, const struct sluice_options *o)
+{
+    const struct tls_files files = { o->ca, o->cert, o->key };
+    char sentence[TLS_ERROR_BYTES];
+    int rc;
+
+    c->options.ca = c->options.cert = c->options.key = NULL;
+    if (!o->ca && !o->cert && !o->key)
+        return 0;
+    if (!o->ca || !o->cert || !o->key)
+        return -EINVAL;
+    rc = tls_context_new(&c->tls, &files, sentence);
+    if (rc < 0)
+        client_say(c, 0, "%s", sentence);
+    return rc;
 }
 
 static int options_copy(struct sluice_client *c, const struct sluice_options *o)
@@ -404,7 +490,9 @@ static int options_copy(struct sluice_client *c, const struct sluice_options *o)
     c->options.addresses = NULL;
     c->options.producer = c->producer;
     c->options.token = c->token;
-    return connect_parse(c, o->addresses);
+    int rc = connect_parse(c, o->addresses);
+
+    return rc < 0 ? rc : tls_open(c, o);
 }
 
 static void locks_init(struct sluice_client *c)
@@ -425,6 +513,7 @@ static void client_free(struct sluice_client *c)
         close(c->wake_fd);
     pthread_cond_destroy(&c->room);
     pthread_mutex_destroy(&c->mutex);
+    tls_context_free(c->tls);
     free(c->connection.input);
     free(c->outcome);
     free(c->bucket);
@@ -531,6 +620,7 @@ const char *sluice_reason_name(uint32_t reason)
         NAME(FIELD_REPEATED),
         NAME(SAMPLED_OUT),
         NAME(RATE_LIMITED),
+        NAME(NOT_LEADER),
         NAME(DUPLICATE),
     };
 #undef NAME
@@ -544,6 +634,7 @@ const char *sluice_reason_name(uint32_t reason)
 
 int sluice_reason_is_transient(uint32_t reason)
 {
-    return reason == sluice_v1_Reason_OVERLOADED || reason == sluice_v1_Reason_DISK_FULL ||
-           reason == sluice_v1_Reason_STOPPING || reason == sluice_v1_Reason_STAGE_TIMEOUT;
+    return reason == sluice_v1_Reason_NOT_LEADER || reason == sluice_v1_Reason_OVERLOADED ||
+           reason == sluice_v1_Reason_DISK_FULL || reason == sluice_v1_Reason_STOPPING ||
+           reason == sluice_v1_Reason_STAGE_TIMEOUT;
 }

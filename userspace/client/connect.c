@@ -129,6 +129,38 @@ static int address_connect(struct sluice_client *c, const struct address *a, uin
     return rc;
 }
 
+static int secure(struct sluice_client *c, uint64_t deadline_ns)
+{
+    struct connection *conn = &c->connection;
+    int rc = tls_new_fd(&conn->tls, c->tls, false, conn->fd);
+
+    while (rc == 0 && (rc = tls_handshake(conn->tls)) == -EAGAIN) {
+        rc = 0;
+        if (client_poll(c, conn->fd, tls_wants(conn->tls), deadline_ns))
+            continue;
+        if (client_is_closing(c))
+            return -ECANCELED;
+        if (clock_monotonic_ns() < deadline_ns)
+            continue;
+        client_say(c, 0, "%s: has not answered in time", conn->peer);
+        return -ETIMEDOUT;
+    }
+    if (!conn->tls)
+        client_say(c, 0, "no memory for TLS");
+    return rc == 0 || !conn->tls ? rc : serve_tls_lost(c, rc);
+}
+
+/* Ends it in good order as far as that takes no time. */
+static void connection_close(struct connection *conn)
+{
+    if (conn->tls)
+        (void)tls_close_notify(conn->tls);
+    tls_free(conn->tls);
+    conn->tls = NULL;
+    close(conn->fd);
+    conn->fd = -1;
+}
+
 /* From connecting to the end of the connection. Results as serve_run(). */
 static int connection_run(struct sluice_client *c)
 {
@@ -144,13 +176,17 @@ static int connection_run(struct sluice_client *c)
     conn->number++;
     conn->read_ns = conn->written_ns = conn->answered_ns = now_ns;
     conn->ping_waits = conn->welcome = conn->useful = false;
+    conn->stray_ns = 0;
     conn->offset = conn->input_bytes = conn->control_bytes = conn->control_offset = 0;
     rc = address_connect(c, a, deadline_ns);
     if (rc < 0)
         return rc;
     conn->fd = rc;
-    rc = serve_greet(c, deadline_ns);
+    rc = c->tls ? secure(c, deadline_ns) : 0;
+    if (rc == 0)
+        rc = serve_greet(c, deadline_ns);
     if (rc == 0) {
+        c->refusals = 0;
         pthread_mutex_lock(&c->mutex);
         c->unsent = c->head; /* all that has no receipt goes out again, oldest first */
         c->stats.connects++;
@@ -161,13 +197,12 @@ static int connection_run(struct sluice_client *c)
         c->stats.disconnects++;
         pthread_mutex_unlock(&c->mutex);
     }
-    close(conn->fd);
-    conn->fd = -1;
+    connection_close(conn);
     return rc;
 }
 
 /* xorshift64*: jitter needs to differ between clients, no more. */
-static uint64_t random_next(struct sluice_client *c)
+uint64_t client_random(struct sluice_client *c)
 {
     c->random ^= c->random >> 12;
     c->random ^= c->random << 25;
@@ -186,7 +221,7 @@ static void backoff_wait(struct sluice_client *c)
     if (wait_ms > c->options.backoff_ms_max)
         wait_ms = c->options.backoff_ms_max;
     uint64_t wait_ns = wait_ms * NS_PER_MS;
-    uint64_t until_ns = clock_monotonic_ns() + wait_ns / 2 + random_next(c) % (wait_ns / 2 + 1);
+    uint64_t until_ns = clock_monotonic_ns() + wait_ns / 2 + client_random(c) % (wait_ns / 2 + 1);
 
     while (!client_is_closing(c) && clock_monotonic_ns() < until_ns)
         client_poll(c, -1, 0, until_ns);

@@ -5,9 +5,11 @@
  * connect.c  one connection after the other: addresses, Hello and Welcome, back-off
  * serve.c    the traffic of one connection: requests out, frames in, time-outs
  * reply.c    what a frame of the server says
+ * retry.c    requests that are sent again later, since the server cannot take them now
  *
- * A request is in the list, oldest first, from sluice_send() until its answer. Only the client's
- * thread takes requests out, so it may read a request's bytes without the mutex.
+ * A request is in the list, oldest first, from sluice_send() until its answer; or, while it waits
+ * to be sent again, in another. Only the client's thread takes requests out, so it may read a
+ * request's bytes without the mutex.
  */
 #ifndef SLUICE_CLIENT_INTERNAL_H
 #define SLUICE_CLIENT_INTERNAL_H
@@ -18,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/frame.h"
+#include "base/tls.h"
 #include "client/sluice.h"
 
 #define CLIENT_ADDRESSES_MAX   16u
@@ -44,13 +47,19 @@ struct request {
     uint64_t connection; /* on which it was completely sent last */
     uint32_t attempts, events;
     size_t bytes;
-    const uint8_t *frame; /* in data: the header grows backwards from the events */
+    bool waiting; /* in the other list, until: */
+    uint64_t due_ns;
+    unsigned retries;
+    struct sluice_outcome *kept; /* what was decided of it before, or NULL; 32 bytes an event */
+    const uint8_t *frame;        /* in data: the header grows backwards from the events */
     uint8_t data[];
 };
 
 /* The thread's own. */
 struct connection {
-    int fd; /* -1: none */
+    int fd;            /* -1: none */
+    struct tls *tls;   /* NULL: plaintext */
+    uint64_t stray_ns; /* since when the server knows no leader; 0: it does */
     uint64_t number;
     uint64_t read_ns, written_ns, answered_ns, ping_ns;
     bool ping_waits;
@@ -72,6 +81,7 @@ struct sluice_client {
     unsigned addresses;
     char producer[CLIENT_PRODUCER_MAX + 1];
     uint8_t token[CLIENT_TOKEN_BYTES_MAX];
+    struct tls_context *tls; /* NULL: plaintext */
     pthread_t thread;
     int wake_fd;
 
@@ -79,6 +89,7 @@ struct sluice_client {
     pthread_mutex_t mutex;
     pthread_cond_t room; /* a request was answered, or the client ends */
     struct request *head, *tail, *unsent;
+    struct request *waiting;
     struct request **bucket;
     uint32_t buckets; /* a power of two */
     uint32_t requests;
@@ -98,6 +109,7 @@ struct sluice_client {
     size_t outcomes_max;
     unsigned next_address;
     unsigned failures; /* in a row */
+    unsigned refusals; /* of certificates, in a row */
     uint64_t random;
 };
 
@@ -106,6 +118,12 @@ struct request *client_find(struct sluice_client *c, uint64_t number);
 /* Takes r out of the list, passes the receipt on and frees r. What the receipt says of request,
  * user, latency and attempts is filled in here. */
 void client_complete(struct sluice_client *c, struct request *r, struct sluice_receipt *receipt);
+/* r waits until due_ns, and then is as if it had just been given. */
+void client_put_off(struct sluice_client *c, struct request *r, uint64_t due_ns);
+/* Takes back what is due. */
+void client_resume(struct sluice_client *c, uint64_t now_ns);
+/* When something is due, or UINT64_MAX. */
+uint64_t client_due_ns(struct sluice_client *c);
 /* Completes all requests with status. */
 void client_complete_all(struct sluice_client *c, int status);
 bool client_is_closing(struct sluice_client *c);
@@ -119,12 +137,23 @@ int client_poll(struct sluice_client *c, int fd, short events, uint64_t deadline
 /* connect.c */
 int connect_parse(struct sluice_client *c, const char *addresses);
 void *connect_thread(void *arg);
+uint64_t client_random(struct sluice_client *c);
 
 /* serve.c: until the connection ends. -EACCES, -EPROTO: for good; else a reason to connect again,
  * which has been said. */
 int serve_run(struct sluice_client *c);
 /* Hello and Welcome. The same results; 0 when welcome. */
 int serve_greet(struct sluice_client *c, uint64_t deadline_ns);
+
+/* Says what TLS has to say; the result as serve_run()'s. */
+int serve_tls_lost(struct sluice_client *c, int rc);
+
+/* retry.c: is r to be sent again, as c->outcome says? Then it is put off. Else c->outcome is what
+ * is to be reported, with what was decided before. */
+bool retry_later(struct sluice_client *c, struct request *r);
+/* After a receipt: 0, or an error when a server has known no leader for too long, which has been
+ * said, and there are others. */
+int retry_stray(struct sluice_client *c, const struct sluice_outcome *outcome, uint32_t events);
 
 /* reply.c: acts on one frame of the server. 0, or as serve_run(). */
 int reply_take(struct sluice_client *c, const struct frame *f);

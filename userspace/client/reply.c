@@ -137,6 +137,13 @@ static int receipt_take(struct sluice_client *c, const struct frame *f)
         !ids_place(c->outcome, r->events, &receipt))
         return nonsense(c, "a receipt");
     accepted_place(c->outcome, r->events, &receipt);
+
+    int rc = retry_stray(c, c->outcome, r->events);
+
+    if (retry_later(c, r)) {
+        c->connection.answered_ns = clock_monotonic_ns();
+        return rc;
+    }
     struct sluice_receipt out = {
         .epoch = receipt.epoch, .term = receipt.term, .outcomes = r->events, .outcome = c->outcome
     };
@@ -144,7 +151,7 @@ static int receipt_take(struct sluice_client *c, const struct frame *f)
     c->connection.useful = true;
     client_complete(c, r, &out);
     c->connection.answered_ns = clock_monotonic_ns(); /* after the callback: its time is ours */
-    return 0;
+    return rc;
 }
 
 /* --- the other frames ----------------------------------------------------------------------- */
@@ -175,11 +182,13 @@ static int error_status(sluice_v1_ErrorCode code)
 {
     switch (code) {
     case sluice_v1_ErrorCode_ERROR_UNAUTHENTICATED:
+    case sluice_v1_ErrorCode_ERROR_NOT_PERMITTED:
         return -EACCES;
     case sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME:
     case sluice_v1_ErrorCode_ERROR_FRAME_TOO_LARGE:
     case sluice_v1_ErrorCode_ERROR_HELLO_EXPECTED:
     case sluice_v1_ErrorCode_ERROR_PROTOCOL_VERSION:
+    case sluice_v1_ErrorCode_ERROR_TLS_REQUIRED:
         return -EPROTO;
     default:
         return -ECONNABORTED;

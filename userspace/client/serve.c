@@ -31,6 +31,43 @@ static int lost(struct sluice_client *c, int rc, const char *why)
     return rc;
 }
 
+int serve_tls_lost(struct sluice_client *c, int rc)
+{
+    client_say(c, 0, "%s: %s", c->connection.peer, tls_error(c->connection.tls));
+    if (rc == -EACCES)
+        return ++c->refusals >= c->addresses ? -EACCES : -ECONNABORTED;
+    c->refusals = 0;
+    return rc == -EPROTO ? -EBADMSG : rc; /* another time, another server may be there */
+}
+
+/* --- both ways ------------------------------------------------------------------------------ */
+
+/* Bytes taken, or a negative errno. After -EAGAIN the same come again first, as TLS asks for. */
+static ssize_t bytes_write(struct connection *conn, struct iovec *iov, int n)
+{
+    struct msghdr message = { .msg_iov = iov, .msg_iovlen = (size_t)n };
+    ssize_t sent;
+
+    if (conn->tls)
+        return tls_writev(conn->tls, iov, n);
+    do
+        sent = sendmsg(conn->fd, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+static ssize_t bytes_read(struct connection *conn, void *to, size_t room)
+{
+    ssize_t n;
+
+    if (conn->tls)
+        return tls_read(conn->tls, to, room);
+    do
+        n = recv(conn->fd, to, room, 0);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
 /* --- output --------------------------------------------------------------------------------- */
 
 /* Counts what the socket took: requests that are complete wait for receipts from now on. */
@@ -99,11 +136,12 @@ static int requests_gather(struct sluice_client *c, struct iovec *iov)
 static int control_write(struct connection *conn)
 {
     while (conn->control_offset < conn->control_bytes) {
-        ssize_t n = send(conn->fd, conn->control + conn->control_offset,
-                         conn->control_bytes - conn->control_offset, MSG_NOSIGNAL);
+        struct iovec iov = { conn->control + conn->control_offset,
+                             conn->control_bytes - conn->control_offset };
+        ssize_t n = bytes_write(conn, &iov, 1);
 
         if (n < 0)
-            return -errno;
+            return (int)n;
         conn->control_offset += (size_t)n;
     }
     conn->control_bytes = conn->control_offset = 0;
@@ -125,13 +163,10 @@ static int serve_write(struct sluice_client *c)
             return 0;
         if (n == -EAGAIN)
             continue;
-        struct msghdr message = { .msg_iov = iov, .msg_iovlen = (size_t)n };
-        ssize_t sent = sendmsg(c->connection.fd, &message, MSG_NOSIGNAL);
+        ssize_t sent = bytes_write(&c->connection, iov, n);
 
-        if (sent < 0 && errno == EINTR)
-            continue;
         if (sent < 0)
-            return errno == EAGAIN ? 1 : -errno;
+            return sent == -EAGAIN ? 1 : (int)sent;
         requests_sent(c, (size_t)sent);
     }
 }
@@ -194,21 +229,20 @@ static int serve_read(struct sluice_client *c)
         size_t room = conn->input_max - conn->input_bytes;
 
         assert(room > 0);
-        ssize_t n = recv(conn->fd, conn->input + conn->input_bytes, room, 0);
+        ssize_t n = bytes_read(conn, conn->input + conn->input_bytes, room);
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
+        if (n == -EAGAIN)
             return 0;
         if (n < 0)
-            return lost(c, -errno, strerror(errno));
+            return conn->tls ? serve_tls_lost(c, (int)n) : lost(c, (int)n, strerror((int)-n));
         if (n == 0)
             return lost(c, -ECONNRESET, "closed the connection");
         conn->input_bytes += (size_t)n;
         conn->read_ns = clock_monotonic_ns();
         int rc = frames_take(c);
 
-        if (rc < 0 || (size_t)n < room)
+        /* Of what TLS has read poll() does not know: that is taken to its end. */
+        if (rc < 0 || ((size_t)n < room && !conn->tls))
             return rc;
     }
 }
@@ -257,13 +291,15 @@ int serve_run(struct sluice_client *c)
 
     while (rc == 0) {
         bool waits;
+
+        client_resume(c, clock_monotonic_ns());
         int blocked = serve_write(c);
 
         if (blocked < 0)
             return write_failed(c, blocked);
         uint64_t deadline_ns = serve_deadline(c, blocked, &waits);
         short events = blocked ? POLLIN | POLLOUT : POLLIN;
-        int revents = client_poll(c, conn->fd, events, deadline_ns);
+        int revents = client_poll(c, conn->fd, events, earlier(deadline_ns, client_due_ns(c)));
 
         if (client_is_closing(c))
             return -ECANCELED;
@@ -293,7 +329,7 @@ int serve_greet(struct sluice_client *c, uint64_t deadline_ns)
     bytes = frame_put_hello(frame, sizeof(frame), &hello);
     assert(bytes > 0);
     /* A new socket has room for it. */
-    if (send(conn->fd, frame, (size_t)bytes, MSG_NOSIGNAL) != bytes)
+    if (bytes_write(conn, &(struct iovec){ frame, (size_t)bytes }, 1) != bytes)
         return write_failed(c, -ECONNRESET);
     while (!conn->welcome) {
         int rc = 0;

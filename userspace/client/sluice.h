@@ -7,20 +7,29 @@
  * lost and nothing is there twice. Events without an id cannot be recognised that way; the client
  * refuses them unless options.allow_missing_ids is set.
  *
- * A receipt is passed on as the server gave it. Events refused as OVERLOADED, DISK_FULL, STOPPING
- * or STAGE_TIMEOUT (sluice_reason_is_transient()) are not sent again behind the caller's back: only
- * the caller knows whether an old quote is still worth sending. To try again, send the same bytes
- * with the same id in a new batch, after a pause; that never makes a second copy.
+ * Events that the server cannot take now (NOT_LEADER, OVERLOADED, STOPPING) are sent again, after a
+ * pause, until retry_ms_max has passed since they were first sent; only then the refusal is
+ * reported. So while a cluster elects, nobody is told of it. What of such a batch was decided
+ * before is reported as it was decided then. With retry_ms_max = 0 every receipt is passed on as
+ * the server gave it, for who knows better whether an old quote is still worth sending. DISK_FULL
+ * and STAGE_TIMEOUT are reported in any case: they are transient, too
+ * (sluice_reason_is_transient()), but ask for more patience. To try again, send the same bytes with
+ * the same id in a new batch; that never makes a second copy.
+ *
+ * With ca, cert and key the connection is mutual TLS 1.3: the server must be a node with a
+ * certificate of that CA, whatever its host is called, and ours must be a producer's, an admin's or
+ * a node's.
  *
  * What ends in a new connection, and nobody has to know of: a connection that is refused, breaks,
  * stays silent for receipt_timeout_ms or sends what is not protocol, and a server that has too many
  * connections or is stopping. What ends the client for good: an error frame that says that the
- * token or the protocol is wrong (-EACCES, -EPROTO); all that waits gets its callback with that
- * status, and so does every later sluice_send().
+ * token, the certificate or the protocol is wrong (-EACCES, -EPROTO), or that at none of the
+ * addresses one side takes the other's certificate (-EACCES); all that waits gets its callback with
+ * that status, and so does every later sluice_send().
  *
  * Functions return 0 or a negative errno. They may be called from any number of threads at once,
  * sluice_send() and sluice_stats() also from the callbacks, where sluice_send() never waits.
- * C and C++. Link with -lsluice -lprotobuf-nanopb -lpthread.
+ * C and C++. Link with -lsluice -lprotobuf-nanopb -lssl -lcrypto -lpthread.
  */
 #ifndef SLUICE_H
 #define SLUICE_H
@@ -63,20 +72,23 @@ struct sluice_receipt {
  * thread, which sends and receives nothing meanwhile; must not call sluice_close() or
  * sluice_flush(). */
 typedef void (*sluice_receipt_fn)(void *arg, const struct sluice_receipt *receipt);
-/* Connected, lost, refused; one sentence. May be NULL. */
+/* Connected, lost, refused; one sentence. May be NULL. On the client's thread, except for what
+ * sluice_open() has to say of the files for TLS. */
 typedef void (*sluice_state_fn)(void *arg, int connected, const char *sentence);
 
 struct sluice_options {
-    const char *addresses; /* "host:port[,...]"; IPv6 in brackets; default 127.0.0.1:7400 */
-    const char *producer;  /* at most 64 bytes; may be NULL */
-    const uint8_t *token;  /* may be NULL */
-    size_t token_bytes;    /* at most 512 */
+    const char *addresses;       /* "host:port[,...]"; IPv6 in brackets; default 127.0.0.1:7400 */
+    const char *producer;        /* at most 64 bytes; may be NULL */
+    const uint8_t *token;        /* may be NULL */
+    size_t token_bytes;          /* at most 512 */
+    const char *ca, *cert, *key; /* PEM files, as `sluice cert` makes them: all three, or no TLS */
     uint32_t requests_in_flight_max; /* default 64; sluice_send() then waits or says -EAGAIN */
     uint64_t bytes_in_flight_max;    /* default 16 MiB */
     uint32_t connect_timeout_ms;     /* default 3000 */
     uint32_t receipt_timeout_ms;     /* no receipt for so long while one is due, or one request
                                       * four times so long: connect again; default 10000 */
     uint32_t backoff_ms_max;         /* default 2000 */
+    uint32_t retry_ms_max;           /* default 30000; 0: refusals are reported at once */
     int allow_missing_ids;
     sluice_receipt_fn on_receipt;
     sluice_state_fn on_state;
@@ -87,7 +99,8 @@ struct sluice_options {
 void sluice_options_init(struct sluice_options *o);
 
 /* Starts the client's thread; does not wait for the connection. Copies what options points to.
- * -EINVAL: an address or a length that cannot be, or no on_receipt. */
+ * -EINVAL: an address or a length that cannot be, no on_receipt, or some of ca, cert and key alone.
+ * What is wrong with those files is told to on_state first; they are read here, once. */
 int sluice_open(struct sluice_client **ret, const struct sluice_options *options);
 
 /* Queues a batch: n (>= 1) serialized sluice.v1.Event messages. Copies them. Waits while the limits

@@ -8,6 +8,9 @@
  * kept from the others. Output is a circle of ingest.tcp.output_bytes_max in which every admitted
  * request has its receipt's room reserved, so writing never fails.
  *
+ * Over TLS the circle holds what is not encrypted yet; secure.c encrypts from it into the space
+ * behind it, and that is sent.
+ *
  * Thread:  the worker's.
  * Memory:  two regions per connection inside two large mappings, touched when used and given back.
  * End:     FINISH writes what is owed, then an Error if there is one, then shuts our side; LINGER
@@ -34,7 +37,7 @@ uint8_t *connection_in(const struct worker *w, const struct connection *c)
     return w->tcp.in + connection_slot(w, c) * w->tcp.in_bytes;
 }
 
-static uint8_t *out_of(const struct worker *w, const struct connection *c)
+uint8_t *connection_out(const struct worker *w, const struct connection *c)
 {
     return w->tcp.out + connection_slot(w, c) * w->tcp.out_bytes;
 }
@@ -64,16 +67,21 @@ void connection_receive(struct worker *w, struct connection *c)
     c->receiving = true;
 }
 
-static void send_next(struct worker *w, struct connection *c)
+void connection_send(struct worker *w, struct connection *c)
 {
+    const uint8_t *from = connection_out(w, c) + c->out_start;
     uint32_t bytes = c->out_bytes, room = out_cap(w) - c->out_start;
     struct io_uring_sqe *sqe;
 
-    if (c->sending || bytes == 0 || c->state == CONN_DEAD)
+    if (c->sending || c->state == CONN_DEAD)
+        return;
+    bytes = bytes < room ? bytes : room;
+    if (c->tls != NULL)
+        bytes = secure_output(w, c, &from);
+    if (bytes == 0)
         return;
     sqe = worker_sqe(w);
-    io_uring_prep_send(sqe, c->fd, out_of(w, c) + c->out_start, bytes < room ? bytes : room,
-                       MSG_NOSIGNAL);
+    io_uring_prep_send(sqe, c->fd, from, bytes, MSG_NOSIGNAL);
     io_uring_sqe_set_data64(sqe, op_data(OP_SEND, connection_slot(w, c)));
     c->sending = true;
 }
@@ -85,14 +93,23 @@ void connection_write(struct worker *w, struct connection *c, const uint8_t *dat
     assert(c->out_bytes + bytes <= cap);
     if (bytes < tail)
         tail = (uint32_t)bytes;
-    memcpy(out_of(w, c) + at, data, tail);
-    memcpy(out_of(w, c), data + tail, bytes - tail);
+    memcpy(connection_out(w, c) + at, data, tail);
+    memcpy(connection_out(w, c), data + tail, bytes - tail);
     if (c->out_bytes == 0)
         c->output_ns = w->now_ns;
     c->out_bytes += (uint32_t)bytes;
     if (at + tail > c->out_touched)
         c->out_touched = at + tail;
-    send_next(w, c);
+    connection_send(w, c);
+}
+
+void connection_taken(struct worker *w, struct connection *c, uint32_t bytes)
+{
+    assert(bytes <= c->out_bytes);
+    c->out_start = (c->out_start + bytes) % out_cap(w);
+    c->out_bytes -= bytes;
+    if (c->out_bytes == 0)
+        c->out_start = 0; /* small answers stay in the first page */
 }
 
 bool connection_sent(struct worker *w, struct connection *c, int res)
@@ -104,14 +121,13 @@ bool connection_sent(struct worker *w, struct connection *c, int res)
     }
     if (res < 0)
         res = 0;
-    assert((uint32_t)res <= c->out_bytes);
-    c->out_start = (c->out_start + (uint32_t)res) % out_cap(w);
-    c->out_bytes -= (uint32_t)res;
+    if (c->tls != NULL)
+        secure_sent(c, (uint32_t)res);
+    else
+        connection_taken(w, c, (uint32_t)res);
     if (res > 0)
         c->output_ns = w->now_ns;
-    if (c->out_bytes == 0)
-        c->out_start = 0; /* small answers stay in the first page */
-    send_next(w, c);
+    connection_send(w, c);
     return true;
 }
 
@@ -131,7 +147,7 @@ bool connection_answered(struct connection *c, uint32_t bytes)
 
 /* --- begin and end ------------------------------------------------------------------------- */
 
-void connection_start(struct worker *w, int fd)
+void connection_start(struct worker *w, int fd, struct tls *tls)
 {
     struct tcp *t = &w->tcp;
     uint32_t slot = t->free_head;
@@ -145,6 +161,7 @@ void connection_start(struct worker *w, int fd)
         .fd = fd,
         .generation = generation,
         .state = CONN_HELLO,
+        .tls = tls,
         .active_ns = w->now_ns,
         .next = NONE32,
         .prev = NONE32,
@@ -197,7 +214,7 @@ void connection_trim(struct worker *w, struct connection *c)
         c->in_touched = 0;
     }
     if (c->out_bytes == 0 && !c->sending && c->out_touched > REGION_KEEP_BYTES) {
-        (void)madvise(out_of(w, c), w->tcp.out_bytes, MADV_DONTNEED);
+        (void)madvise(connection_out(w, c), w->tcp.out_bytes, MADV_DONTNEED);
         c->out_touched = 0;
     }
 }
@@ -208,8 +225,10 @@ static void release(struct worker *w, struct connection *c)
 
     close(c->fd);
     c->fd = -1;
-    c->in_start = c->in_end = c->out_bytes = 0;
+    c->in_start = c->in_end = c->out_bytes = c->cipher_bytes = 0;
     connection_trim(w, c);
+    tls_free(c->tls);
+    c->tls = NULL;
     c->state = CONN_FREE;
     c->generation++;
     c->next = t->free_head;
@@ -251,14 +270,17 @@ void connection_settle(struct worker *w, struct connection *c)
 {
     if (c->state != CONN_FINISH || c->requests > 0)
         return;
-    if (c->error != 0) {
+    if (c->error != 0 && (c->tls == NULL || tls_is_ready(c->tls))) {
         uint8_t frame[ERROR_BYTES_MAX];
         size_t bytes = stream_error_frame(c->error, frame);
 
         c->error = 0;
         connection_write(w, c, frame, bytes);
     }
-    if (c->out_bytes > 0 || c->sending)
+    if (c->tls != NULL && c->out_bytes == 0)
+        (void)tls_close_notify(c->tls);
+    connection_send(w, c);
+    if (connection_owes(c) || c->sending)
         return;
     if (c->ended || shutdown(c->fd, SHUT_WR) < 0) {
         connection_kill(w, c);

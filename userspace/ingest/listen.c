@@ -74,6 +74,13 @@ static int memory_open(struct worker *w, char error[256])
     t->in_bytes =
         pages(w->config->ingest.tcp.frame_bytes_max + FRAME_LENGTH_BYTES_MAX + TCP_BUFFER_BYTES);
     t->out_bytes = pages(w->config->ingest.tcp.output_bytes_max);
+    t->cipher_at = t->out_bytes;
+    if (w->wc.tls != NULL) {
+        /* What TLS kept of an earlier buffer comes on top of this one. */
+        t->in_bytes += pages(TLS_HELD_BYTES + TLS_RECORD_BYTES);
+        t->out_bytes += pages(TLS_HELD_BYTES);
+        t->plain = malloc(TCP_BUFFER_BYTES);
+    }
     t->free_head = NONE32;
     t->connection = calloc(t->connections_max, sizeof *t->connection);
     for (uint32_t i = t->connection ? t->connections_max : 0; i > 0; i--) {
@@ -84,7 +91,7 @@ static int memory_open(struct worker *w, char error[256])
     t->ring = map(TCP_BUFFERS * sizeof(struct io_uring_buf));
     t->in = map(t->in_bytes * t->connections_max);
     t->out = map(t->out_bytes * t->connections_max);
-    if (!t->connection || !t->memory || !t->ring || !t->in || !t->out) {
+    if (!t->connection || !t->memory || !t->ring || !t->in || !t->out || (w->wc.tls && !t->plain)) {
         snprintf(error, 256, "no memory for ingest.tcp.connections_max = %u", t->connections_max);
         return -ENOMEM;
     }
@@ -192,6 +199,7 @@ void stream_close(struct worker *w)
     for (uint32_t i = 0; t->connection && i < t->connections_max; i++) {
         if (t->connection[i].fd >= 0)
             close(t->connection[i].fd);
+        tls_free(t->connection[i].tls);
     }
     unmap(t->memory, TCP_BUFFERS * TCP_BUFFER_BYTES);
     unmap(t->ring, TCP_BUFFERS * sizeof(struct io_uring_buf));
@@ -199,6 +207,7 @@ void stream_close(struct worker *w)
     unmap(t->out, t->out_bytes * t->connections_max);
     free(t->connection);
     free(t->tokens);
+    free(t->plain);
 }
 
 /* --- accepting ----------------------------------------------------------------------------- */
@@ -219,14 +228,15 @@ static void accept_arm(struct worker *w)
     }
 }
 
-/* Says why and closes. What the client has sent already is read first: unread bytes would turn the
- * close into a reset. */
+/* Says why, which only plaintext can, and closes. What the client has sent already is read first:
+ * unread bytes would turn the close into a reset. */
 static void turn_away(struct worker *w, int fd, unsigned error)
 {
     uint8_t frame[ERROR_BYTES_MAX], ignored[512];
     size_t bytes = stream_error_frame(error, frame);
 
-    (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (w->wc.tls == NULL)
+        (void)!send(fd, frame, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)shutdown(fd, SHUT_WR);
     (void)!recv(fd, ignored, sizeof ignored, MSG_DONTWAIT);
     close(fd);
@@ -249,6 +259,7 @@ static bool is_denied(const struct worker *w, int fd)
 void stream_on_accept(struct worker *w, uint32_t at, const struct io_uring_cqe *cqe)
 {
     struct tcp *t = &w->tcp;
+    struct tls *tls = NULL;
     int one = 1;
 
     if (!(cqe->flags & IORING_CQE_F_MORE))
@@ -270,10 +281,11 @@ void stream_on_accept(struct worker *w, uint32_t at, const struct io_uring_cqe *
     (void)setsockopt(cqe->res, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (t->stopped)
         turn_away(w, cqe->res, sluice_v1_ErrorCode_ERROR_STOPPING);
-    else if (t->free_head == NONE32)
+    else if (t->free_head == NONE32 ||
+             (w->wc.tls != NULL && tls_new_memory(&tls, w->wc.tls, true) < 0))
         turn_away(w, cqe->res, sluice_v1_ErrorCode_ERROR_TOO_MANY_CONNECTIONS);
     else
-        connection_start(w, cqe->res);
+        connection_start(w, cqe->res, tls);
 }
 
 /* No more connections; those that are there get what is owed to them and are told. */
@@ -312,7 +324,7 @@ static void look_at(struct worker *w, struct connection *c)
     const struct config_tcp *limit = &w->config->ingest.tcp;
     uint64_t now = w->now_ns, frame_max = limit->frame_s_max * NS_PER_S;
 
-    if (c->out_bytes > 0 && now - c->output_ns > limit->output_s_max * NS_PER_S)
+    if (connection_owes(c) && now - c->output_ns > limit->output_s_max * NS_PER_S)
         timed_out(w, c, 0);
     else if (c->state == CONN_LINGER && now > c->linger_ns)
         connection_kill(w, c);
@@ -323,6 +335,8 @@ static void look_at(struct worker *w, struct connection *c)
     else if (c->state == CONN_OPEN && c->requests == 0 && c->pause == PAUSE_NONE &&
              now - c->active_ns > limit->idle_s_max * NS_PER_S)
         timed_out(w, c, sluice_v1_ErrorCode_ERROR_IDLE_TIMEOUT);
+    else if (c->state == CONN_OPEN && c->tls != NULL && secure_expired(w, c))
+        connection_finish(w, c, sluice_v1_ErrorCode_ERROR_NOT_PERMITTED);
     else if (c->state == CONN_OPEN && now - c->active_ns > NS_PER_S)
         connection_trim(w, c);
 }

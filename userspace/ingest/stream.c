@@ -41,6 +41,10 @@ static const char *error_text(unsigned code)
         return "a frame was not complete within ingest.tcp.frame_s_max";
     case sluice_v1_ErrorCode_ERROR_STOPPING:
         return "the server is stopping";
+    case sluice_v1_ErrorCode_ERROR_NOT_PERMITTED:
+        return "this certificate may not send events: its role is reader, or it has expired";
+    case sluice_v1_ErrorCode_ERROR_TLS_REQUIRED:
+        return "this port takes connections over TLS alone";
     default:
         assert(!"an error code");
         return "";
@@ -298,7 +302,7 @@ static size_t region_misses(const struct worker *w, const struct connection *c)
     return 1;
 }
 
-static void received(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes)
+void stream_bytes(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes)
 {
     size_t n;
 
@@ -334,7 +338,8 @@ void stream_on_receive(struct worker *w, uint32_t slot, const struct io_uring_cq
     assert(slot < w->tcp.connections_max && c->receiving);
     c->receiving = false;
     if (cqe->res > 0 && (cqe->flags & IORING_CQE_F_BUFFER))
-        received(w, c, w->tcp.memory + (size_t)b * TCP_BUFFER_BYTES, (size_t)cqe->res);
+        (c->tls ? secure_received : stream_bytes)(
+            w, c, w->tcp.memory + (size_t)b * TCP_BUFFER_BYTES, (size_t)cqe->res);
     if (cqe->flags & IORING_CQE_F_BUFFER)
         recycle(w, b);
     if (c->state == CONN_DEAD) {

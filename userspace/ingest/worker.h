@@ -4,10 +4,12 @@
  * A thread that owns an io_uring (SINGLE_ISSUER, DEFER_TASKRUN) and runs to completion: receive an
  * array of datagrams and frames, highest class first, run the stages over them, seal a block when
  * it is full, old enough, or when the cluster thread has nothing of this worker's in flight; take
- * back answered blocks, write receipts, free the blocks. After worker_open() it allocates nothing.
+ * back answered blocks, write receipts, free the blocks. After worker_open() it allocates nothing,
+ * but for connections over TLS.
  *
- * worker.c is the loop; receive.c datagrams, from socket.c and afxdp.c; listen.c, connection.c and
- * stream.c TCP; admit.c requests into blocks; ack.c the answers. They share worker_internal.h.
+ * worker.c is the loop; receive.c datagrams, from socket.c and afxdp.c; listen.c, connection.c,
+ * secure.c (TLS) and stream.c TCP; admit.c requests into blocks; ack.c the answers. They share
+ * worker_internal.h.
  */
 #ifndef SLUICE_INGEST_WORKER_H
 #define SLUICE_INGEST_WORKER_H
@@ -29,6 +31,7 @@ struct worker_config {
     void *wake_arg;
     struct limits *limits;       /* shared by all workers */
     struct prefilter *prefilter; /* NULL: only the kernel's sockets */
+    struct tls_context *tls;     /* NULL: TCP is plaintext; borrowed until worker_close() */
 };
 
 /* Opens and binds the sockets (so that errors come before threads start), allocates everything. On

@@ -1,7 +1,7 @@
 /*
  * worker_internal.h - what the files of one worker share: worker.c (loop), admit.c (blocks),
- * receive.c (datagrams), socket.c and afxdp.c (where they come from), stream.c and connection.c
- * (TCP), ack.c (answers).
+ * receive.c (datagrams), socket.c and afxdp.c (where they come from), stream.c, connection.c and
+ * secure.c (TCP), ack.c (answers).
  *
  * Thread:  everything here belongs to the worker's thread once it runs; the fields under "Control"
  *          are what other threads write.
@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/frame.h"
+#include "base/tls.h"
 #include "ingest/enrich.h"
 #include "bpf/packet.h"
 #include "ingest/event.h"
@@ -151,13 +152,15 @@ struct connection {
     uint32_t in_start, in_end; /* unread bytes in the region */
     uint32_t in_touched;       /* highest byte ever used since it was given back */
     uint32_t out_start, out_bytes, out_touched;
-    uint32_t reserved;   /* output that receipts to come may need */
-    uint32_t requests;   /* not answered yet */
-    uint64_t active_ns;  /* last whole frame or receipt */
-    uint64_t frame_ns;   /* 0, or since when a frame is begun */
-    uint64_t output_ns;  /* since when the client takes nothing */
-    uint64_t linger_ns;  /* CONN_LINGER: when to give up */
-    uint32_t next, prev; /* in the free or the paused list */
+    struct tls *tls;                     /* NULL: plaintext */
+    uint32_t cipher_start, cipher_bytes; /* over TLS: what is being sent, behind the output */
+    uint32_t reserved;                   /* output that receipts to come may need */
+    uint32_t requests;                   /* not answered yet */
+    uint64_t active_ns;                  /* last whole frame or receipt */
+    uint64_t frame_ns;                   /* 0, or since when a frame is begun */
+    uint64_t output_ns;                  /* since when the client takes nothing */
+    uint64_t linger_ns;                  /* CONN_LINGER: when to give up */
+    uint32_t next, prev;                 /* in the free or the paused list */
 };
 
 struct tcp {
@@ -172,6 +175,8 @@ struct tcp {
     uint32_t paused_head, paused_tail;
     uint8_t *in, *out;          /* regions, touched lazily */
     size_t in_bytes, out_bytes; /* of one connection */
+    size_t cipher_at;           /* in the output's region, over TLS */
+    uint8_t *plain;             /* over TLS: TCP_BUFFER_BYTES, for all connections in turn */
     uint32_t batch_events_max;
     uint32_t sweep_at;
     uint64_t sweep_ns;
@@ -351,11 +356,13 @@ void stream_output_freed(struct worker *w, struct connection *c);
 /* Goes on with connections that wait for a block. */
 void stream_resume(struct worker *w);
 bool stream_waiting(const struct worker *w);
+/* Bytes of the protocol, from a receive buffer or decrypted. */
+void stream_bytes(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes);
 /* An Error frame that ends a connection. Returns its bytes. */
 size_t stream_error_frame(unsigned code, uint8_t frame[ERROR_BYTES_MAX]);
 
 /* connection.c: one connection's bytes in and out, and its end. */
-void connection_start(struct worker *w, int fd);
+void connection_start(struct worker *w, int fd, struct tls *tls);
 /* Asks for the next bytes, if this connection takes any now. */
 void connection_receive(struct worker *w, struct connection *c);
 bool connection_has_room(const struct worker *w, const struct connection *c, size_t bytes);
@@ -364,6 +371,15 @@ void connection_reserve(struct connection *c, uint32_t bytes);
 /* Gives it back; true when the connection still takes a receipt. */
 bool connection_answered(struct connection *c, uint32_t bytes);
 void connection_write(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes);
+/* So much of the output needs no more room. */
+void connection_taken(struct worker *w, struct connection *c, uint32_t bytes);
+/* Sends what waits, unless it is doing so. */
+void connection_send(struct worker *w, struct connection *c);
+/* Does something wait for the client to take it? */
+static inline bool connection_owes(const struct connection *c)
+{
+    return c->out_bytes > 0 || c->cipher_bytes > 0;
+}
 /* After a send: false when that was the connection's end. */
 bool connection_sent(struct worker *w, struct connection *c, int res);
 void connection_pause(struct worker *w, struct connection *c, enum connection_pause why);
@@ -376,6 +392,15 @@ void connection_kill(struct worker *w, struct connection *c);
 void connection_trim(struct worker *w, struct connection *c);
 uint32_t connection_slot(const struct worker *w, const struct connection *c);
 uint8_t *connection_in(const struct worker *w, const struct connection *c);
+uint8_t *connection_out(const struct worker *w, const struct connection *c);
+
+/* secure.c: connections over TLS. */
+void secure_received(struct worker *w, struct connection *c, const uint8_t *data, size_t bytes);
+/* What to send next, encrypted; it stays until secure_sent(). Returns its bytes, or 0. */
+uint32_t secure_output(struct worker *w, struct connection *c, const uint8_t **ret);
+void secure_sent(struct connection *c, uint32_t bytes);
+/* Has the peer's certificate expired? */
+bool secure_expired(const struct worker *w, const struct connection *c);
 
 /* ack.c */
 void ack_tally(struct worker *w, const struct block *b);

@@ -24,11 +24,13 @@
 #define ACCEPTS_PER_TURN  8u
 #define ACCEPT_BACKOFF_NS (200 * NS_PER_MS) /* after accept() had no descriptor or memory */
 
+enum { POLL_WAKE, POLL_SOCKET, POLL_REMOTE, POLL_FIRST };
+
 struct admin {
     struct admin_config config;
     struct admin_answerer answerer;
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
-    int fd;
+    int fd, remote_fd;
     bool bound; /* path is ours, and this is what we made: */
     dev_t device;
     ino_t inode;
@@ -36,8 +38,8 @@ struct admin {
     bool watching;
     uint64_t accept_after_ns;             /* 0: now */
     struct admin_connection **connection; /* [connections_max], packed */
-    struct pollfd *poll;                  /* [connections_max + 2] */
-    unsigned connections;
+    struct pollfd *poll;                  /* [connections_max + FIRST] */
+    unsigned connections, remote;         /* of them, over TLS */
     _Atomic unsigned connections_seen;
     _Atomic bool stop;
     bool started;
@@ -130,7 +132,7 @@ int admin_open(struct admin **ret, const struct admin_config *config,
     error[0] = '\0';
     if (a == NULL)
         goto fail;
-    a->fd = a->wake.fd = -1;
+    a->fd = a->remote_fd = a->wake.fd = -1;
     a->config = *config;
     a->answerer.source = *source;
     config_defaults(&a->config);
@@ -139,13 +141,17 @@ int admin_open(struct admin **ret, const struct admin_config *config,
         goto fail;
     memcpy(a->path, config->path, strlen(config->path));
     a->connection = calloc(a->config.connections_max, sizeof *a->connection);
-    a->poll = calloc(a->config.connections_max + 2, sizeof *a->poll);
+    a->poll = calloc(a->config.connections_max + POLL_FIRST, sizeof *a->poll);
     rc = -ENOMEM;
     if (a->connection == NULL || a->poll == NULL)
         goto fail;
     rc = wake_open(&a->wake);
     if (rc == 0)
         rc = socket_bind(a, error);
+    if (rc == 0 && config->tls != NULL) {
+        a->remote_fd = remote_listen(&config->ip, config->port, error);
+        rc = a->remote_fd < 0 ? a->remote_fd : 0;
+    }
     if (rc < 0)
         goto fail;
     *ret = a;
@@ -200,15 +206,63 @@ static void take(struct admin *a, int fd, uint64_t now_ns)
     a->connections++;
 }
 
-static int accept_some(struct admin *a, uint64_t now_ns)
+static void drop(struct admin *a, unsigned i)
+{
+    struct admin_connection *c = a->connection[i];
+
+    tap_stop(&a->answerer, c);
+    a->remote -= c->tls != NULL;
+    connection_close(c);
+    a->connection[i] = a->connection[--a->connections];
+}
+
+/* Whoever is not known yet gives its place up, the oldest first: so nobody without a certificate
+ * keeps an admin out. Is there a place now? */
+static bool make_place(struct admin *a)
+{
+    unsigned max = a->config.connections_max > 1 ? a->config.connections_max / 2 : 1;
+    unsigned oldest = a->connections;
+
+    if (a->remote < max && a->connections < a->config.connections_max)
+        return true;
+    for (unsigned i = 0; i < a->connections; i++) {
+        const struct admin_connection *c = a->connection[i];
+
+        if (!connection_is_known(c) &&
+            (oldest == a->connections || c->since_ns < a->connection[oldest]->since_ns))
+            oldest = i;
+    }
+    if (oldest == a->connections)
+        return false;
+    drop(a, oldest);
+    return true;
+}
+
+static void take_remote(struct admin *a, int fd, uint64_t now_ns)
+{
+    struct admin_connection *c;
+
+    if (!make_place(a) || connection_open(&c, fd, ADMIN_UID_NOBODY, now_ns) < 0) {
+        close(fd);
+        return;
+    }
+    if (remote_begin(c, a->config.tls) < 0) {
+        connection_close(c);
+        return;
+    }
+    a->connection[a->connections++] = c;
+    a->remote++;
+}
+
+static int accept_some(struct admin *a, int from, uint64_t now_ns)
 {
     unsigned n;
 
     for (n = 0; n < ACCEPTS_PER_TURN; n++) {
-        int fd = accept4(a->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd = accept4(from, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
         if (fd >= 0) {
-            take(a, fd, now_ns);
+            (from == a->fd ? take : take_remote)(a, fd, now_ns);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
@@ -239,7 +293,7 @@ static void expire(struct admin *a, struct admin_connection *c, uint64_t now_ns)
         c->broken |= c->closing && connection_deadline_ns(a, c) <= now_ns;
         return;
     }
-    if (c->state == CONNECTION_REQUEST) {
+    if (c->state == CONNECTION_REQUEST && connection_is_known(c)) {
         connection_fail(c, ETIMEDOUT, true, "the request was not complete within %u ms",
                         a->config.request_ms_max);
         connection_flush(c, now_ns);
@@ -248,15 +302,31 @@ static void expire(struct admin *a, struct admin_connection *c, uint64_t now_ns)
     }
 }
 
+/* Has TLS read more than it has given out? */
+static bool is_pending(const struct admin_connection *c)
+{
+    return c->tls != NULL && connection_is_known(c) && tls_pending(c->tls);
+}
+
 static int connection_turn(struct admin *a, struct admin_connection *c, short revents,
                            uint64_t now_ns)
 {
     int n = 0, work;
 
-    if ((revents & (POLLIN | POLLHUP | POLLERR)) != 0 && connection_wants_input(c)) {
+    if (!connection_is_known(c) && revents != 0) {
+        remote_handshake(c);
+        n++;
+    }
+    if (!connection_is_known(c)) {
+        connection_update(c, now_ns);
+        expire(a, c, now_ns);
+        return n;
+    }
+    if (((revents & (POLLIN | POLLHUP | POLLERR)) != 0 || is_pending(c)) &&
+        connection_wants_input(c)) {
         connection_read(c);
         n++;
-    } else if ((revents & POLLERR) != 0 || (revents & POLLHUP) != 0) {
+    } else if ((revents & (POLLERR | POLLHUP | POLLRDHUP)) != 0) {
         c->broken = true;
     }
     work = connection_work(&a->answerer, c, now_ns);
@@ -306,7 +376,8 @@ static int wait_ms(const struct admin *a, int timeout_ms, uint64_t now_ns)
     for (i = 0; i < a->connections; i++) {
         uint64_t deadline = connection_deadline_ns(a, a->connection[i]);
 
-        if (connection_runnable(a->connection[i], commit, now_ns))
+        if (connection_runnable(a->connection[i], commit, now_ns) ||
+            (is_pending(a->connection[i]) && connection_wants_input(a->connection[i])))
             return 0;
         until = deadline < until ? deadline : until;
         if (a->connection[i]->tap.on && a->connection[i]->tap.next_ns < until)
@@ -327,47 +398,50 @@ static void poll_all(struct admin *a, int timeout_ms)
 
     if (a->accept_after_ns <= now_ns)
         a->accept_after_ns = 0;
-    a->poll[0] = (struct pollfd){ .fd = a->wake.fd, .events = POLLIN };
-    a->poll[1] = (struct pollfd){ .fd = a->accept_after_ns ? -1 : a->fd, .events = POLLIN };
+    a->poll[POLL_WAKE] = (struct pollfd){ .fd = a->wake.fd, .events = POLLIN };
+    a->poll[POLL_SOCKET] =
+        (struct pollfd){ .fd = a->accept_after_ns ? -1 : a->fd, .events = POLLIN };
+    a->poll[POLL_REMOTE] =
+        (struct pollfd){ .fd = a->accept_after_ns ? -1 : a->remote_fd, .events = POLLIN };
     for (i = 0; i < a->connections; i++) {
         const struct admin_connection *c = a->connection[i];
         int events =
             (connection_wants_input(c) ? POLLIN : 0) | (connection_pending(c) > 0 ? POLLOUT : 0);
 
-        a->poll[i + 2] = (struct pollfd){ .fd = c->fd, .events = (short)events };
+        /* TCP tells of a peer that has gone with RDHUP, where a Unix socket has HUP. */
+        if (c->tls != NULL)
+            events = connection_is_known(c) ? events | POLLRDHUP : tls_wants(c->tls);
+        a->poll[i + POLL_FIRST] = (struct pollfd){ .fd = c->fd, .events = (short)events };
     }
     wake_prepare(&a->wake);
-    if (poll(a->poll, a->connections + 2, wait_ms(a, timeout_ms, now_ns)) < 0) {
-        for (i = 0; i < a->connections + 2; i++)
+    if (poll(a->poll, a->connections + POLL_FIRST, wait_ms(a, timeout_ms, now_ns)) < 0) {
+        for (i = 0; i < a->connections + POLL_FIRST; i++)
             a->poll[i].revents = 0;
     }
     wake_done(&a->wake);
-    if (a->poll[0].revents != 0)
+    if (a->poll[POLL_WAKE].revents != 0)
         wake_drain(&a->wake);
 }
 
 int admin_do_work(struct admin *a, int timeout_ms)
 {
-    unsigned i, kept = 0;
     uint64_t now_ns;
+    unsigned i;
     int n = 0;
 
     poll_all(a, timeout_ms);
     now_ns = clock_monotonic_ns();
     for (i = 0; i < a->connections; i++)
-        n += connection_turn(a, a->connection[i], a->poll[i + 2].revents, now_ns);
+        n += connection_turn(a, a->connection[i], a->poll[i + POLL_FIRST].revents, now_ns);
     watch_update(a);
-    for (i = 0; i < a->connections; i++) {
-        if (a->connection[i]->broken) {
-            tap_stop(&a->answerer, a->connection[i]);
-            connection_close(a->connection[i]);
-        } else {
-            a->connection[kept++] = a->connection[i];
-        }
+    for (i = a->connections; i > 0; i--) {
+        if (a->connection[i - 1]->broken)
+            drop(a, i - 1);
     }
-    a->connections = kept;
-    if (a->poll[1].revents != 0)
-        n += accept_some(a, now_ns);
+    if (a->poll[POLL_SOCKET].revents != 0)
+        n += accept_some(a, a->fd, now_ns);
+    if (a->poll[POLL_REMOTE].revents != 0)
+        n += accept_some(a, a->remote_fd, now_ns);
     atomic_store(&a->connections_seen, a->connections);
     return n;
 }
@@ -405,8 +479,6 @@ static void socket_remove(struct admin *a)
 
 void admin_close(struct admin *a)
 {
-    unsigned i;
-
     if (a == NULL)
         return;
     if (a->started) {
@@ -416,15 +488,25 @@ void admin_close(struct admin *a)
     }
     if (a->watching)
         a->answerer.source.unwatch(a->answerer.source.arg, &a->wake);
-    for (i = 0; i < a->connections; i++) {
-        tap_stop(&a->answerer, a->connection[i]);
-        connection_close(a->connection[i]);
-    }
+    while (a->connections > 0)
+        drop(a, 0);
     socket_remove(a);
+    if (a->remote_fd >= 0)
+        close(a->remote_fd);
     wake_close(&a->wake);
     free(a->connection);
     free(a->poll);
     free(a);
+}
+
+uint16_t admin_port(const struct admin *a)
+{
+    struct sockaddr_in6 at = { 0 };
+    socklen_t bytes = sizeof at;
+
+    if (a->remote_fd < 0 || getsockname(a->remote_fd, (struct sockaddr *)&at, &bytes) < 0)
+        return 0;
+    return ntohs(at.sin6_port); /* where sin_port is, too */
 }
 
 unsigned admin_connections(const struct admin *a) { return atomic_load(&a->connections_seen); }

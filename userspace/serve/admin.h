@@ -1,21 +1,26 @@
 /*
- * admin.h - the admin server: what the CLI asks (proto/admin.proto), over a Unix stream socket.
+ * admin.h - the admin server: what the CLI asks (proto/admin.proto), over a Unix stream socket and,
+ * for other machines, over mutual TLS.
  *
  * The socket belongs to the daemon's user alone, and the peer's credentials are checked again when
- * it is accepted. It knows the daemon only through struct admin_source.
+ * it is accepted. Over TLS an admin may ask for all, a reader only what reads (remote_may()), and
+ * others get a sentence for each request. It knows the daemon only through struct admin_source.
  *
  * Thread:  one, poll(); struct admin_source's functions run on it and may wait for other threads.
  *          A turn does a bounded piece of work for each connection: one request, a few records of
  *          its tail, or a few samples of its tap.
  * Memory:  per connection an input buffer of one request and an output buffer of ADMIN_OUT_BYTES.
- * Limits:  connections_max; request and response sizes of base/admin_frame.h. A connection whose
- *          output is not read is not worked for: a slow tail is paused and continues where it was,
- *          the log holds what it has not seen. A slow tap loses samples. One tap at a time.
- * Errors:  bad input gets one AdminResponse with a sentence, then the connection is closed.
+ * Limits:  connections_max, of which half may come over TLS, so that the socket always has room; of
+ *          those whoever is not known yet gives its place to the next. Request and response sizes
+ * of base/admin_frame.h. A connection whose output is not read is not worked for: a slow tail is
+ * paused and continues where it was, the log holds what it has not seen. A slow tap loses samples.
+ * One tap at a time. Errors:  bad input gets one AdminResponse with a sentence, then the connection
+ * is closed.
  */
 #ifndef SLUICE_SERVE_ADMIN_H
 #define SLUICE_SERVE_ADMIN_H
 
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +28,7 @@
 #include <sys/types.h>
 
 #include "base/admin_frame.h"
+#include "base/tls.h"
 #include "base/wake.h"
 #include "cluster/log.h"
 #include "proto/admin.pb.h"
@@ -69,9 +75,10 @@ struct admin_source {
     /* Calls each() for every setting in force, or for every change, oldest first. Returns 0, a
      * negative errno, or what each() returned. */
     int (*settings)(void *arg, bool history, admin_setting_fn each, void *each_arg);
-    /* Returns the log index of the change, or a negative errno with a sentence in error. */
+    /* Returns the log index of the change, or a negative errno with a sentence in error. uid and
+     * by: who asks; by is the name in a certificate, and "" for one who came by the socket. */
     int64_t (*setting_set)(void *arg, const char *key, const char *value, uint32_t uid,
-                           char error[ADMIN_ERROR_BYTES]);
+                           const char *by, char error[ADMIN_ERROR_BYTES]);
 
     /* Writes the effective configuration as text or JSON. 0 or a negative errno. */
     int (*config)(void *arg, bool json, FILE *f);
@@ -102,6 +109,9 @@ struct admin_config {
     uint32_t request_ms_max;  /* a request that has begun must be complete by then; 0: 5000 */
     uint32_t output_ms_max;   /* nothing read for so long: closed (a tap, not a tail); 0: 30000 */
     uint32_t idle_ms_max;     /* without a request; 0: 300000 */
+    struct tls_context *tls;  /* NULL: the socket alone. Borrowed until admin_close() */
+    struct in6_addr ip;       /* where TLS is listened for; IPv4 as a mapped address */
+    uint16_t port;            /* 0: any, see admin_port() */
 };
 
 struct admin;
@@ -121,6 +131,9 @@ int admin_do_work(struct admin *a, int timeout_ms);
 
 /* Ends the thread, closes all connections, removes the socket. Safe on NULL. */
 void admin_close(struct admin *a);
+
+/* Where TLS is listened for; 0: nowhere. */
+uint16_t admin_port(const struct admin *a);
 
 /* Any thread. */
 unsigned admin_connections(const struct admin *a);

@@ -21,6 +21,7 @@ int connection_open(struct admin_connection **ret, int fd, uid_t uid, uint64_t n
         return -ENOMEM;
     c->fd = -1;
     c->uid = uid;
+    c->role = CERTIFICATE_ADMIN;
     c->since_ns = now_ns;
     c->in = malloc(ADMIN_IN_BYTES);
     c->out = malloc(ADMIN_OUT_BYTES);
@@ -37,6 +38,9 @@ void connection_close(struct admin_connection *c)
 {
     if (c == NULL)
         return;
+    if (c->tls != NULL)
+        (void)tls_close_notify(c->tls);
+    tls_free(c->tls);
     if (c->fd >= 0)
         close(c->fd);
     free(c->in);
@@ -172,7 +176,7 @@ static void answer_setting_set(struct admin_answerer *a, struct admin_connection
     uint8_t *to;
     int64_t index;
 
-    index = a->source.setting_set(a->source.arg, r->key, r->value, c->uid, error);
+    index = a->source.setting_set(a->source.arg, r->key, r->value, c->uid, c->name, error);
     if (index <= 0) {
         int code = index < 0 ? (int)-index : EIO;
 
@@ -184,6 +188,7 @@ static void answer_setting_set(struct admin_answerer *a, struct admin_connection
     entry.is_default = r->value[0] == '\0';
     entry.index = (uint64_t)index;
     entry.uid = c->uid;
+    memcpy(entry.by, c->name, sizeof c->name);
     to = admin_reserve(c, &cap);
     connection_answer(c, admin_response_encode(to, cap, true, ADMIN_BODY_SETTING,
                                                sluice_v1_SettingEntry_fields, &entry));
@@ -327,35 +332,51 @@ int connection_work(struct admin_answerer *a, struct admin_connection *c, uint64
     }
     c->in_bytes -= head + body;
     memmove(c->in, c->in + head + body, c->in_bytes);
-    answer(a, c, &request, now_ns);
+    if (remote_may(c, request.which))
+        answer(a, c, &request, now_ns);
+    else
+        connection_fail(c, EACCES, false, "%s, whose role is %s, may not ask for this", c->name,
+                        certificate_role_name(c->role));
     return 1;
 }
 
 void connection_read(struct admin_connection *c)
 {
+    size_t room = ADMIN_IN_BYTES - c->in_bytes;
     ssize_t n;
 
-    assert(c->in_bytes < ADMIN_IN_BYTES);
-    n = recv(c->fd, c->in + c->in_bytes, ADMIN_IN_BYTES - c->in_bytes, MSG_DONTWAIT);
+    assert(room > 0 && room <= ADMIN_IN_BYTES);
+    if (c->tls != NULL)
+        n = tls_read(c->tls, c->in + c->in_bytes, room);
+    else
+        n = recv(c->fd, c->in + c->in_bytes, room, MSG_DONTWAIT);
+    if (n < 0 && c->tls == NULL)
+        n = -errno;
     if (n > 0)
         c->in_bytes += (size_t)n;
     else if (n == 0)
         c->eof = true;
-    else if (errno != EAGAIN && errno != EINTR)
+    else if (n != -EAGAIN && n != -EINTR)
         c->broken = true;
 }
 
 void connection_flush(struct admin_connection *c, uint64_t now_ns)
 {
+    struct iovec iov = { c->out + c->out_at, connection_pending(c) };
     ssize_t n;
 
-    if (connection_pending(c) == 0 || c->broken)
+    if (iov.iov_len == 0 || c->broken)
         return;
-    n = send(c->fd, c->out + c->out_at, connection_pending(c), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (c->tls != NULL)
+        n = tls_writev(c->tls, &iov, 1);
+    else
+        n = send(c->fd, iov.iov_base, iov.iov_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && c->tls == NULL)
+        n = -errno;
     if (n > 0) {
         c->out_at += (size_t)n;
         c->since_ns = now_ns;
-    } else if (n < 0 && errno != EAGAIN && errno != EINTR) {
+    } else if (n != -EAGAIN && n != -EINTR) {
         c->broken = true;
     }
     if (connection_pending(c) == 0)
@@ -372,7 +393,7 @@ void connection_update(struct admin_connection *c, uint64_t now_ns)
     else if (connection_pending(c) > 0)
         state = CONNECTION_OUTPUT;
     else
-        state = c->in_bytes > 0 ? CONNECTION_REQUEST : CONNECTION_IDLE;
+        state = c->in_bytes > 0 || !connection_is_known(c) ? CONNECTION_REQUEST : CONNECTION_IDLE;
     if (state != c->state)
         c->since_ns = now_ns;
     c->state = state;

@@ -15,6 +15,8 @@
 #include "cluster/block.h"
 #include "serve/admin.h"
 
+#define ADMIN_UID_NOBODY UINT32_MAX
+
 /* Nothing more is produced for a connection with so much output waiting ... */
 #define ADMIN_OUT_HIGH_BYTES (256u * 1024u)
 /* ... and so no single piece of work overflows this. */
@@ -48,8 +50,11 @@ struct admin_tail {
 };
 
 struct admin_connection {
-    int fd; /* -1: none (fuzzer) */
-    uid_t uid;
+    int fd;                     /* -1: none (fuzzer) */
+    struct tls *tls;            /* NULL: by the socket */
+    uid_t uid;                  /* by the socket; else nobody's */
+    enum certificate_role role; /* over TLS, once it is ready */
+    char name[CERTIFICATE_NAME_BYTES];
     enum connection_state state;
     uint64_t since_ns; /* when state began, or its last output was taken; monotonic */
     bool eof;          /* the peer sends no more */
@@ -89,6 +94,12 @@ static inline bool connection_has_room(const struct admin_connection *c)
     return connection_pending(c) < ADMIN_OUT_HIGH_BYTES;
 }
 
+/* Is it known who it is? */
+static inline bool connection_is_known(const struct admin_connection *c)
+{
+    return c->tls == NULL || tls_is_ready(c->tls);
+}
+
 /* Would connection_work() do anything now? commit: the source's commit index. */
 bool connection_runnable(const struct admin_connection *c, uint64_t commit, uint64_t now_ns);
 
@@ -125,6 +136,16 @@ static inline void connection_commit(struct admin_connection *c, size_t bytes)
     c->out_bytes += bytes;
     assert(c->out_bytes <= ADMIN_OUT_BYTES);
 }
+
+/* serve/admin_remote.c */
+/* A socket that listens, or a negative errno with a sentence. */
+int remote_listen(const struct in6_addr *ip, uint16_t port, char error[ADMIN_OPEN_ERROR_BYTES]);
+/* Puts TLS on a connection that was accepted. 0 or a negative errno. */
+int remote_begin(struct admin_connection *c, struct tls_context *tls);
+/* A step of the handshake; a connection that fails is broken. */
+void remote_handshake(struct admin_connection *c);
+/* May it ask for this? */
+bool remote_may(const struct admin_connection *c, uint32_t which);
 
 /* serve/admin_tail.c */
 void tail_begin(struct admin_answerer *a, struct admin_connection *c,
