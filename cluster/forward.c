@@ -48,6 +48,8 @@ struct room {
     uint64_t give_up_ns; /* ROOM_ANSWERED: the other has given up by then */
 };
 _Static_assert(offsetof(struct room, block) == 0, "a room is found by its block");
+_Static_assert(CLUSTER_FORWARD_WINDOW *PEER_FORWARD_MAX < 3u << 20, "what a node has on the way");
+_Static_assert(AGAIN_MS_MAX *NS_PER_MS < UNANSWERED_NS, "a no is heard before silence is");
 
 struct forward_peer {
     uint16_t node; /* 0: none */
@@ -100,9 +102,11 @@ static uint16_t target(const struct cluster *c)
 void forward_begin(struct cluster *c, struct block *b)
 {
     assert(b->events > 0 && b->worker != FORWARDED_WORKER && !forward_waits(b));
+    assert(b->accepted == b->events);
     b->forward = (struct block_forward){ .id = ++c->forward.last_id,
                                          .arrived_ns = b->forward.arrived_ns,
                                          .delay_ms = AGAIN_MS_MIN };
+    b->index = b->term = 0;
     b->wait_index = UINT64_MAX;
     c->forward.waiting++;
 }
@@ -125,6 +129,8 @@ static int take_arrived(struct cluster *c, uint64_t now_ns)
 {
     int done = propose_collect(c, now_ns), e = 0;
     struct block **link = &c->arrived;
+
+    assert(c->lead != LEAD_READY);
 
     while (*link != NULL && e == 0) {
         struct block *b = *link;
@@ -172,6 +178,7 @@ static int send_block(struct cluster *c, struct block *b, uint16_t leader, uint6
     };
     int e;
 
+    assert(forward_waits(b) && b->wait_index == UINT64_MAX && leader != c->config.node);
     peer_forward_put(&head, b, c->forward.process, b->forward.id, iov);
     e = c->environment.post(c->environment.arg, &post);
     if (e == -EAGAIN) {
@@ -189,24 +196,37 @@ static int send_block(struct cluster *c, struct block *b, uint16_t leader, uint6
     return 1;
 }
 
+/* Nobody may ever say what became of b. It may be in this node's log: one that has led and was
+ * removed then, or is cut off, does not learn of it. */
+static bool may_give_up(struct cluster *c, const struct block *b)
+{
+    return forward_waits(b) || (!consensus_leads(c) && propose_release(c, b->index));
+}
+
+static void give_up(struct cluster *c, struct block *b)
+{
+    propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
+    if (forward_waits(b))
+        forward_end(c, b);
+}
+
 /* The first of those that wait, to whoever leads; refuses what has waited for too long. */
 static int send_waiting(struct cluster *c, uint64_t now_ns)
 {
     uint16_t leader = target(c);
-    unsigned left = c->forward.waiting, place = 0;
+    unsigned place = 0;
     int done = 0, e;
 
-    for (struct block *b = c->answers; left > 0; b = b->next) {
-        assert(b != NULL);
-        if (!forward_waits(b))
+    for (struct block *b = c->answers; b != NULL; b = b->next) {
+        if (b->wait_index <= c->applied_index)
             continue;
-        left--;
-        if (is_too_old(c, b, now_ns)) {
-            propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
-            forward_end(c, b);
+        if (is_too_old(c, b, now_ns) && may_give_up(c, b)) {
+            give_up(c, b);
             done++;
             continue;
         }
+        if (!forward_waits(b))
+            continue;
         /* There may be more than fit: what was cut when another took the lead. */
         if (leader == 0 || place++ >= CLUSTER_FORWARD_WINDOW || now_ns < c->forward.blocked_ns ||
             now_ns < due_ns(c, b, leader))
@@ -224,12 +244,14 @@ static int decide_waiting(struct cluster *c)
 {
     int done = 0;
 
+    assert(c->lead == LEAD_READY && consensus_leads(c));
     for (struct block *b = c->answers; c->forward.waiting > 0; b = b->next) {
         int e;
 
         assert(b != NULL);
         if (!forward_waits(b))
             continue;
+        assert(b->wait_index == UINT64_MAX);
         b->wait_index = 0;
         e = propose_block(c, b);
         if (e <= 0) {
@@ -244,6 +266,7 @@ static int decide_waiting(struct cluster *c)
 
 void forward_give_up(struct cluster *c)
 {
+    assert(log_persisted_index(c->log) == log_last_index(c->log));
     (void)propose_collect(c, node_now_ns(c));
     while (c->arrived != NULL) {
         struct block *b = c->arrived;
@@ -253,12 +276,10 @@ void forward_give_up(struct cluster *c)
         commit_answer_later(c, b);
     }
     c->arrived_tail = &c->arrived;
+    (void)propose_release(c, log_persisted_index(c->log));
     for (struct block *b = c->answers; b != NULL; b = b->next) {
-        if (b->wait_index <= c->applied_index)
-            continue;
-        propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
-        if (forward_waits(b))
-            forward_end(c, b);
+        if (b->wait_index > c->applied_index)
+            give_up(c, b);
     }
 }
 
@@ -267,6 +288,8 @@ static void set_exceptions(struct block *b, const struct peer_exception *x, uint
 {
     for (uint32_t i = 0; i < n; i++) {
         uint32_t at = x[i].position;
+
+        assert(at < b->events && b->verdict[at] == VERDICT_COMMITTED);
 
         b->verdict[at] =
             x[i].reason == sluice_v1_Reason_DUPLICATE ? VERDICT_DUPLICATE : VERDICT_CONFLICT;
@@ -289,9 +312,11 @@ static void set_decided(struct block *b, const struct peer_forwarded *h,
 {
     const struct block_header header = *(const struct block_header *)block_payload(b);
 
+    assert(h->accepted + h->exceptions == b->events && b->wait_index == UINT64_MAX);
     set_exceptions(b, x, h->exceptions);
     if (h->accepted > 0 && h->exceptions > 0)
         block_seal(b, header.node, header.region);
+    assert(b->accepted == h->accepted || h->accepted == 0);
     b->accepted = h->accepted;
     b->index = h->index;
     b->term = h->term;
@@ -363,8 +388,10 @@ static int post_answer(struct cluster *c, uint16_t to, const struct peer_forward
     const struct node_post post = {
         .to = to, .type = PEER_FORWARDED, .iov = iov, .iovs = h->exceptions > 0 ? 2 : 1
     };
-    int e = c->environment.post(c->environment.arg, &post);
+    int e;
 
+    assert(to != c->config.node && h->id > 0);
+    e = c->environment.post(c->environment.arg, &post);
     if (e < 0 && e != -EAGAIN)
         return cluster_fail(c, e, "an answer to node %u: %s", to, strerror(-e));
     return e;
@@ -390,6 +417,7 @@ static int room_answer(struct cluster *c, struct room *room)
     };
     int e;
 
+    assert(room->state == ROOM_ANSWERED && b->events > 0);
     if (b->refuse_reason != 0) {
         h.outcome = b->refuse_reason == sluice_v1_Reason_DISK_FULL ? PEER_DISK_FULL : PEER_AGAIN;
     } else {
@@ -516,6 +544,7 @@ static void fill_block(struct block *b, const struct peer_forward_view *v)
 {
     const struct block_desc *last = &v->block.desc[v->head->events - 1];
 
+    assert(b->worker == FORWARDED_WORKER && v->block.payload_bytes <= BLOCK_PAYLOAD_MAX);
     block_reset(b);
     memcpy(block_payload(b), v->block.payload, v->block.payload_bytes);
     memcpy(b->desc, v->block.desc, v->head->events * sizeof b->desc[0]);
@@ -581,6 +610,7 @@ int forward_receive(struct cluster *c, uint16_t from, const void *body, size_t b
     room = p != NULL ? find_room(p) : NULL;
     if (room == NULL)
         return post_again(c, from, v.head);
+    assert(room->state == ROOM_FREE && from != c->config.node);
     fill_block(&room->block, &v);
     room->block.forward = (struct block_forward){ .arrived_ns = node_now_ns(c) };
     room->state = ROOM_TAKEN;
@@ -617,20 +647,20 @@ uint64_t forward_deadline_ns(const struct cluster *c)
 {
     uint64_t at = c->forward.unsent > 0 ? c->forward.pool->retry_ns : UINT64_MAX, due;
     uint16_t leader = target(c);
-    unsigned left = c->forward.waiting, place = 0;
+    bool leads = consensus_leads(c);
+    unsigned place = 0;
 
     if (c->lead == LEAD_READY)
         return at;
     if (c->arrived != NULL && c->arrived->forward.arrived_ns + limit_ns(c) < at)
         at = c->arrived->forward.arrived_ns + limit_ns(c);
-    for (const struct block *b = c->answers; left > 0; b = b->next) {
-        if (!forward_waits(b))
+    for (const struct block *b = c->answers; b != NULL; b = b->next) {
+        if (b->wait_index <= c->applied_index || (leads && !forward_waits(b)))
             continue;
-        left--;
         due = b->forward.arrived_ns + limit_ns(c);
         if (due < at)
             at = due;
-        if (leader == 0 || place++ >= CLUSTER_FORWARD_WINDOW)
+        if (!forward_waits(b) || leader == 0 || place++ >= CLUSTER_FORWARD_WINDOW)
             continue;
         due = due_ns(c, b, leader);
         if (due < c->forward.blocked_ns)

@@ -411,7 +411,10 @@ int propose_collect(struct cluster *c, uint64_t now_ns);
 /* Decides about b: appended, or refused for lack of disk. Returns 1; 0 when it has to wait; or a
  * negative errno. It is then to be answered at wait_index. */
 int propose_block(struct cluster *c, struct block *b);
-/* Nothing of b will be in the log. */
+/* The memory of what is appended up to this index is its owner's again; false: it is not durable
+ * yet. */
+bool propose_release(struct cluster *c, uint64_t index);
+/* Nothing of b will be in the log, as far as this node knows. */
 void propose_refuse(struct block *b, uint32_t reason);
 /* For one that may have been given to the log, after an error. */
 void proposal_failed(struct cluster *c, struct proposal *p);
@@ -430,7 +433,8 @@ uint64_t forward_deadline_ns(const struct cluster *c);
 /* Posts: see node_receive(). */
 int forward_receive(struct cluster *c, uint16_t from, const void *body, size_t bytes);
 int forward_receive_answer(struct cluster *c, uint16_t from, const void *body, size_t bytes);
-/* The node ends: what is not decided about is refused, whoever would have to decide. */
+/* The node ends, and no write is under way: what is not decided about is refused, whoever would
+ * have to decide. */
 void forward_give_up(struct cluster *c);
 /* A block of this node's workers, among the answers, is for the leader to decide about. */
 void forward_begin(struct cluster *c, struct block *b);

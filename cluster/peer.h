@@ -37,7 +37,7 @@
 #define PEER_HELLO_MS        3000u        /* from the first byte to the WELCOME */
 #define PEER_BACKOFF_MS_MIN  20u
 #define PEER_BACKOFF_MS_MAX  1000u
-#define PEER_IN_MAX          32u /* connections of others, those that have not said HELLO included */
+#define PEER_IN_MAX          32u        /* connections of others, with or without a HELLO */
 #define PEER_READ_BYTES      (1u << 20) /* from one connection before the next one's turn */
 #define PEER_CALLS_MAX       64u
 

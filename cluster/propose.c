@@ -179,12 +179,34 @@ int propose_take(struct cluster *c, struct proposal *p, uint64_t index)
     return propose_write(c, &a);
 }
 
-/* What is uncommitted may be more than there is room for, and it may take one entry more to commit
- * it, a new leader's first. So while this node takes no blocks, the oldest that is durable gives
- * way, and is applied from the disk. */
-static void propose_make_room(struct cluster *c)
+/* The oldest entry is not kept in memory any more; it is applied from the disk. */
+static void propose_drop_oldest(struct cluster *c)
 {
     struct appended *a = &c->appended[c->appended_head];
+
+    assert(c->appended_n > 0 && a->write->record.index <= log_persisted_index(c->log));
+    if (a->proposal != NULL && a->proposal->committed != NULL)
+        a->proposal->committed(a->proposal, -ECANCELED);
+    proposal_free(a->proposal);
+    c->appended_head = (c->appended_head + 1) % c->appended_max;
+    c->appended_n--;
+}
+
+bool propose_release(struct cluster *c, uint64_t index)
+{
+    if (index > log_persisted_index(c->log))
+        return false;
+    while (c->appended_n > 0 && c->appended[c->appended_head].write->record.index <= index)
+        propose_drop_oldest(c);
+    return true;
+}
+
+/* What is uncommitted may be more than there is room for, and it may take one entry more to commit
+ * it, a new leader's first. So while this node takes no blocks, the oldest that is durable gives
+ * way. */
+static void propose_make_room(struct cluster *c)
+{
+    const struct appended *a = &c->appended[c->appended_head];
 
 #ifdef PLANT_NO_ROOM_MADE
     return;
@@ -192,11 +214,7 @@ static void propose_make_room(struct cluster *c)
     if (c->appended_n < c->appended_max || c->lead == LEAD_READY ||
         a->write->record.index > log_persisted_index(c->log))
         return;
-    if (a->proposal != NULL && a->proposal->committed != NULL)
-        a->proposal->committed(a->proposal, -ECANCELED);
-    proposal_free(a->proposal);
-    c->appended_head = (c->appended_head + 1) % c->appended_max;
-    c->appended_n--;
+    propose_drop_oldest(c);
 }
 
 int propose_room(struct cluster *c, uint32_t payload_bytes)

@@ -472,6 +472,62 @@ static void a_message_from_before_what_the_engine_remembers_is_answered(void **s
     node_end(owner);
 }
 
+/* Two entries of 8 bytes; what a body must not have, one after the other. */
+static void a_body_that_cannot_be_is_refused(void **state)
+{
+    static const struct {
+        uint32_t at, value; /* 4 bytes of the body */
+        const char *wrong;
+    } broken[] = {
+        { 0, 0, "entries that no log can have" },
+        { 4, 0x80000000, "entries that no log can have" },
+        { 8, 0, "entries that no log can have" },
+        { 8, 1, "more bytes than its entries have" },
+        { 8, 3, "fewer entries than it says" },
+        { 8, UINT32_MAX, "fewer entries than it says" },
+        { 12, 1, "reserved bytes are not 0" },
+        { 48, 0, "the terms of the entries cannot be" },
+        { 48, 9, "the terms of the entries cannot be" },
+        { 56, 9, "the times of the entries go back" },
+        { 64, 99, "an unknown type of entry" },
+        { 64, LOG_CHANGE, "this is not a configuration" },
+        { 68, 16, NULL },
+        { 68, 12, "a payload whose length is not a multiple of 8" },
+        { 68, 256, "a payload that is cut off" },
+        { 68, UINT32_MAX & ~7u, "a payload longer than a record's may be" },
+        { 76, 1, "reserved bytes of an entry are not 0" },
+    };
+    static uint8_t body[PEER_POST_MAX] __attribute__((aligned(8)));
+    const uint8_t before[SHA256_BYTES] = { 0 };
+    const uint64_t payload = 0;
+    uint8_t copy[256] __attribute__((aligned(8)));
+    struct peer_fetched m;
+    size_t n = peer_fetched_begin(body, 7, before);
+
+    (void)state;
+    for (uint64_t i = 7; i < 9; i++) {
+        struct log_record r = {
+            .index = i, .term = 5, .time_ns = 5, .type = LOG_SETTING, .payload_bytes = 8
+        };
+
+        n = peer_fetched_add(body, n, &(struct peer_entry){ &r, &payload, 0 });
+    }
+    assert_in_range(n, 1, sizeof copy);
+    assert_null(peer_fetched_get(&m, body, n));
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        const char *wrong;
+
+        memcpy(copy, body, n);
+        memcpy(copy + broken[i].at, &broken[i].value, 4);
+        wrong = peer_fetched_get(&m, copy, n);
+        assert_non_null(wrong);
+        if (broken[i].wrong != NULL)
+            assert_string_equal(wrong, broken[i].wrong);
+    }
+    for (size_t short_of = 1; short_of <= n; short_of++)
+        assert_non_null(peer_fetched_get(&m, body, n - short_of));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -482,6 +538,7 @@ int main(void)
         cmocka_unit_test(only_what_is_applied_is_given_and_no_more_than_was_granted),
         cmocka_unit_test(what_cannot_be_sent_now_is_sent_later_or_not_at_all),
         cmocka_unit_test(who_is_silent_is_followed_by_others_and_a_limit_is_kept),
+        cmocka_unit_test(a_body_that_cannot_be_is_refused),
         cmocka_unit_test(a_message_from_before_what_the_engine_remembers_is_answered),
     };
 

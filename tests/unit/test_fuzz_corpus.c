@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "cluster/log_private.h"
+#include "cluster/member.h"
 #include "cluster/peer_fetch.h"
 #include "cluster/peer_forward.h"
 #include "proto/wire.pb.h"
@@ -180,10 +181,11 @@ static void handshake_seeds(void **state)
 /* Options; then the body of a FETCH or FETCHED (fuzz_peer_post.c). */
 static void peer_post_seeds(void **state)
 {
-    static uint8_t body[PEER_POST_MAX] __attribute__((aligned(8)));
+    static uint8_t body[4096] __attribute__((aligned(8))), payload[64];
+    const struct member self = { .node = 1, .role = MEMBER_VOTER };
+    const uint32_t type[] = { LOG_CHANGE, LOG_BARRIER, LOG_GENESIS, LOG_EVENTS, LOG_SEAL };
     struct peer_fetch m = { .from = 7, .to = 9000, .bytes = 1 << 20 };
-    struct wire_sample s;
-    uint64_t random = 31;
+    struct peer_fetched got;
     size_t n;
 
     (void)state;
@@ -193,15 +195,25 @@ static void peer_post_seeds(void **state)
     m.more = true;
     peer_fetch_put(seed + 8, &m);
     check_seed("peer_post", "fetch_more", 8 + PEER_FETCH_BYTES);
-    wire_sample_init(&s, PEER_APPEND_ENTRIES, &random, 12, 200);
-    assert_in_range(s.raft.append_entries.n_entries, 3, 12);
-    n = peer_fetched_begin(body, s.record[0].index, fixture_origin.digest);
-    for (unsigned i = 0; i < s.raft.append_entries.n_entries; i++)
-        n = peer_fetched_add(body, n, &s.entry[i]);
+    n = peer_fetched_begin(body, 7, fixture_origin.digest);
+    for (uint32_t i = 0; i < 5; i++) {
+        struct log_record r = { .index = 7 + i,
+                                .term = FIXTURE_TERM + i / 2,
+                                .time_ns = 1000 + i,
+                                .type = type[i],
+                                .payload_bytes = i * 8 };
+        struct peer_entry entry = { &r, payload, 0 };
+
+        memset(payload, (int)i, sizeof payload);
+        if (r.type == LOG_CHANGE)
+            r.payload_bytes = (uint32_t)members_encode(&self, 1, payload, sizeof payload);
+        assert_in_range(r.payload_bytes, 0, sizeof payload);
+        n = peer_fetched_add(body, n, &entry);
+    }
+    assert_null(peer_fetched_get(&got, body, n));
     seed[0] = 3;
     memcpy(seed + 8, body, n);
     check_seed("peer_post", "fetched", 8 + n);
-    wire_sample_fini(&s);
 }
 
 /* Options; then the body of a FORWARD or a FORWARDED of node 2 (fuzz_peer_forward.c). */
