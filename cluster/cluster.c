@@ -96,12 +96,15 @@ static void on_wake(uv_poll_t *p, int status, int events)
     wake_drain(&c->wake);
 }
 
+/* Or does it wait to be of a cluster? */
+static bool node_is_there(const struct cluster *c) { return c->log != NULL || c->repair.at_start; }
+
 /* Sleeps until the engine's, the log's or a connection's next deadline, or a retry when something
  * waits for room. */
 static void cluster_arm(struct cluster *c)
 {
     uint64_t now = clock_monotonic_ns();
-    uint64_t at = c->log != NULL ? node_deadline_ns(c, now) : UINT64_MAX;
+    uint64_t at = node_is_there(c) ? node_deadline_ns(c, now) : UINT64_MAX;
 
     if (c->peers != NULL && peers_deadline_ns(c->peers) < at)
         at = peers_deadline_ns(c->peers);
@@ -117,6 +120,10 @@ static void cluster_note_state(struct cluster *c)
 {
     bool leads = c->lead == LEAD_READY;
 
+    if (c->repair.at_start) {
+        cluster_set_state(c, CLUSTER_REPAIRING);
+        return;
+    }
     if (!c->begun && c->have_genesis && (leads || c->peers != NULL)) {
         c->begun = true;
         if (c->config.begun != NULL)
@@ -169,7 +176,7 @@ static int cluster_drain_turn(struct cluster *c)
 {
     int e = 0;
 
-    if (!atomic_load(&c->drain_wanted) || c->log == NULL)
+    if (!atomic_load(&c->drain_wanted) || c->log == NULL || c->repair.at_start)
         return 0;
     if (c->drain_ns == 0) {
         c->drain_ns = clock_monotonic_ns() + DRAIN_NS_MAX;
@@ -190,9 +197,9 @@ static int cluster_turn(struct cluster *c)
 {
     int done = cluster_run_calls(c), e = 0;
 
-    if (c->log == NULL)
+    if (!node_is_there(c))
         e = cluster_begin(c);
-    if (e == 0 && c->log != NULL) {
+    if (e == 0 && node_is_there(c)) {
         e = node_turn(c);
         if (e >= 0) {
             done += e;
@@ -209,7 +216,7 @@ static int cluster_turn(struct cluster *c)
 
 static bool cluster_may_stop(const struct cluster *c)
 {
-    if (c->log == NULL)
+    if (c->log == NULL || c->repair.at_start)
         return true;
     if (c->change.step != CHANGE_NONE && clock_monotonic_ns() < c->drain_ns)
         return false;
@@ -502,6 +509,7 @@ static void status_fill(void *arg)
 
     r->term = c->state.term;
     r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
+    snprintf(r->note, sizeof r->note, "%s", c->repair.note);
     if (c->log == NULL)
         return;
     r->first_index = log_first_index(c->log);

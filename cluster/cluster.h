@@ -141,7 +141,8 @@ struct change_request {
 
 enum cluster_state {
     CLUSTER_STARTING,
-    CLUSTER_WAITING, /* of no cluster yet: for cluster_found(), or to be added */
+    CLUSTER_WAITING,   /* of no cluster yet: for cluster_found(), or to be added */
+    CLUSTER_REPAIRING, /* its log is damaged; what it lacks comes from the others, see note */
     CLUSTER_FOLLOWER,
     CLUSTER_LEADER,
     CLUSTER_FAILED,
@@ -160,11 +161,12 @@ struct cluster_status {
     uint8_t region;
     bool disk_full;
     char error[LOG_ERROR_BYTES]; /* CLUSTER_FAILED: why */
+    char note[LOG_ERROR_BYTES];  /* what is damaged, and what is done about it; may be empty */
 };
 
 /* Recovers and replays; returns when the node is leader and has applied all that its log holds (a
- * cluster of one), when it follows the others or waits (one with peering), or a negative errno with
- * the reason in error. */
+ * cluster of one), when it follows the others, waits or repairs its log (one with peering), or a
+ * negative errno with the reason in error. */
 int cluster_start(struct cluster **ret, const struct cluster_config *config,
                   const struct cluster_app *app, char error[LOG_ERROR_BYTES]);
 

@@ -84,11 +84,14 @@ int commit_replay(struct cluster *c, uint64_t from)
     for (uint64_t i = from; i <= c->commit_index; i++) {
         int e = log_reader_get(c->reader, i, c->read_buf, LOG_RECORD_BYTES_MAX, &record, &payload);
 
+        if (e == -EILSEQ)
+            return e;
         if (e < 0)
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", i, strerror(-e));
         e = commit_apply(c, &record, payload, false);
         if (e < 0)
             return e;
+        c->applied_index = i;
         c->replayed_entries++;
         if (i >= log_segment_first(c->log))
             propose_note_content(c, record.type);

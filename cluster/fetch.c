@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/report.h"
 #include "cluster/internal.h"
 #include "cluster/peer_fetch.h"
 #include "cluster/record.h"
@@ -67,6 +68,10 @@ int fetch_offer(struct cluster *c, struct raft_install_snapshot *m)
     }
     if (e == 0 && entry.record->type != LOG_CHANGE)
         e = -EILSEQ;
+    if (e == -EILSEQ) {
+        report_warn("offer", "entry %" PRIu64 " is damaged here: no snapshot is offered", index);
+        return -EAGAIN;
+    }
     if (e < 0)
         return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", index, strerror(-e));
     b = (struct raft_buffer){ (void *)(uintptr_t)entry.payload, entry.record->payload_bytes };
