@@ -287,7 +287,7 @@ static int claim_last(struct widen *w)
     if (w->keep == 0)
         return 0;
     claim(w, w->list.at[w->keep - 1].first - 1);
-    e = scan_open(&scan, w->disk, &w->list.at[w->keep - 1], true, w->buf);
+    e = scan_open(&scan, w->disk, &w->list.at[w->keep - 1], false, w->buf);
     if (e == -EILSEQ)
         return 0;
     if (e < 0)
@@ -316,28 +316,50 @@ static int keep_segments(struct widen *w, size_t n)
     return e;
 }
 
-/* The segment that is to be made anew: the one of the damage, or the one before. Returns its place,
- * or -EUCLEAN. */
-static int64_t choose(const struct widen *w, const struct log_origin *origin,
-                      const struct log_damage *m)
+/* All of a segment, with nothing behind it, when what is behind it did not fit; otherwise the one
+ * before it, and the header of that says what it begins with. Returns 0 or -EUCLEAN, and how many
+ * segments stay. */
+static int choose(const struct widen *w, const struct log_origin *origin, struct log_damage *m,
+                  size_t *ret_keep)
 {
-    bool before = m->missing || m->from == m->first;
+    const bool whole = m->from == m->first;
     size_t i = w->keep;
+    struct segment_header header;
+    const struct segment *s;
 
     while (i > 0 && w->list.at[i - 1].first > m->first)
         i--;
-    if (i > 0 && before && w->list.at[i - 1].first == m->first)
+    *ret_keep = i;
+    if (whole && m->anchored) {
+        m->anchored = false;
+        m->rest = 0;
+        return m->linked && m->first > origin->index ? 0 : -EUCLEAN;
+    }
+    if (i > 0 && whole && w->list.at[i - 1].first == m->first)
         i--;
     if (i == 0 || w->list.at[i - 1].first <= origin->index)
         return -EUCLEAN;
-    return (int64_t)i - 1;
+    s = &w->list.at[i - 1];
+    /* It may have been cut behind its seal, and become the last one since. */
+    if (read_header(w->disk, s, false, w->buf, &header) <= 0)
+        return -EUCLEAN;
+    *m = (struct log_damage){ .epoch = s->epoch,
+                              .first = s->first,
+                              .from = s->first,
+                              .to = m->to,
+                              .offset = LOG_ALIGN,
+                              .segment_bytes = header.segment_bytes,
+                              .previous_first = header.previous_first,
+                              .linked = true };
+    memcpy(m->before, header.before, SHA256_BYTES);
+    *ret_keep = i;
+    return 0;
 }
 
-static int widen(struct widen *w, const struct log_origin *origin, struct log_damage *m)
+static int widen(struct widen *w, const struct log_origin *origin, struct log_damage *damage)
 {
-    const struct segment *s;
-    struct segment_header header;
-    int64_t i;
+    struct log_damage m = *damage;
+    size_t keep = 0;
     int e =
         twoslot_open(&w->mark_file, w->disk, SEGMENT_MARK, MARK_MAGIC, &w->mark, sizeof w->mark);
 
@@ -347,35 +369,24 @@ static int widen(struct widen *w, const struct log_origin *origin, struct log_da
     while (w->mark.cut_from != 0 && w->keep > 0 &&
            w->list.at[w->keep - 1].first >= w->mark.cut_from)
         w->keep--;
-    i = choose(w, origin, m);
-    if (i < 0)
-        return (int)i;
-    s = &w->list.at[i];
-    e = read_header(w->disk, s, (size_t)i + 1 == w->keep, w->buf, &header);
-    if (e <= 0)
-        return e < 0 ? e : -EUCLEAN;
-    claim(w, m->to);
-    e = w->mark.cut_from == 0 ? claim_last(w) : 0;
-    claim(w, w->mark.durable);
+    e = choose(w, origin, &m, &keep);
     if (e == 0)
-        e = keep_segments(w, w->keep);
+        e = w->mark.cut_from == 0 ? claim_last(w) : 0;
+    if (e < 0)
+        return e;
+    claim(w, m.to);
+    claim(w, w->mark.durable);
+    e = keep_segments(w, w->keep);
     w->mark = (struct mark){ .durable = w->claimed };
     if (e == 0)
         e = twoslot_write(&w->mark_file, &w->mark, sizeof w->mark);
     if (e == 0)
-        e = keep_segments(w, (size_t)i + 1);
+        e = keep_segments(w, keep);
     if (e < 0)
         return e;
-    *m = (struct log_damage){ .epoch = s->epoch,
-                              .first = s->first,
-                              .last = true,
-                              .from = s->first,
-                              .to = w->claimed,
-                              .offset = LOG_ALIGN,
-                              .segment_bytes = header.segment_bytes,
-                              .previous_first = header.previous_first,
-                              .linked = true };
-    memcpy(m->before, header.before, SHA256_BYTES);
+    m.last = true;
+    m.to = w->claimed;
+    *damage = m;
     return 0;
 }
 
