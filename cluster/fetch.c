@@ -437,10 +437,17 @@ int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes
     return 0;
 }
 
+/* What is certainly committed; a node that repairs its log knows of its checkpoint at least. */
+static uint64_t fetch_limit(const struct cluster *c)
+{
+    return c->repair.at_start && c->origin.index > c->applied_index ? c->origin.index
+                                                                    : c->applied_index;
+}
+
 /* When something can be sent, UINT64_MAX: it waits for credit, or for what is not applied yet. */
 static uint64_t request_due_ns(const struct cluster *c, const struct fetch_request *r)
 {
-    if (r->node == 0 || r->credit <= 0 || r->next > r->to || r->next > c->applied_index)
+    if (r->node == 0 || r->credit <= 0 || r->next > r->to || r->next > fetch_limit(c))
         return UINT64_MAX;
     return r->retry_ns;
 }
@@ -462,7 +469,7 @@ static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint
 {
     struct fetch *f = &c->fetch;
     const struct record_header *h = c->read_buf;
-    uint64_t last = r->to < c->applied_index ? r->to : c->applied_index, i;
+    uint64_t last = r->to < fetch_limit(c) ? r->to : fetch_limit(c), i;
     int64_t want = r->credit < FETCH_POST ? r->credit : FETCH_POST;
     size_t used = 0, before;
     int e = fetch_prepare(c);
@@ -508,7 +515,7 @@ static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_
     }
     if (e < 0)
         return cluster_fail(c, e, "a message to node %u: %s", r->node, strerror(-e));
-    assert(next > r->next && next <= r->to + 1 && next <= c->applied_index + 1);
+    assert(next > r->next && next <= r->to + 1 && next <= fetch_limit(c) + 1);
     r->next = next;
     r->credit -= bytes;
     r->since_ns = now_ns;

@@ -129,8 +129,6 @@ int repair_begin(struct cluster *c, const struct log_damage *d, const char *rot)
     r->last_first = d->first;
     r->last_from = d->from;
     r->at_start = true;
-    if (c->log == NULL)
-        c->applied_index = c->origin.index; /* others may fetch that */
     snprintf(r->rot, sizeof r->rot, "%s", rot);
     begin(r, d);
     note(c,
