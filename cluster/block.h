@@ -130,6 +130,7 @@ struct block {
 
     /* Filled by the cluster thread. */
     uint8_t verdict[BLOCK_EVENTS_MAX]; /* by original order */
+    uint32_t exceptions_before;        /* admission: the worker's own */
     uint32_t accepted;                 /* events that stay: the entry's count */
     uint32_t refuse_reason;            /* VERDICT_REFUSED: why (enum Reason) */
     uint64_t index, term;              /* index 0: nothing of it entered the log */

@@ -525,8 +525,10 @@ static void status_fill(void *arg)
     r->events = c->events;
     memcpy(r->events_by_type, c->events_by_type, sizeof r->events_by_type);
     log_digest(c->log, r->digest);
-    /* Refusals set it; without new blocks only asking again can tell that there is room. */
-    if (c->disk_full && log_reserve(c->log, 0) != -ENOSPC && c->app.ready(c->app.arg, 1) != -ENOSPC)
+    /* Refusals set it, and what cannot be applied; without new blocks only asking again can tell
+     * that there is room. */
+    if (c->disk_full && c->apply_wait != -ENOSPC && log_reserve(c->log, 0) != -ENOSPC &&
+        c->app.ready(c->app.arg, 1) != -ENOSPC)
         c->disk_full = false;
     r->disk_full = c->disk_full;
 }

@@ -46,6 +46,13 @@ struct cluster_checkpoint {
     sluice_v1_Setting setting[CLUSTER_SETTINGS_MAX];
 };
 
+/* How an entry comes to be applied. */
+enum cluster_apply {
+    APPLY_OTHERS, /* admitted elsewhere, or here and read again from the disk */
+    APPLY_OURS,   /* its events went through admit() here */
+    APPLY_START,  /* found by a start, before opened(): nothing else is done meanwhile */
+};
+
 struct cluster_app {
     void *arg;
     /* Can n more events be admitted now? 0, or -ENOSPC / -EAGAIN; another negative errno stops the
@@ -56,14 +63,20 @@ struct cluster_app {
      * the highest index that a duplicate points to. Returns the number of events that stay, or a
      * negative errno (final). */
     int (*admit)(void *arg, struct block *b, uint64_t index);
-    /* A committed entry, in order, each once per start. ours: its events went through admit() here.
-     */
-    int (*apply)(void *arg, const struct log_record *record, const void *payload, bool ours);
+    /* The entry of b, for which admit() was given b->index, will not be in the log; b->verdict
+     * still says which of its events are new. Newest first. */
+    void (*withdraw)(void *arg, const struct block *b);
+    /* A committed entry, in order, each once per start. -EAGAIN and -ENOSPC: nothing of it was
+     * applied; it is given again later, and all behind it waits. Others are final. */
+    int (*apply)(void *arg, const struct log_record *record, const void *payload,
+                 enum cluster_apply how);
     /* The log is open and belongs to this cluster. *ret_covered: the app's own state holds
      * everything at or below it; every entry above is given to apply(). last_index is the log's:
      * state beyond it is of another log. */
     int (*open)(void *arg, const uint8_t cluster_id[16], uint64_t last_index,
                 uint64_t *ret_covered);
+    /* The start is over: nothing is applied as APPLY_START any more. */
+    void (*opened)(void *arg);
     /* The node must end now, without answering anything more; the sentence says why. */
     void (*failed)(void *arg, const char *sentence);
     /* The app's part of a checkpoint. */

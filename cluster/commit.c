@@ -3,6 +3,9 @@
  *
  * A block is answered when its own entry and every entry that one of its duplicates points to are
  * committed. Answers leave in the order of admission, so a connection's receipts are in its order.
+ *
+ * What is above may have no room for an entry yet, on a node that does not lead: no block was held
+ * up for it. Then applying stops there, and is tried again after a while.
  */
 #include <assert.h>
 #include <errno.h>
@@ -10,8 +13,12 @@
 #include <pb_decode.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cluster/internal.h"
 #include "proto/wire.pb.h"
+
+#define APPLY_RETRY_NS (1 * NS_PER_MS)   /* a table is being written */
+#define APPLY_FULL_NS  (100 * NS_PER_MS) /* the disk is full */
 
 void commit_answer_later(struct cluster *c, struct block *b)
 {
@@ -20,16 +27,11 @@ void commit_answer_later(struct cluster *c, struct block *b)
     c->answers_tail = &b->next;
 }
 
-static int commit_count(struct cluster *c, const struct log_record *r, const void *payload)
+static void commit_count(struct cluster *c, const struct block_view *v)
 {
-    struct block_view v;
-
-    if (block_view(&v, payload, r->payload_bytes) < 0)
-        return cluster_fail(c, -EBADMSG, "log: index %" PRIu64 " does not hold a block", r->index);
-    for (uint32_t i = 0; i < v.header->events; i++)
-        c->events_by_type[v.desc[i].type]++;
-    c->events += v.header->events;
-    return 0;
+    for (uint32_t i = 0; i < v->header->events; i++)
+        c->events_by_type[v->desc[i].type]++;
+    c->events += v->header->events;
 }
 
 static int commit_genesis(struct cluster *c, const struct log_record *r, const void *payload)
@@ -49,84 +51,92 @@ static int commit_genesis(struct cluster *c, const struct log_record *r, const v
     return 0;
 }
 
-/* Applies one committed entry. Entries at or below the checkpoint are counted in it already. */
+/* Applies one committed entry. Entries at or below the checkpoint are counted in it already.
+ * Returns 0, 1 (there is no room for it yet, and c->apply_wait says why), or a negative errno. */
 static int commit_apply(struct cluster *c, const struct log_record *r, const void *payload,
-                        bool ours)
+                        enum cluster_apply how)
 {
-    int e = 0;
+    struct block_view v;
+    int e;
 
-    if (r->index > c->origin.index) {
-        if (r->type == LOG_EVENTS)
-            e = commit_count(c, r, payload);
-        else if (r->type == LOG_GENESIS)
-            e = commit_genesis(c, r, payload);
-        else if (r->type == LOG_CHANGE)
-            e = consensus_changed(c, r->index, payload, r->payload_bytes);
-        if (e < 0)
-            return e;
+    if (r->type == LOG_EVENTS && block_view(&v, payload, r->payload_bytes) < 0)
+        return cluster_fail(c, -EBADMSG, "log: index %" PRIu64 " does not hold a block", r->index);
+    e = c->app.apply(c->app.arg, r, payload, how);
+    if ((e == -EAGAIN || e == -ENOSPC) && how != APPLY_START) {
+        c->apply_wait = e;
+        c->apply_again_ns = node_now_ns(c) + (e == -EAGAIN ? APPLY_RETRY_NS : APPLY_FULL_NS);
+        return 1;
     }
+    if (e < 0)
+        return cluster_fail(c, e, "apply of index %" PRIu64 ": %s", r->index, strerror(-e));
     if (r->type == LOG_SETTING)
         c->setting_index = r->index;
     c->last_time_ns = r->time_ns;
-    e = c->app.apply(c->app.arg, r, payload, ours);
-    if (e < 0)
-        return cluster_fail(c, e, "apply of index %" PRIu64 ": %s", r->index, strerror(-e));
+    if (r->index <= c->origin.index)
+        return 0;
+    if (r->type == LOG_EVENTS)
+        commit_count(c, &v);
+    else if (r->type == LOG_GENESIS)
+        return commit_genesis(c, r, payload);
+    else if (r->type == LOG_CHANGE)
+        return consensus_changed(c, r->index, payload, r->payload_bytes);
     return 0;
 }
 
 /* Applies from..log_last_index() by reading the log: what a start finds. */
 int commit_replay(struct cluster *c, uint64_t from)
 {
-    struct log_record record;
+    struct log_record r;
     const void *payload;
 
     assert(from >= log_first_index(c->log) || from > log_last_index(c->log));
     for (uint64_t i = from; i <= c->commit_index; i++) {
-        int e = log_reader_get(c->reader, i, c->read_buf, LOG_RECORD_BYTES_MAX, &record, &payload);
+        int e = node_read(c, i, &payload);
 
         if (e == -EILSEQ)
             return e;
         if (e < 0)
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", i, strerror(-e));
-        e = commit_apply(c, &record, payload, false);
+        r = c->read_record; /* applying may read another */
+        e = commit_apply(c, &r, payload, APPLY_START);
         if (e < 0)
             return e;
         c->applied_index = i;
         c->replayed_entries++;
         if (i >= log_segment_first(c->log))
-            propose_note_content(c, record.type);
+            propose_note_content(c, r.type);
     }
     c->applied_index = c->commit_index;
     atomic_store_explicit(&c->commit_public, c->applied_index, memory_order_release);
     return 0;
 }
 
-/* One that is on disk alone: a start has found it, or it had to give way. */
+/* One that is on disk alone: a start has found it, or it had to give way. Returns as
+ * commit_apply(). */
 static int commit_stored(struct cluster *c)
 {
     struct log_record r;
     const void *payload;
     uint64_t index = c->applied_index + 1;
-    int e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &r, &payload);
+    int e = node_read(c, index, &payload);
 
     if (e < 0)
         return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", index, strerror(-e));
-    e = commit_apply(c, &r, payload, false);
-    if (e < 0)
+    r = c->read_record;
+    e = commit_apply(c, &r, payload, APPLY_OTHERS);
+    if (e != 0)
         return e;
     c->applied_index = index;
     atomic_store_explicit(&c->commit_public, index, memory_order_release);
     return 0;
 }
 
-static int commit_entries(struct cluster *c)
+/* The entries up to `end`, or up to the first for which there is no room yet. */
+static int commit_entries_to(struct cluster *c, uint64_t end)
 {
-    uint64_t end = log_persisted_index(c->log);
     int done = 0;
 
-    if (end > c->commit_index)
-        end = c->commit_index;
-    while (c->applied_index < end) {
+    while (c->applied_index < end && c->apply_wait == 0) {
         struct appended a = c->appended[c->appended_head];
         const struct log_record *r;
         int e;
@@ -135,14 +145,17 @@ static int commit_entries(struct cluster *c)
             e = commit_stored(c);
             if (e < 0)
                 return e;
-            done++;
+            done += e == 0;
             continue;
         }
         r = &a.write->record;
         assert(r->index == c->applied_index + 1);
-        e = commit_apply(c, r, (const uint8_t *)a.write->buf + LOG_HEADER_BYTES, a.block != NULL);
+        e = commit_apply(c, r, (const uint8_t *)a.write->buf + LOG_HEADER_BYTES,
+                         a.block != NULL ? APPLY_OURS : APPLY_OTHERS);
         if (e < 0)
             return e;
+        if (e > 0)
+            break;
         c->applied_index = r->index;
         /* Before anybody is told: who has an answer can read what it is about. */
         atomic_store_explicit(&c->commit_public, r->index, memory_order_release);
@@ -163,20 +176,56 @@ static int commit_entries(struct cluster *c)
     return done;
 }
 
+static int commit_entries(struct cluster *c)
+{
+    uint64_t end = log_persisted_index(c->log);
+    bool was_full = c->apply_wait == -ENOSPC;
+    int done;
+
+    if (end > c->commit_index)
+        end = c->commit_index;
+    if (c->commit_ended || (c->apply_wait != 0 && node_now_ns(c) < c->apply_again_ns))
+        return 0;
+    c->apply_wait = 0;
+    done = commit_entries_to(c, end);
+    if (was_full || c->apply_wait == -ENOSPC)
+        c->disk_full = c->apply_wait == -ENOSPC;
+    return done;
+}
+
+static struct block *reverse(struct block *b)
+{
+    struct block *to = NULL;
+
+    while (b != NULL) {
+        struct block *next = b->next;
+
+        b->next = to;
+        to = b;
+        b = next;
+    }
+    return to;
+}
+
+/* Newest first: so what admission has entered ends, each time, with what is taken back. */
 void commit_withdraw(struct cluster *c, uint64_t from)
 {
-#ifdef PLANT_WITHDRAW_FORGOTTEN
-    return;
-#endif
+    c->answers = reverse(c->answers);
     for (struct block *b = c->answers; b != NULL; b = b->next) {
         if (forward_waits(b) || b->wait_index < from)
             continue;
+        if (b->index >= from)
+            c->app.withdraw(c->app.arg, b);
+#ifdef PLANT_WITHDRAW_FORGOTTEN
+        continue;
+#endif
         /* One that was appended as it came can go to the next leader as it came. */
         if (b->accepted == b->events && b->worker != FORWARDED_WORKER)
             forward_begin(c, b);
         else
             propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
     }
+    c->answers = reverse(c->answers);
 }
 
 static int commit_answers(struct cluster *c)
@@ -240,4 +289,8 @@ int commit_turn(struct cluster *c)
     return answered < 0 ? answered : applied + answered;
 }
 
-bool commit_idle(const struct cluster *c) { return c->appended_n == 0 && c->answers == NULL; }
+/* What has no room now is found by the next start. */
+bool commit_idle(const struct cluster *c)
+{
+    return (c->appended_n == 0 || c->apply_wait != 0) && c->answers == NULL;
+}

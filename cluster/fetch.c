@@ -475,6 +475,8 @@ static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint
     int e = fetch_prepare(c);
 
     assert(r->next <= last && want > 0);
+    if (e == 0)
+        log_reader_bound(f->reader, c->applied_index);
     for (i = r->next; e == 0 && i <= last && (int64_t)used < want; i++) {
         struct peer_entry entry = { .record = &c->read_record };
 

@@ -264,6 +264,9 @@ static int decide_waiting(struct cluster *c)
     return done;
 }
 
+/* Entries that were admitted here stay in the log, and may be committed or cut yet: what admission
+ * has entered is neither confirmed nor withdrawn, so that no run will be written of it. The next
+ * start finds out. */
 void forward_give_up(struct cluster *c)
 {
     assert(log_persisted_index(c->log) == log_last_index(c->log));
@@ -281,6 +284,7 @@ void forward_give_up(struct cluster *c)
         if (b->wait_index > c->applied_index)
             give_up(c, b);
     }
+    c->commit_ended = true;
 }
 
 /* What is left out has an exception where somebody is to be answered for it. */
@@ -612,6 +616,8 @@ int forward_receive(struct cluster *c, uint16_t from, const void *body, size_t b
         return post_again(c, from, v.head);
     assert(room->state == ROOM_FREE && from != c->config.node);
     fill_block(&room->block, &v);
+    assert(room->block.exceptions == 0);
+    room->block.exceptions_before = 0;
     room->block.forward = (struct block_forward){ .arrived_ns = node_now_ns(c) };
     room->state = ROOM_TAKEN;
     room->node = from;

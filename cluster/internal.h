@@ -99,8 +99,8 @@ struct repair {
     unsigned peers, turn;
     uint16_t source; /* who is asked; 0: nobody */
     int64_t granted; /* bytes that may still come */
-    unsigned silences;
     uint64_t ask_ns, retry_ns; /* to ask another, if nothing comes; not to ask before */
+    uint64_t heard_ns;         /* something came */
     uint64_t last_first, last_from, segments; /* where it was begun last; those that are mended */
     unsigned tries;
     uint8_t configuration[CLUSTER_CONFIGURATION_BYTES_MAX]; /* whom to connect to */
@@ -238,6 +238,9 @@ struct cluster {
     /* commit.c */
     struct block *answers, **answers_tail; /* in order of admission */
     uint64_t applied_index;
+    bool commit_ended;
+    int apply_wait;          /* -EAGAIN, -ENOSPC: why the next entry is not applied yet; 0 */
+    uint64_t apply_again_ns; /* then it is tried again */
     uint64_t events, events_by_type[BLOCK_TYPES];
     uint64_t replayed_entries;
     _Atomic uint64_t commit_public;
@@ -353,6 +356,8 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
 int state_open(struct cluster *c);
 int state_write(struct cluster *c);
 
+/* An entry from the disk, which c->read_record is of then. Valid until the next call. */
+int node_read(struct cluster *c, uint64_t index, const void **ret_payload);
 /* An entry of the log, for a message. Valid until the next call of this node. */
 int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret);
 /* Is it in memory still? */

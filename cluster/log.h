@@ -233,17 +233,23 @@ int log_remove_below(struct log *l, uint64_t index);
 /* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
  * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the
  * disk's error. Any thread may own a reader, while the log's owner goes on. Ask up to
- * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. Records
- * that are asked for in order are read ahead: one that log_truncate() removed a moment ago may
- * still be returned then, so ask for what is committed, which never is. A segment that is met for
- * the first time is walked up to the record, the ways to the last few are kept. */
+ * log_persisted_index() only: a record whose write is in flight may be -ENOENT or -EILSEQ. What is
+ * asked for in order is read ahead, so what is in memory may be older than a log_truncate(): it is
+ * believed up to the bound that log_reader_bound() had told before it was read, and a record above
+ * that is read anew. A segment that is met for the first time is walked up to the record, the ways
+ * to the last few are kept. */
 struct log_reader;
 int log_reader_open(struct log_reader **ret, const char *dir);
 /* On a disk that is open already; borrows it, and so belongs to its thread. */
 int log_reader_open_on(struct log_reader **ret, struct disk *d);
 void log_reader_close(struct log_reader *r);
+/* No record up to this index is ever cut: the commit index, or what its owner knows. Never lower
+ * than before. */
+void log_reader_bound(struct log_reader *r, uint64_t index);
 int log_reader_get(struct log_reader *r, uint64_t index, void *buf, size_t cap,
                    struct log_record *ret, const void **ret_payload);
+/* The CRC of the payload of the record that log_reader_get() has checked, and put into buf. */
+uint32_t log_reader_crc(const void *buf);
 
 /* What `sluice log verify` prints. */
 struct log_verify_report {

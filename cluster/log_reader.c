@@ -8,7 +8,9 @@
  *
  * Who asks for one record after the other is served from pieces of the file that are read ahead. A
  * record that is not there in memory, or not whole, is read again before that is believed: the
- * piece may be older than the record.
+ * piece may be older than the record. And a record that is there may have been cut since, unless it
+ * was committed when the piece was read: memory is forgotten before a record above that is looked
+ * for, so what is found was on the disk after the caller knew that it will stay.
  *
  * Direct reads (tmpfs: buffered), so that what the owner wrote directly is never hidden by a stale
  * page cache.
@@ -41,7 +43,9 @@ struct log_reader {
     struct segment_list list;
     struct way way[WAYS];
     uint64_t gets;
-    void *page; /* LOG_ALIGN */
+    uint64_t bound;      /* nothing up to here is ever cut */
+    uint64_t read_bound; /* what it was before anything of what is in memory was read */
+    void *page;          /* LOG_ALIGN */
     struct ahead ahead;
     /* Behind the record that was read last: next_index 0: nowhere. */
     struct way *next_way;
@@ -333,6 +337,17 @@ static int try_get(struct log_reader *r, uint64_t index, bool next, void *buf, s
     return e;
 }
 
+void log_reader_bound(struct log_reader *r, uint64_t index)
+{
+    assert(index >= r->bound);
+    r->bound = index;
+}
+
+uint32_t log_reader_crc(const void *buf)
+{
+    return ((const struct record_header *)buf)->payload_crc;
+}
+
 int log_reader_get(struct log_reader *r, uint64_t index, void *buf, size_t cap,
                    struct log_record *ret, const void **ret_payload)
 {
@@ -340,6 +355,13 @@ int log_reader_get(struct log_reader *r, uint64_t index, void *buf, size_t cap,
     int e;
 
     assert(((uintptr_t)buf & (LOG_ALIGN - 1)) == 0 && cap >= LOG_ALIGN && index > 0);
+#ifndef PLANT_READER_UNBOUNDED
+    if (index > r->read_bound) {
+        if (r->ahead.file >= 0)
+            ahead_drop(&r->ahead);
+        r->read_bound = r->bound;
+    }
+#endif
     e = next ? read_at(r, r->next_way, r->next_offset, index, buf, cap) : -ENOENT;
     if (e == -ENOENT || e == -EILSEQ) {
         r->next_index = 0;

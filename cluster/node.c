@@ -220,6 +220,8 @@ static int node_replay(struct cluster *c)
     struct log_damage damage;
     int e = commit_replay(c, c->applied_index + 1);
 
+    if (e == 0)
+        c->app.opened(c->app.arg);
     if (e != -EILSEQ)
         return e;
     snprintf(rot, sizeof rot, "record %" PRIu64 " cannot be read", c->applied_index + 1);
@@ -337,6 +339,14 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
 /* --- entries for other nodes --------------------------------------------------------------------
  */
 
+/* What is durable is cut by propose_withdraw() alone, and that takes another reader. */
+int node_read(struct cluster *c, uint64_t index, const void **ret_payload)
+{
+    log_reader_bound(c->reader, log_persisted_index(c->log));
+    return log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &c->read_record,
+                          ret_payload);
+}
+
 bool node_entry_kept(const struct cluster *c, uint64_t index)
 {
     return c->appended_n > 0 && index >= c->appended[c->appended_head].write->record.index;
@@ -358,12 +368,11 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
                                     a->write->payload_crc };
         return 0;
     }
-    e = log_reader_get(c->reader, index, c->read_buf, LOG_RECORD_BYTES_MAX, &c->read_record,
-                       &ret->payload);
+    e = node_read(c, index, &ret->payload);
     if (e < 0)
         return e;
     ret->record = &c->read_record;
-    ret->payload_crc = crc32c(0, ret->payload, ret->record->payload_bytes);
+    ret->payload_crc = log_reader_crc(c->read_buf);
     return 0;
 }
 
@@ -459,6 +468,8 @@ uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
         at = forward_at;
     if (waits && now_ns + RETRY_NS < at)
         at = now_ns + RETRY_NS;
+    if (c->apply_wait != 0 && c->apply_again_ns < at)
+        at = c->apply_again_ns;
     if (c->change.step != CHANGE_NONE && now_ns + CHANGE_RETRY_NS < at)
         at = now_ns + CHANGE_RETRY_NS;
     /* Only a leader ends a segment. */

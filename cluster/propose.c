@@ -265,6 +265,8 @@ int propose_entry(struct cluster *c, struct proposal *p)
 
 void propose_refuse(struct block *b, uint32_t reason)
 {
+    /* What it would have been told of others is not to be told of what is not in the log. */
+    b->exceptions = b->exceptions_before;
     memset(b->verdict, VERDICT_REFUSED, b->events);
     b->refuse_reason = reason;
     b->accepted = 0;
@@ -288,6 +290,7 @@ int propose_collect(struct cluster *c, uint64_t now_ns)
         b->next = NULL;
         b->wait_index = 0;
         b->refuse_reason = 0;
+        b->exceptions_before = b->exceptions;
         b->forward = (struct block_forward){ .arrived_ns = now_ns };
         memset(b->verdict, VERDICT_COMMITTED, b->events);
         *c->arrived_tail = b;
@@ -325,6 +328,7 @@ int propose_block(struct cluster *c, struct block *b)
     }
     if (e < 0)
         return cluster_fail(c, e, "before an append: %s", strerror(-e));
+    b->exceptions_before = b->exceptions;
     left = c->app.admit(c->app.arg, b, log_last_index(c->log) + 1);
     if (left < 0)
         return cluster_fail(c, (int)left, "dedupe: %s", strerror((int)-left));

@@ -31,11 +31,12 @@
 #include "cluster/internal.h"
 #include "cluster/peer_fetch.h"
 
-#define REPAIR_WINDOW     (4u << 20) /* asked for at a time */
-#define REPAIR_SILENCE_NS (1 * NS_PER_S)
-#define REPAIR_RETRY_NS   (10 * NS_PER_MS) /* a post did not go, nobody is there */
-#define REPAIR_ROOM_NS    (5 * NS_PER_S)   /* the disk is full */
-#define REPAIR_TRIES      3u               /* at one place, one after the other */
+#define REPAIR_WINDOW      (4u << 20) /* asked for at a time */
+#define REPAIR_SILENCE_NS  (1 * NS_PER_S)
+#define REPAIR_PATIENCE_NS (2 * NS_PER_S)   /* before it is said that nothing comes */
+#define REPAIR_RETRY_NS    (10 * NS_PER_MS) /* a post did not go, nobody is there */
+#define REPAIR_ROOM_NS     (5 * NS_PER_S)   /* the disk is full */
+#define REPAIR_TRIES       3u               /* at one place, one after the other */
 
 __attribute__((format(printf, 2, 3))) static void note(struct cluster *c, const char *format, ...)
 {
@@ -50,6 +51,19 @@ __attribute__((format(printf, 2, 3))) static void note(struct cluster *c, const 
         return;
     snprintf(r->note, sizeof r->note, "%s", text);
     report_warn("repair", "%s", r->note);
+}
+
+/* In the words of a sentence. */
+#define WHAT_BYTES 96
+static const char *what(const struct log_damage *d, char ret[WHAT_BYTES])
+{
+    if (d->from > d->to)
+        snprintf(ret, WHAT_BYTES, "the header of the segment of record %" PRIu64, d->first);
+    else if (d->from == d->to)
+        snprintf(ret, WHAT_BYTES, "record %" PRIu64, d->from);
+    else
+        snprintf(ret, WHAT_BYTES, "records %" PRIu64 " to %" PRIu64, d->from, d->to);
+    return ret;
 }
 
 /* --- whom to ask --------------------------------------------------------------------------------
@@ -105,21 +119,24 @@ static void stop(struct repair *r)
     r->active = false;
 }
 
-static void begin(struct repair *r, const struct log_damage *d)
+static void begin(struct cluster *c, const struct log_damage *d)
 {
+    struct repair *r = &c->repair;
+
     assert(!r->active && r->rebuild == NULL && d->first > 0);
     r->damage = *d;
     r->active = true;
     r->source = 0;
     r->granted = 0;
-    r->silences = 0;
     r->retry_ns = 0;
+    r->heard_ns = node_now_ns(c);
 }
 
 int repair_begin(struct cluster *c, const struct log_damage *d, const char *rot)
 {
     struct repair *r = &c->repair;
     int members = know_members(c);
+    char text[WHAT_BYTES];
 
     if (d->first == 0 || c->environment.post == NULL || members == 1)
         return -ENOTSUP;
@@ -130,17 +147,16 @@ int repair_begin(struct cluster *c, const struct log_damage *d, const char *rot)
     r->last_from = d->from;
     r->at_start = true;
     snprintf(r->rot, sizeof r->rot, "%s", rot);
-    begin(r, d);
-    note(c,
-         "the log is damaged, and records %" PRIu64 " to %" PRIu64
-         " have to come from the other nodes: %s",
-         d->from, d->to, rot);
+    begin(c, d);
+    note(c, "the log is damaged, and %s %s: %s", what(d, text),
+         d->from > d->to ? "is made anew" : "must come from the other nodes", rot);
     return 0;
 }
 
 int repair_segment(struct cluster *c, const struct log_damage *d)
 {
     struct repair *r = &c->repair;
+    char text[WHAT_BYTES];
 
     assert(d->first > 0 && !d->last);
     if (r->at_start || r->active || c->fetch.active)
@@ -150,9 +166,8 @@ int repair_segment(struct cluster *c, const struct log_damage *d)
     r->peers = 0;
     if (c->environment.post == NULL || know_members(c) <= 1)
         return -ENOTSUP;
-    begin(r, d);
-    note(c, "records %" PRIu64 " to %" PRIu64 " are damaged and are fetched from the other nodes",
-         d->from, d->to);
+    begin(c, d);
+    note(c, "damaged, and fetched from the other nodes: %s", what(d, text));
     return 0;
 }
 
@@ -168,14 +183,13 @@ static int differs(struct cluster *c)
     struct repair *r = &c->repair;
     struct log_damage d = r->damage;
     uint16_t source = r->source;
+    char text[WHAT_BYTES];
     int e;
 
     stop(r);
     if (!r->at_start) {
-        note(c,
-             "what node %u has of records %" PRIu64 " to %" PRIu64
-             " is not what was here: they stay damaged",
-             source, d.from, d.to);
+        note(c, "what node %u has instead of what is damaged here, %s, does not fit", source,
+             what(&d, text));
         return 0;
     }
     e = log_damage_widen(c->disk, &c->origin, &d);
@@ -187,24 +201,22 @@ static int differs(struct cluster *c)
             r->rot, source);
     if (e < 0)
         return cluster_fail(c, e, "log: %s", strerror(-e));
-    begin(r, &d);
-    note(c,
-         "the log is damaged, and has entries that were never committed: records %" PRIu64
-         " to %" PRIu64 " have to come from the other nodes",
-         d.from, d.to);
+    begin(c, &d);
+    note(c, "the log is damaged, and has entries that were never committed; instead must come: %s",
+         what(&d, text));
     return 0;
 }
 
 static int failed(struct cluster *c, int e)
 {
     struct repair *r = &c->repair;
+    char text[WHAT_BYTES];
 
     if (e == -EILSEQ)
         return differs(c);
     if (e != -ENOSPC && e != -EDQUOT && (r->at_start || e != -ENOENT))
         return cluster_fail(c, e, "repair: %s", strerror(-e));
-    note(c, "records %" PRIu64 " to %" PRIu64 " are damaged, and cannot be written anew: %s",
-         r->damage.from, r->damage.to, strerror(-e));
+    note(c, "damaged, and cannot be written anew: %s: %s", what(&r->damage, text), strerror(-e));
     if (!r->at_start) {
         stop(r);
         return 0;
@@ -229,6 +241,7 @@ static int raise_term(struct cluster *c, uint64_t term)
 static int finish(struct cluster *c)
 {
     struct repair *r = &c->repair;
+    char text[WHAT_BYTES];
     int e = raise_term(c, log_rebuild_term(r->rebuild));
 
     if (e < 0)
@@ -239,8 +252,7 @@ static int finish(struct cluster *c)
     stop(r);
     r->segments++;
     fetch_log_cut(c); /* what was read ahead is of the old file */
-    report_info("repaired", "records %" PRIu64 " to %" PRIu64 " are whole again", r->damage.from,
-                r->damage.to);
+    report_info("repaired", "whole again: %s", what(&r->damage, text));
     if (!r->at_start) {
         r->note[0] = '\0';
         return 1;
@@ -254,7 +266,7 @@ static int finish(struct cluster *c)
 /* --- asking -------------------------------------------------------------------------------------
  */
 
-static void wait_for(struct cluster *c, uint64_t next)
+static void wait_for(struct cluster *c, uint64_t next, uint64_t now_ns)
 {
     struct repair *r = &c->repair;
 
@@ -263,7 +275,7 @@ static void wait_for(struct cluster *c, uint64_t next)
              "record %" PRIu64 " is damaged; the other nodes are not known, and none has "
              "connected yet",
              next);
-    else if (r->silences >= r->peers)
+    else if (now_ns >= r->heard_ns + REPAIR_PATIENCE_NS)
         note(c,
              "record %" PRIu64 " is damaged, and has to come from another node: none that "
              "answers has committed it yet",
@@ -281,11 +293,10 @@ static int ask(struct cluster *c, uint64_t next, uint64_t now_ns)
 
     if (r->source != 0 && r->granted > 0 && now_ns >= r->ask_ns) {
         r->source = 0;
-        r->silences++;
     }
     if ((r->source != 0 && r->granted > 0) || now_ns < r->retry_ns || c->fetch.active)
         return 0;
-    wait_for(c, next);
+    wait_for(c, next, now_ns);
     r->retry_ns = now_ns + REPAIR_RETRY_NS;
     if (r->peers == 0)
         return 0;
@@ -298,7 +309,6 @@ static int ask(struct cluster *c, uint64_t next, uint64_t now_ns)
         return cluster_fail(c, e, "a message to node %u: %s", post.to, strerror(-e));
     if (e < 0) {
         r->source = 0;
-        r->silences++;
         return 0;
     }
     r->granted = REPAIR_WINDOW;
@@ -334,10 +344,10 @@ int repair_received(struct cluster *c, uint16_t from, const void *body, size_t b
     }
     if (e < 0)
         return failed(c, e);
-    r->silences = 0;
     r->retry_ns = 0;
     r->granted -= (int64_t)bytes;
-    r->ask_ns = node_now_ns(c) + REPAIR_SILENCE_NS;
+    r->heard_ns = node_now_ns(c);
+    r->ask_ns = r->heard_ns + REPAIR_SILENCE_NS;
     return 0;
 }
 

@@ -323,14 +323,20 @@ static int on_find(void *arg, const char *source, const void *id, size_t id_byte
     return 0;
 }
 
-static int on_read(void *arg, uint64_t index, struct admin_record *ret)
+static int read_record(struct pipeline *p, uint64_t index, struct admin_record *ret)
 {
-    struct pipeline *p = arg;
+    uint64_t committed = cluster_commit_index(p->cluster);
 
-    if (index > cluster_commit_index(p->cluster))
+    if (index > committed)
         return -EAGAIN;
+    log_reader_bound(p->reader, committed);
     return log_reader_get(p->reader, index, p->read_buf, LOG_RECORD_BYTES_MAX, &ret->record,
                           &ret->payload);
+}
+
+static int on_read(void *arg, uint64_t index, struct admin_record *ret)
+{
+    return read_record(arg, index, ret);
 }
 
 static uint64_t on_commit_index(void *arg)
@@ -420,15 +426,14 @@ static int give_change(const sluice_v1_Setting *h, admin_setting_fn each, void *
 
 static int read_change(struct pipeline *p, uint64_t index, sluice_v1_Setting *ret)
 {
-    struct log_record record;
-    const void *payload;
+    struct admin_record a;
     pb_istream_t in;
-    int e = log_reader_get(p->reader, index, p->read_buf, LOG_RECORD_BYTES_MAX, &record, &payload);
+    int e = read_record(p, index, &a);
 
     if (e < 0)
         return e;
-    in = pb_istream_from_buffer(payload, record.payload_bytes);
-    if (record.type != LOG_SETTING ||
+    in = pb_istream_from_buffer(a.payload, a.record.payload_bytes);
+    if (a.record.type != LOG_SETTING ||
         !pb_decode_ex(&in, sluice_v1_Setting_fields, ret, PB_DECODE_NULLTERMINATED) ||
         ret->previous >= index)
         return -EILSEQ;

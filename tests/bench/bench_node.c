@@ -340,6 +340,7 @@ static uint64_t records_bytes(const char *dir, const struct log_verify_report *r
 
     if (buf == NULL || log_reader_open(&reader, dir) < 0)
         fail("the log cannot be read");
+    log_reader_bound(reader, report->last_index);
     for (uint64_t i = report->first_index; i <= report->last_index; i++) {
         if (log_reader_get(reader, i, buf, LOG_RECORD_BYTES_MAX, &r, &payload) < 0)
             fail("a record cannot be read");

@@ -70,9 +70,10 @@ static int app_admit(void *arg, struct block *b, uint64_t index)
     return (int)(b->events - t.duplicates - t.conflicts);
 }
 
-static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+static int app_apply(void *arg, const struct log_record *r, const void *payload,
+                     enum cluster_apply how)
 {
-    return (void)arg, (void)r, (void)payload, (void)ours, 0;
+    return (void)arg, (void)r, (void)payload, (void)how, 0;
 }
 
 static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
@@ -82,6 +83,8 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64
     return 0;
 }
 
+static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
+static void app_opened(void *arg) { (void)arg; }
 static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
 static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, k->settings = 0; }
 static int app_load(void *arg, const struct cluster_checkpoint *k) { return (void)arg, (void)k, 0; }
@@ -118,8 +121,16 @@ void node_rig_start(bool alone)
         .bootstrap = alone ? NULL : &t.bootstrap,
         .election_ms = 60000, /* nobody stands for election by chance */
     };
-    const struct cluster_app app = { NULL,     app_ready,  app_admit, app_apply,
-                                     app_open, app_failed, app_save,  app_load };
+    const struct cluster_app app = { .arg = NULL,
+                                     .ready = app_ready,
+                                     .admit = app_admit,
+                                     .withdraw = app_withdraw,
+                                     .apply = app_apply,
+                                     .open = app_open,
+                                     .opened = app_opened,
+                                     .failed = app_failed,
+                                     .save = app_save,
+                                     .load = app_load };
     const struct node_environment environment = { now, unix_now, fixed, drop, post, NULL };
 
     t.c = node_new(&config, &app, &environment);

@@ -34,12 +34,23 @@ static int app_admit(void *arg, struct block *b, uint64_t index)
     return t->admit_left;
 }
 
-static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+static void app_withdraw(void *arg, const struct block *b)
+{
+    const struct test_app *t = arg;
+
+    (void)b;
+    if (t->peering == NULL)
+        fail_msg("a single node withdraws nothing");
+}
+
+static int app_apply(void *arg, const struct log_record *r, const void *payload,
+                     enum cluster_apply how)
 {
     struct test_app *t = arg;
     struct block_view v;
 
-    (void)ours;
+    if ((how == APPLY_START) == t->opened)
+        t->out_of_order = true;
     if (t->last_applied != 0 && r->index != t->last_applied + 1)
         t->out_of_order = true;
     t->last_applied = r->index;
@@ -66,6 +77,8 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64
     *ret_covered = 0; /* everything is to be replayed */
     return 0;
 }
+
+static void app_opened(void *arg) { ((struct test_app *)arg)->opened = true; }
 
 static void app_failed(void *arg, const char *sentence)
 {
@@ -143,15 +156,17 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .arg = t,
         .ready = app_ready,
         .admit = app_admit,
+        .withdraw = app_withdraw,
         .apply = app_apply,
         .open = app_open,
+        .opened = app_opened,
         .failed = app_failed,
         .save = app_save,
         .load = app_load,
     };
 
     t->applied_entries = t->applied_events = t->last_applied = 0;
-    t->out_of_order = false;
+    t->out_of_order = t->opened = false;
     t->failed = false;
     memset(t->seen, 0, sizeof t->seen);
     return cluster_start(&t->cluster, &config, &app, error);

@@ -23,7 +23,7 @@ struct test_app {
      * for. */
     uint64_t applied_entries, applied_events, last_applied;
     uint64_t opened_last_index;
-    bool out_of_order;
+    bool opened, out_of_order;
     uint8_t seen[TEST_APP_NUMBERS]; /* how often apply() was given the event of that number */
     _Atomic bool failed;
     int ready;      /* what ready() answers; set before the block is handed over */

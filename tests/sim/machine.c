@@ -1,6 +1,6 @@
 /*
- * machine.c - a node on its disk: its time, its application, power cuts and starts, and what must
- * hold of it all the while.
+ * machine.c - a node on its disk: its time, power cuts and starts, and what must hold of it all the
+ * while.
  */
 #include "tests/sim/sim.h"
 
@@ -42,84 +42,21 @@ static int sim_background(struct cluster *c, void (*fn)(struct cluster *),
     return 0;
 }
 
-/* --- the application ----------------------------------------------------------------------------
- */
-
-/* Now and then there is no room at the moment, or on the disk. */
-static int app_ready(void *arg, size_t n)
-{
-    (void)arg, (void)n;
-    if (chance(2))
-        return -EAGAIN;
-    return !sim.healing && draw(300) == 0 ? -ENOSPC : 0;
-}
-
-static int app_admit(void *arg, struct block *b, uint64_t index)
-{
-    return dedupe_admit(arg, b, index);
-}
-
-static void note_events(struct committed *e, uint64_t index, const struct block_view *v)
-{
-    e->events = v->header->events;
-    if (e->events > EVENTS_MAX)
-        violation("entry %" PRIu64 " has %u events", index, e->events);
-    for (uint32_t i = 0; i < e->events; i++) {
-        uint64_t number = e->event[i] = event_in(v, i);
-
-        if (number == 0 || number > sim.events)
-            violation("entry %" PRIu64 " has event %" PRIu64 ", which nobody has sent", index,
-                      number);
-        if (sim.logged[number] != 0)
-            violation("event %" PRIu64 " is in the log twice, at %" PRIu64 " and %" PRIu64, number,
-                      sim.logged[number], index);
-        sim.logged[number] = index;
-    }
-}
-
-static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
-{
-    struct sim_node *n = arg;
-    struct committed *e = &sim.entry[r->index % INDEX_MAX];
-    struct block_view v;
-
-    (void)ours;
-    if (r->type == LOG_EVENTS && block_view(&v, payload, r->payload_bytes) < 0)
-        violation("entry %" PRIu64 " does not hold a block", r->index);
-    if (r->index >= INDEX_MAX)
-        violation("more entries than the simulator holds");
-    if (n->applied != 0 && r->index != n->applied + 1)
-        violation("node %u applies %" PRIu64 " after %" PRIu64, number_of(n), r->index, n->applied);
-    n->applied = r->index;
-    if (!e->known) {
-        *e = (struct committed){ .term = r->term, .in_term = n->c->state.term, .known = true };
-        memcpy(e->sha256, r->payload_sha256, sizeof e->sha256);
-        if (r->type == LOG_EVENTS)
-            note_events(e, r->index, &v);
-        if (r->index > sim.committed)
-            sim.committed = r->index;
-    } else if (e->term != r->term || memcmp(e->sha256, r->payload_sha256, sizeof e->sha256) != 0) {
-        violation("node %u applies another entry %" PRIu64 " (term %" PRIx64 ", not %" PRIx64 ")",
-                  number_of(n), r->index, r->term, e->term);
-    }
-    if (r->type == LOG_EVENTS)
-        dedupe_apply(n, r, &v);
-    return 0;
-}
-
-static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
-{
-    (void)arg, (void)id, (void)last_index;
-    *ret_covered = UINT64_MAX; /* what the checkpoint covers is not asked for again */
-    return 0;
-}
-
-static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
-static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, k->settings = 0; }
-static int app_load(void *arg, const struct cluster_checkpoint *k) { return (void)arg, (void)k, 0; }
-
 /* --- nodes --------------------------------------------------------------------------------------
  */
+
+/* The node is open: with all that it ever said to be durable. */
+static void check_opened(struct sim_node *n)
+{
+    if (n->opened || n->c->repair.at_start)
+        return;
+    n->opened = true;
+    if (log_last_index(n->c->log) < n->durable)
+        violation("node %u has its log to %" PRIu64 " only; to %" PRIu64 " it was durable",
+                  number_of(n), log_last_index(n->c->log), n->durable);
+    trace("node %u starts: term %" PRIx64 ", log to %" PRIu64 ", applied %" PRIu64, number_of(n),
+          n->c->state.term, log_last_index(n->c->log), n->c->applied_index);
+}
 
 void machine_start(struct sim_node *n)
 {
@@ -137,35 +74,39 @@ void machine_start(struct sim_node *n)
         .trailing = sim.trailing,
         .fetch_bytes_per_s = sim.fetch_bytes_per_s,
     };
-    const struct cluster_app app = { n,        app_ready,  app_admit, app_apply,
-                                     app_open, app_failed, app_save,  app_load };
+    struct cluster_app app;
     const struct node_environment environment = { sim_monotonic, sim_unix, sim_random,
                                                   sim_send,      sim_post, n };
     int e;
 
     n->applied = n->changing = 0;
-    n->led = n->fetching = false;
+    n->led = n->fetching = n->opened = false;
+    rot_at_start(n);
+    app_start(n, &app);
     n->c = node_new(&config, &app, &environment);
     n->c->background = sim_background;
     n->work = NULL;
     e = node_open(n->c);
     if (e < 0)
         violation("node %u does not start: %s", number_of(n), n->c->error);
-    if (log_last_index(n->c->log) < n->durable)
-        violation("node %u has its log to %" PRIu64 " only; to %" PRIu64 " it was durable",
-                  number_of(n), log_last_index(n->c->log), n->durable);
-    trace("node %u starts: term %" PRIx64 ", log to %" PRIu64 ", applied %" PRIu64, number_of(n),
-          n->c->state.term, log_last_index(n->c->log), n->c->applied_index);
+    check_opened(n);
+    if (n->c->repair.at_start)
+        trace("node %u does not start yet: %s", number_of(n), n->c->repair.note);
     test_disk_stall(n->disk, true);
+    n->scrub_ns = sim.now_ns + NS_PER_S;
     n->turn_ns = sim.now_ns;
     n->disk_ns = UINT64_MAX;
 }
 
 void machine_crash(struct sim_node *n)
 {
-    n->durable = log_persisted_index(n->c->log);
-    trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
-          log_last_index(n->c->log));
+    if (n->opened) {
+        n->durable = log_persisted_index(n->c->log);
+        trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
+              log_last_index(n->c->log));
+    } else {
+        trace("node %u: power cut while it repairs its log", number_of(n));
+    }
     test_disk_power_cut(n->disk);
     for (unsigned i = 1; i <= sim.nodes; i++) {
         link_break(number_of(n), i);
@@ -175,10 +116,11 @@ void machine_crash(struct sim_node *n)
     sim.resent += n->c->forward.resent;
     node_free(n->c);
     n->c = NULL;
+    app_stop(n);
     operator_crashed(n);
     while (ring_pop(&n->link.submit) != NULL || ring_pop(&n->link.answer) != NULL) {
     }
-    memset(n->content, 0, sizeof n->content);
+    client_lost(n);
     test_disk_power_on(n->disk, draw(UINT64_MAX));
     n->up_ns = sim.now_ns + (chance(sim.long_percent) ? between(5 * NS_PER_S, 10 * NS_PER_S)
                                                       : between(NS_PER_MS, 3 * NS_PER_S));
@@ -213,80 +155,6 @@ static void check_leader(struct sim_node *n)
     n->led = leads;
     if (leads)
         n->led_ns = sim.now_ns;
-}
-
-/* The exception of event i of b: one, in the words of its request, and with the place of the first.
- */
-static void check_duplicate(const struct sim_node *n, unsigned at, uint32_t i)
-{
-    const struct block *b = n->block[at];
-    const struct block_exception *x = NULL;
-    const struct committed *e;
-
-    for (uint32_t k = 0; k < b->exceptions; k++) {
-        if (b->exception[k].request != b->request_of[i] ||
-            b->exception[k].position != b->position[i])
-            continue;
-        if (x != NULL)
-            violation("node %u: block %" PRIu64 " has two exceptions for event %u", number_of(n),
-                      n->content[at], i);
-        x = &b->exception[k];
-    }
-    if (b->request_of[i] == REQUEST_NONE)
-        return;
-    if (x == NULL || x->reason != sluice_v1_Reason_DUPLICATE || x->first_index >= INDEX_MAX ||
-        x->first_slot >= EVENTS_MAX)
-        violation("node %u: block %" PRIu64 " has no good exception for event %u", number_of(n),
-                  n->content[at], i);
-    e = &sim.entry[x->first_index];
-    if (!e->known || e->event[x->first_slot] != n->event[at][i])
-        violation("node %u says that event %" PRIu64 " is at %" PRIu64 "/%u", number_of(n),
-                  n->event[at][i], x->first_index, x->first_slot);
-}
-
-static void check_committed(struct sim_node *n, unsigned at, uint32_t i, uint32_t slot)
-{
-    const struct block *b = n->block[at];
-    const struct committed *e = &sim.entry[b->index % INDEX_MAX];
-
-    if (!e->known || e->term != b->term || slot >= e->events || e->event[slot] != n->event[at][i])
-        violation("node %u gives a receipt for event %" PRIu64 " of block %" PRIu64 " at %" PRIu64
-                  "/%u, where event %" PRIu64 " is",
-                  number_of(n), n->event[at][i], n->content[at], b->index, slot,
-                  slot < EVENTS_MAX ? e->event[slot] : 0);
-}
-
-static void check_answer(struct sim_node *n, unsigned at)
-{
-    const struct block *b = n->block[at];
-    const struct block_header *h = (const struct block_header *)block_payload(b);
-    uint32_t slot = 0, asked = 0;
-
-    for (uint32_t i = 0; i < b->events; i++) {
-        if (b->verdict[i] == VERDICT_COMMITTED) {
-            check_committed(n, at, i, slot++);
-        } else if (b->verdict[i] == VERDICT_DUPLICATE) {
-            check_duplicate(n, at, i);
-            asked += b->request_of[i] != REQUEST_NONE;
-            sim.duplicates++;
-        } else {
-            violation("node %u: event %u of block %" PRIu64 " has verdict %u", number_of(n), i,
-                      n->content[at], b->verdict[i]);
-        }
-    }
-    if (slot != b->accepted || asked != b->exceptions || (slot > 0 && h->events != slot))
-        violation("node %u: block %" PRIu64 ": %u accepted of %u, %u exceptions of %u",
-                  number_of(n), n->content[at], b->accepted, slot, b->exceptions, asked);
-    n->receipts += sim.healing && slot > 0;
-    if (slot == 0)
-        return;
-    assert(sim.receipts < RECEIPTS_MAX);
-    for (uint32_t i = 0; i < b->events; i++) {
-        if (b->verdict[i] == VERDICT_COMMITTED) {
-            sim.receipt[sim.receipts++] = (struct receipt){ b->index, n->event[at][i] };
-            break;
-        }
-    }
 }
 
 static void check_fetching(struct sim_node *n)
@@ -353,7 +221,6 @@ static void check_configuration(struct sim_node *n)
 
 static void take_answers(struct sim_node *n)
 {
-    struct member m[CLUSTER_MEMBERS_MAX];
     struct block *b;
 
     while ((b = ring_pop(&n->link.answer)) != NULL) {
@@ -361,19 +228,7 @@ static void take_answers(struct sim_node *n)
 
         while (n->block[at] != b)
             at++;
-        if (n->content[at] == 0)
-            violation("node %u answers a block twice", number_of(n));
-        if (b->verdict[0] != VERDICT_REFUSED) {
-            check_answer(n, at);
-        } else {
-            sim.refused++;
-            /* A leader that has left events out and loses its place cannot hand the block on. */
-            if (sim.settled && n->pushed_ns[at] > FAULTS_NS && n->led_ns < n->pushed_ns[at] &&
-                members_find(m, (unsigned)newest_members(m), (uint16_t)number_of(n)) != NULL)
-                violation("all is well again, but node %u refuses block %" PRIu64 " (%u)",
-                          number_of(n), n->content[at], b->refuse_reason);
-        }
-        n->content[at] = 0;
+        client_answered(n, at);
     }
 }
 
@@ -391,10 +246,13 @@ void machine_run(struct sim_node *n)
     while ((e = node_turn(n->c)) > 0) {
     }
     machine_check(n, e);
-    check_leader(n);
-    check_configuration(n);
-    check_fetching(n);
-    take_answers(n);
+    check_opened(n);
+    if (n->opened) {
+        check_leader(n);
+        check_configuration(n);
+        check_fetching(n);
+        take_answers(n);
+    }
     n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
     if (n->turn_ns <= sim.now_ns)
         n->turn_ns = sim.now_ns + 1000;
@@ -410,7 +268,8 @@ void machine_disk(struct sim_node *n)
     for (unsigned i = 1; i <= sim.nodes; i++)
         sim.link[i][number_of(n)].waits = false;
     test_disk_stall(n->disk, false);
-    machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));
+    if (n->opened)
+        machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));
     test_disk_stall(n->disk, true);
     machine_run(n);
 }

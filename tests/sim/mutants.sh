@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # mutants.sh - plants a bug at a time and looks how many seeds the simulator needs to find it.
 #
-#   tests/sim/mutants.sh [SEEDS] [NAME...]    at most SEEDS (2000) each; all of tests/sim/mutants.txt
+#   tests/sim/mutants.sh [SEEDS] [NAME...]    at most SEEDS (4000) each; all of tests/sim/mutants.txt
 #
 # Prints a line for each; exit 1 when one was not found.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-seeds=${1:-2000}
+seeds=${1:-4000}
 shift $(($# > 0))
 rc=0
 mapfile -t names < <(if [ $# -gt 0 ]; then printf '%s\n' "$@"; else awk '!/^(#|$)/ { print $1 }' tests/sim/mutants.txt; fi)

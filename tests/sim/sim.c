@@ -5,23 +5,26 @@
  *   sim [-s FIRST] [-n SEEDS] [-1] [-v]    -1: until one fails; -v: with a trace
  *
  * One seed is one run, in a process of its own. It has a phase of faults (power cuts, of one or
- * all, partitions, one-way too, broken connections, slow disks, stopped processes, jumping clocks),
- * in which an operator changes members and moves the lead; then everything heals, and the cluster
- * has to come together, with the members that are asked for in the end. Checked all the while:
+ * all, partitions, one-way too, rot, broken connections, slow disks, stopped processes, jumping
+ * clocks), in which an operator changes members and moves the lead; then everything heals, and the
+ * cluster has to come together, with the members that are asked for in the end. Checked all the
+ * while:
  *
  *   - a term has one leader, and it has every entry that was committed in an earlier one
  *   - every node applies the same entries in the same order, without a gap
- *   - what has a receipt is at its place, with its content, on every member in the end; a
- *     duplicate's first place has that event; no event is in the log twice
+ *   - what has a receipt is at its place in the committed log, with its content
+ *   - no event is in the committed log twice; a duplicate and a conflict are answered with the
+ *     first place, once that is committed
  *   - every block is answered once; when all is well again, a member that does not lead refuses
  *     none
  *   - the configuration that a node's engine goes by is its log's
- *   - the hash chains of all members are equal in the end
+ *   - in the end all members' hash chains, settings and dedupe indexes are equal
  *
  * A seed that fails prints one line and its trace is printed by `sim -s SEED -v`.
  *
  * Links are what TCP gives: in order, without duplicates, and a connection that breaks loses all
- * that is under way. Checkpoints are files of the real file system (in /dev/shm) and do not break.
+ * that is under way. Checkpoints and dedupe indexes are files of the
+ * real file system (in /dev/shm) and do not break; but an index is removed now and then.
  */
 #include <assert.h>
 #include <errno.h>
@@ -35,6 +38,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/report.h"
 #include "tests/lib/test_disk.h"
 #include "tests/sim/sim.h"
 
@@ -90,63 +94,13 @@ void violation(const char *format, ...)
 /* --- what happens -------------------------------------------------------------------------------
  */
 
-/* Some of its events are sent again, some have a request that waits for them. */
-static void block_fill(struct sim_node *n, unsigned at, uint32_t events)
-{
-    struct block *b = n->block[at];
-
-    block_reset(b);
-    if (sim.events + events >= NUMBERS_MAX)
-        violation("more events than the simulator holds");
-    for (uint32_t e = 0; e < events; e++) {
-        uint64_t number = sim.events > 0 && chance(4) ? between(1, sim.events) : ++sim.events;
-
-        n->event[at][e] = number;
-        memset(block_payload(b) + b->bytes, (int)(number & 0xff), 64);
-        memcpy(block_payload(b) + b->bytes, &number, sizeof number);
-        b->desc[e] = (struct block_desc){
-            .key = { number, ~number }, .offset = b->bytes, .bytes = 64, .type = 1
-        };
-        b->type[e] = 1;
-        b->request_of[e] = chance(20) ? REQUEST_NONE : (uint16_t)(e / 8);
-        b->position[e] = (uint16_t)(e % 8);
-        b->by_type[1]++;
-        b->bytes += 64;
-        b->events++;
-    }
-    memset(b->verdict, VERDICT_COMMITTED, b->events);
-    block_seal(b, (uint16_t)number_of(n), 1);
-}
-
-/* One that believes to be it, or NULL. */
-static struct sim_node *the_leader(void)
+struct sim_node *the_leader(void)
 {
     for (unsigned i = 1; i <= sim.nodes; i++) {
         if (sim.node[i].c != NULL && sim.node[i].led)
             return &sim.node[i];
     }
     return NULL;
-}
-
-static void client(void)
-{
-    struct sim_node *n = &sim.node[between(1, sim.nodes)], *leader = the_leader();
-    uint32_t events = (uint32_t)between(1, EVENTS_MAX);
-
-    sim.client_ns = sim.now_ns + between(NS_PER_MS, 20 * NS_PER_MS);
-    if (leader != NULL && chance(sim.to_leader_percent))
-        n = leader;
-    for (unsigned i = 0; i < BLOCKS && n->c != NULL && !plan_runs(); i++) {
-        if (n->content[i] != 0)
-            continue;
-        n->content[i] = ++sim.blocks;
-        n->pushed_ns[i] = sim.now_ns;
-        block_fill(n, i, events);
-        if (!ring_push(&n->link.submit, n->block[i]))
-            assert(!"the ring holds all blocks");
-        n->turn_ns = sim.now_ns;
-        return;
-    }
 }
 
 /* While a node fetches, it and the leader are hit more often. */
@@ -208,6 +162,8 @@ static void chaos(void)
     uint64_t what = draw(100);
 
     sim.chaos_ns = sim.now_ns + between(20 * NS_PER_MS, 800 * NS_PER_MS);
+    if (chance(10))
+        rot_running(n);
     if (one_is_down_for_long() && chance(80)) /* the others are to get on meanwhile */
         return;
     if (what < 25) {
@@ -266,6 +222,10 @@ static uint64_t node_next(const struct sim_node *n)
         at = n->disk_ns;
     if (n->work != NULL && n->work_ns < at)
         at = n->work_ns;
+    if (n->store_ns < at)
+        at = n->store_ns;
+    if (n->scrub_ns < at)
+        at = n->scrub_ns;
     for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct link *l = &sim.link[i][number_of(n)];
 
@@ -287,6 +247,14 @@ static void node_do(struct sim_node *n)
         n->work = NULL;
         work(n->c);
         n->work_done(n->c, 0);
+        return;
+    }
+    if (n->store_ns <= sim.now_ns) {
+        app_work(n);
+        return;
+    }
+    if (n->scrub_ns <= sim.now_ns) {
+        rot_scrub(n);
         return;
     }
     if (n->disk_ns <= sim.now_ns) {
@@ -324,7 +292,7 @@ static void step(void)
     if (next != NULL)
         node_do(next);
     else if (at == sim.client_ns)
-        client();
+        client_send();
     else if (at == sim.operator.next_ns)
         operator_ask();
     else
@@ -352,7 +320,7 @@ static bool all_answered(void)
 {
     for (unsigned i = 1; i <= sim.nodes; i++) {
         for (unsigned b = 0; b < BLOCKS; b++) {
-            if (sim.node[i].content[b] != 0)
+            if (sim.node[i].sent[b].events != 0)
                 return false;
         }
     }
@@ -368,8 +336,9 @@ static bool together(void)
     for (int i = 0; i < n; i++) {
         struct cluster *c = sim.node[m[i].node].c;
 
-        if (c == NULL || c->applied_index != log_last_index(c->log) ||
-            c->applied_index != sim.committed || c->appended_n > 0)
+        if (c == NULL || c->repair.at_start || c->repair.active ||
+            c->applied_index != log_last_index(c->log) || c->applied_index != sim.committed ||
+            c->appended_n > 0)
             return false;
         log_digest(c->log, i == 0 ? first : other);
         if (i > 0 && memcmp(first, other, sizeof first) != 0)
@@ -379,11 +348,22 @@ static bool together(void)
     return n > 0;
 }
 
+static void check_end(void)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = newest_members(m);
+
+    for (int i = 0; i < n; i++)
+        app_check_end(&sim.node[m[i].node], &sim.node[m[0].node]);
+}
+
 static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *f)
 {
     (void)s, (void)flag, (void)f;
     return remove(path);
 }
+
+void remove_dir(const char *dir) { nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
 
 static void remove_dirs(pid_t pid)
 {
@@ -391,7 +371,7 @@ static void remove_dirs(pid_t pid)
 
     for (unsigned i = 1; i <= NODES; i++) {
         snprintf(dir, sizeof dir, DIRS, (int)pid, i);
-        nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        remove_dir(dir);
     }
 }
 
@@ -408,6 +388,8 @@ static void draw_kind(void)
         if (chance(75))
             sim.fetch_bytes_per_s = between(100 << 10, 500 << 10);
     }
+    if (chance(50))
+        sim.rot_percent = (unsigned)between(5, 60);
 }
 
 static void sim_open(uint64_t seed)
@@ -455,6 +437,7 @@ static void sim_close(void)
         sim.forwarded += n->c->forward.sent;
         sim.resent += n->c->forward.resent;
         node_free(n->c);
+        app_stop(n);
         test_disk_free(n->disk);
         for (unsigned b = 0; b < BLOCKS; b++) {
             block_fini(n->block[b]);
@@ -473,6 +456,10 @@ static void say_nodes(void)
 
         if (c == NULL)
             continue;
+        if (c->repair.at_start) {
+            trace("node %u repairs its log: %s", i, c->repair.note);
+            continue;
+        }
         trace("node %u: state %d, term %" PRIx64 ", log to %" PRIu64 ", durable %" PRIu64
               ", committed %" PRIu64 ", applied %" PRIu64
               ", %u not applied, lead %d, %s, answers %d",
@@ -530,26 +517,31 @@ static void run(uint64_t seed)
         violation("the members are not as they were asked for");
     }
     sim.client_ns = sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !(together() && all_answered()))
+    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS &&
+           !(together() && all_answered() && sim.rotten == 0))
         step();
     say_nodes();
     if (!all_answered())
         violation("a block has no answer");
+    if (sim.rotten != 0)
+        violation("record %" PRIu64 " of node %u is not mended", sim.rot_index, sim.rotten);
     if (!together())
         violation("the members do not come together, of %" PRIu64 " entries", sim.committed);
-    for (uint64_t i = 0; i < sim.receipts; i++) {
-        if (sim.logged[sim.receipt[i].event] != sim.receipt[i].index)
-            violation("event %" PRIu64 " has a receipt for %" PRIu64 " and is not there",
-                      sim.receipt[i].event, sim.receipt[i].index);
-    }
+    check_end();
+    trace("%u events, %" PRIu64 " duplicates, %" PRIu64 " conflicts, %" PRIu64
+          " blocks withdrawn, %" PRIu64 " waits for room, %" PRIu64 " indexes rebuilt, %" PRIu64
+          " steps of the stores",
+          sim.number, sim.duplicates, sim.conflicts, sim.withdrawn, sim.waits, sim.rebuilds,
+          sim.store_works);
     sim_close();
-    trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " duplicates, %" PRIu64
-          " refused, %" PRIu64 " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64
-          " of %" PRIu64 " operations done, %" PRIu64 " blocks forwarded, %" PRIu64
-          " of them again without an answer, %" PRIu64 " of %" PRIu64 " fetches",
-          sim.committed, sim.receipts, sim.duplicates, sim.refused, sim.elections, sim.crashes,
-          sim.messages, sim.operator.done, sim.operator.asked, sim.forwarded, sim.resent,
-          sim.fetched, sim.fetches);
+    trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " refused, %" PRIu64
+          " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64 " of %" PRIu64
+          " operations done, %" PRIu64 " blocks forwarded, %" PRIu64
+          " of them again without an answer, %" PRIu64 " of %" PRIu64 " fetches, rot in %" PRIu64
+          " places, mended in %" PRIu64,
+          sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages,
+          sim.operator.done, sim.operator.asked, sim.forwarded, sim.resent, sim.fetched,
+          sim.fetches, sim.rots, sim.mended);
 }
 
 int main(int argc, char **argv)
@@ -570,6 +562,7 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    report_init(REPORT_ERROR, REPORT_TEXT, 2); /* the trace says what happens */
     if (seeds == 0)
         seeds = given ? 1 : 100;
     for (uint64_t seed = first; seed < first + seeds && !(until_bad && bad > 0); seed++) {

@@ -1,10 +1,12 @@
 /*
  * sim.h - what the simulator's files share: the world of one run.
  *
- * sim.c      what happens when, clients, faults; a run and its end
+ * sim.c      what happens when, faults; a run and its end
  * machine.c  the nodes on their disks, and what is checked of them
+ * app.c      the store on them, and what is checked of it
+ * client.c   what is sent, what is sent again, and what must be answered
  * network.c  the links between them
- * dedupe.c   which events a node knows
+ * rot.c      bits that flip on the disks, and who looks for them
  * plan.c     a run's worst moment, which chance would not find
  * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
@@ -16,18 +18,20 @@
 
 #include "base/clock.h"
 #include "cluster/internal.h"
+#include "store/apply.h"
 
-#define NODES        5 /* or only the founders */
-#define FOUNDERS     3
-#define BLOCKS       16 /* of a node's workers; more than are forwarded at a time */
-#define INDEX_MAX    20000
-#define TERMS_MAX    20000
-#define RECEIPTS_MAX 20000
-#define LINK_MAX     4096 /* messages under way on one link */
-#define FAULTS_NS    (20ull * NS_PER_S)
-#define HEAL_NS      (30ull * NS_PER_S)
-#define EVENTS_MAX   20u
-#define NUMBERS_MAX  (1u << 17) /* of events */
+#define NODES       5 /* or only the founders */
+#define FOUNDERS    3
+#define BLOCKS      16 /* of a node's workers; more than are forwarded at a time */
+#define INDEX_MAX   20000
+#define TERMS_MAX   20000
+#define NUMBERS_MAX 100000 /* events */
+#define AGAIN_MAX   4096
+#define LINK_MAX    4096 /* messages under way on one link */
+#define FAULTS_NS   (20ull * NS_PER_S)
+#define HEAL_NS     (30ull * NS_PER_S)
+#define EVENTS_MAX  20u
+#define EVENT_BYTES 64u
 
 struct message {
     uint64_t due_ns;
@@ -49,24 +53,31 @@ struct link {
     bool waits;          /* for room at the receiver */
 };
 
-struct place {
-    uint64_t index, term;
-    uint16_t slot;
-    bool applied;
+/* What a client sends: an event is known by its number, and there may be two of one number. */
+struct sim_event {
+    uint32_t number;
+    uint8_t version;
+};
+
+struct sent {
+    uint32_t events; /* 0: the block is free */
+    uint64_t ns;     /* when */
+    bool refused;    /* the worker has refused one more */
+    struct sim_event event[EVENTS_MAX];
 };
 
 struct sim_node {
     struct cluster *c;
+    struct store *store;
+    struct cluster_app app; /* the store's */
+    uint64_t store_ns;      /* when it works next */
     struct disk *disk;
     struct cluster_link link;
     struct block *block[BLOCKS];
-    uint64_t content[BLOCKS]; /* number of the block, 0: free */
-    uint64_t event[BLOCKS][EVENTS_MAX];
-    uint64_t pushed_ns[BLOCKS];
-    uint64_t receipts; /* since all has healed */
+    struct sent sent[BLOCKS];
     uint64_t led_ns;   /* when it last did */
-    struct place seen[NUMBERS_MAX];
-    char dir[64];
+    uint64_t receipts; /* since all has healed */
+    char dir[64], dedupe_dir[80];
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
     int64_t clock_ns; /* off the true time */
     uint64_t applied;
@@ -76,18 +87,20 @@ struct sim_node {
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
     uint64_t work_ns;
+    uint64_t scrub_ns, scrub_index; /* the next segment; when */
+    bool opened;                    /* its log is whole */
 };
 
 struct committed {
     uint64_t term, in_term; /* of the entry; of the first who knew it to be committed */
     uint8_t sha256[SHA256_BYTES];
-    uint64_t event[EVENTS_MAX];
-    uint32_t events;
     bool known;
 };
 
-struct receipt {
-    uint64_t index, event;
+/* Where the event of a number is in the committed log; index 0: nowhere. */
+struct accepted {
+    struct dedupe_place place;
+    uint8_t version;
 };
 
 /* The operator; one operation at a time, asked for until it is done or given up. */
@@ -112,23 +125,28 @@ struct plan {
 
 struct sim {
     uint64_t seed, random, now_ns;
-    uint64_t blocks, events; /* handed over so far */
+    uint32_t number; /* the last event made */
+    struct accepted event[NUMBERS_MAX + 1];
+    struct sim_event again[AGAIN_MAX]; /* to be sent again */
+    uint32_t agains;
     unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
     struct committed entry[INDEX_MAX];
     uint64_t committed;
     unsigned leader[TERMS_MAX]; /* by the term's counter */
-    struct receipt receipt[RECEIPTS_MAX];
-    uint64_t fetches, fetched; /* begun; done */
-    uint64_t receipts, duplicates, refused, crashes, elections, messages;
-    uint64_t forwarded, resent;   /* by processes that have ended */
-    uint64_t logged[NUMBERS_MAX]; /* where an event is */
+    uint64_t receipts, refused, crashes, elections, messages;
+    uint64_t duplicates, conflicts, withdrawn, waits, rebuilds, store_works;
+    uint64_t fetches, fetched;  /* begun; done */
+    uint64_t forwarded, resent; /* by processes that have ended */
     uint64_t client_ns, chaos_ns;
     unsigned trailing, long_percent, to_leader_percent; /* of power cuts, of blocks */
     uint64_t fetch_bytes_per_s, segment_age_ns;
     struct operator operator;
     struct plan plan;
+    unsigned rotten; /* the node with rot; 0: none */
+    uint64_t rot_index, rots, mended;
+    unsigned rot_percent; /* of starts */
     bool healing, verbose;
     bool settled; /* it heals, and the members stay who they are */
     struct cluster_bootstrap bootstrap;
@@ -144,6 +162,24 @@ int newest_members(struct member ret[CLUSTER_MEMBERS_MAX]);
 void trace(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
+/* One that believes to be it, or NULL. */
+struct sim_node *the_leader(void);
+void remove_dir(const char *dir);
+
+/* app.c */
+void app_start(struct sim_node *n, struct cluster_app *ret);
+void app_stop(struct sim_node *n);
+void app_work(struct sim_node *n);
+/* What a member knows is what the log says, and what the other one knows. */
+void app_check_end(struct sim_node *n, struct sim_node *other);
+
+/* client.c */
+void client_send(void);
+void client_answered(struct sim_node *n, unsigned at);
+void client_lost(struct sim_node *n);
+/* An event's bytes, EVENT_BYTES of them, and back. */
+void client_event_write(uint8_t *to, struct sim_event e);
+struct sim_event client_event_read(const uint8_t *from);
 void split(void);
 
 /* operator.c */
@@ -163,6 +199,11 @@ bool plan_runs(void);
 bool plan_request(struct sim_node *l, struct change_request *r);
 void plan_changes(const struct sim_node *l);
 
+/* rot.c */
+void rot_at_start(struct sim_node *n);
+void rot_running(struct sim_node *n);
+void rot_scrub(struct sim_node *n);
+
 /* network.c */
 void link_break(unsigned from, unsigned to);
 int sim_send(void *arg, const struct raft_message *raft);
@@ -177,10 +218,5 @@ void machine_crash(struct sim_node *n);
 void machine_run(struct sim_node *n);
 void machine_disk(struct sim_node *n);
 void machine_check(struct sim_node *n, int e);
-
-/* dedupe.c */
-int dedupe_admit(struct sim_node *n, struct block *b, uint64_t index);
-void dedupe_apply(struct sim_node *n, const struct log_record *r, const struct block_view *v);
-uint64_t event_in(const struct block_view *v, uint32_t slot);
 
 #endif

@@ -262,6 +262,38 @@ static void a_refused_block_says_why_for_each_event(void **state)
     rig_close(&r);
 }
 
+/* Admitted first, and so told of a first place; then another leader had other entries. */
+static void decide_duplicate_then_refused(void *arg, struct block *b)
+{
+    for (uint32_t i = 0; i < b->events; i++)
+        fake_cluster_verdict(b, i, VERDICT_DUPLICATE, 77, 7);
+    for (uint32_t i = 0; i < b->events; i++)
+        b->verdict[i] = VERDICT_REFUSED;
+    b->refuse_reason = sluice_v1_Reason_NOT_LEADER;
+}
+
+static void a_refused_block_says_nothing_of_a_first_place(void **state)
+{
+    struct rig r;
+
+    rig_init(&r);
+    rig_open(&r);
+    r.cluster.decide = decide_duplicate_then_refused;
+    rig_start(&r);
+    open_stream(&r);
+    request(1, 10, 1);
+    next_receipt(1);
+    assert_int_equal(receipt.r.refused, 10);
+    assert_int_equal(receipt.r.duplicates, 0);
+    assert_int_equal(receipt.exceptions, 10);
+    for (uint32_t i = 0; i < 10; i++) {
+        assert_int_equal(receipt.exception[i].reason, sluice_v1_Reason_NOT_LEADER);
+        assert_false(receipt.exception[i].has_first);
+    }
+    close(stream.fd);
+    rig_close(&r);
+}
+
 static void decide_all_duplicates(void *arg, struct block *b)
 {
     for (uint32_t i = 0; i < b->events; i++)
@@ -375,6 +407,7 @@ int main(void)
         cmocka_unit_test(every_accepted_event_is_where_the_receipt_says),
         cmocka_unit_test(assigned_ids_are_those_in_the_log),
         cmocka_unit_test(a_refused_block_says_why_for_each_event),
+        cmocka_unit_test(a_refused_block_says_nothing_of_a_first_place),
         cmocka_unit_test(the_longest_receipt_fits_into_what_was_reserved),
         cmocka_unit_test(a_request_without_valid_events_is_answered_in_its_turn),
         cmocka_unit_test(the_requests_of_a_block_are_bounded),

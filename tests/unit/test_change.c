@@ -114,10 +114,14 @@ static int app_admit(void *arg, struct block *b, uint64_t index)
     return (void)arg, (void)index, (int)b->events;
 }
 
-static int app_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+static int app_apply(void *arg, const struct log_record *r, const void *payload,
+                     enum cluster_apply how)
 {
-    return (void)arg, (void)r, (void)payload, (void)ours, 0;
+    return (void)arg, (void)r, (void)payload, (void)how, 0;
 }
+
+static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
+static void app_opened(void *arg) { (void)arg; }
 
 static int app_open(void *arg, const uint8_t id[16], uint64_t last, uint64_t *ret_covered)
 {
@@ -149,9 +153,12 @@ static void start(unsigned n)
         .bootstrap = n <= FOUNDERS ? &founders : NULL,
         .join_cluster_id = n > FOUNDERS ? founders.cluster_id : NULL,
     };
-    const struct cluster_app app = {
-        .ready = app_ready, .admit = app_admit, .apply = app_apply, .open = app_open
-    };
+    const struct cluster_app app = { .ready = app_ready,
+                                     .admit = app_admit,
+                                     .withdraw = app_withdraw,
+                                     .apply = app_apply,
+                                     .open = app_open,
+                                     .opened = app_opened };
     const struct node_environment environment = { env_monotonic, env_unix, env_random,
                                                   env_send,      NULL,     &node[n] };
 

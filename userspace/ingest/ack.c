@@ -70,10 +70,11 @@ static uint32_t exceptions_fill(struct ack *ack, const struct block *b, uint32_t
         assert(b->exception[e].position < n);
         ack->by_position[b->exception[e].position] = b->exception[e];
     }
-    /* What the cluster refused as a whole has no exceptions of its own. */
+    /* What the cluster refused as a whole has no exceptions of its own, and no first place. */
     for (uint32_t i = q->first; i < end_of(q); i++) {
         if (b->verdict[i] == VERDICT_REFUSED)
-            ack->by_position[b->position[i]].reason = (uint16_t)b->refuse_reason;
+            ack->by_position[b->position[i]] =
+                (struct block_exception){ .reason = (uint16_t)b->refuse_reason };
     }
     for (uint32_t p = 0; p < n; p++) {
         const struct block_exception *e = &ack->by_position[p];

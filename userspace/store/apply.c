@@ -42,10 +42,12 @@ struct store {
     size_t history_n;
     uint64_t loaded_index; /* settings up to here came with the checkpoint */
     struct dedupe_place first[BLOCK_EVENTS_MAX];
+    uint64_t content[BLOCK_EVENTS_MAX]; /* of the entry content_index */
+    uint64_t content_index;
     struct wake wake;
     pthread_t thread;
     bool thread_started;
-    atomic_bool stop_wanted;
+    atomic_bool opened, stop_wanted;
 };
 
 /* --- settings ----------------------------------------------------------------------------------
@@ -100,10 +102,21 @@ static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_ind
         .dir = s->config.dir,
         .memory_bytes_max = s->config.dedupe_memory_bytes_max,
         .log_last_index = last_index,
+        .table_keys_max = s->config.dedupe_table_keys_max,
+        .summary_bytes_max = s->config.dedupe_summary_bytes_max,
+        .filter_bytes_max = s->config.dedupe_filter_bytes_max,
     };
 
     memcpy(&config.log_id, cluster_id, sizeof config.log_id);
     return dedupe_open(&s->dedupe, &config, ret_covered);
+}
+
+static void store_opened(void *arg)
+{
+    struct store *s = arg;
+
+    atomic_store(&s->opened, true);
+    wake_up(&s->wake);
 }
 
 static int store_ready(void *arg, size_t n)
@@ -159,17 +172,21 @@ static int store_admit(void *arg, struct block *b, uint64_t index)
     return left;
 }
 
-static int replay_block(struct store *s, const struct log_record *r, const void *payload)
+static void store_withdraw(void *arg, const struct block *b)
 {
-    struct block_view v;
+    struct store *s = arg;
 
-    if (!s->have_hash_key || block_view(&v, payload, r->payload_bytes) < 0)
-        return -EBADMSG;
-    for (uint32_t i = 0; i < v.header->events; i++) {
-        const struct block_desc *d = &v.desc[i];
-        int e = dedupe_replay(s->dedupe, d->key,
-                              hash_content(s->hash_key, v.payload + d->offset, d->bytes),
-                              (struct dedupe_place){ r->index, (uint16_t)i });
+    _Static_assert(sizeof b->verdict[0] == 1, "verdicts are given as they are");
+    assert(b->index > 0 && b->accepted > 0);
+    dedupe_withdraw(s->dedupe, &b->desc[0].key, sizeof b->desc[0], b->verdict, b->events, b->index);
+}
+
+/* At a start there is no thread yet: room is made by working. */
+static int replay_block(struct store *s, uint64_t index, const struct block_view *v)
+{
+    for (uint32_t i = 0; i < v->header->events; i++) {
+        int e = dedupe_replay(s->dedupe, v->desc[i].key, s->content[i],
+                              (struct dedupe_place){ index, (uint16_t)i });
 
         if (e < 0)
             return e;
@@ -177,13 +194,39 @@ static int replay_block(struct store *s, const struct log_record *r, const void 
     return 0;
 }
 
-static int store_apply(void *arg, const struct log_record *r, const void *payload, bool ours)
+/* A block that was not admitted here. It may be given again and again until there is room. */
+static int apply_block(struct store *s, const struct log_record *r, const void *payload,
+                       enum cluster_apply how)
+{
+    struct block_view v;
+    int e;
+
+#ifdef PLANT_DEDUPE_NOT_APPLIED
+    if (how == APPLY_OTHERS)
+        return 0;
+#endif
+    if (!s->have_hash_key || block_view(&v, payload, r->payload_bytes) < 0)
+        return -EBADMSG;
+    for (uint32_t i = 0; i < v.header->events && s->content_index != r->index; i++)
+        s->content[i] = hash_content(s->hash_key, v.payload + v.desc[i].offset, v.desc[i].bytes);
+    s->content_index = r->index;
+    if (how == APPLY_START)
+        return replay_block(s, r->index, &v);
+    e = dedupe_enter(s->dedupe, &v.desc[0].key, sizeof v.desc[0], s->content, v.header->events,
+                     r->index);
+    if (e == -EAGAIN)
+        wake_up(&s->wake);
+    return e;
+}
+
+static int store_apply(void *arg, const struct log_record *r, const void *payload,
+                       enum cluster_apply how)
 {
     struct store *s = arg;
     int e = 0;
 
-    if (r->type == LOG_EVENTS && !ours)
-        e = replay_block(s, r, payload);
+    if (r->type == LOG_EVENTS && how != APPLY_OURS)
+        e = apply_block(s, r, payload, how);
     else if (r->type == LOG_SETTING && r->index > s->loaded_index)
         e = apply_setting(s, r, payload);
     else if (r->type == LOG_GENESIS)
@@ -242,8 +285,10 @@ void store_app(struct store *s, struct cluster_app *ret)
         .arg = s,
         .ready = store_ready,
         .admit = store_admit,
+        .withdraw = store_withdraw,
         .apply = store_apply,
         .open = store_open,
+        .opened = store_opened,
         .save = store_save,
         .load = store_load,
     };
@@ -251,6 +296,8 @@ void store_app(struct store *s, struct cluster_app *ret)
 
 /* --- the store thread ---------------------------------------------------------------------------
  */
+
+int store_do_work(struct store *s) { return dedupe_do_work(s->dedupe); }
 
 static void *store_main(void *arg)
 {
@@ -261,7 +308,7 @@ static void *store_main(void *arg)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), STORE_NICE);
     while (!atomic_load(&s->stop_wanted)) {
         struct pollfd p = { .fd = s->wake.fd, .events = POLLIN };
-        int e = dedupe_do_work(s->dedupe);
+        int e = atomic_load(&s->opened) ? store_do_work(s) : 0;
 
         if (e > 0)
             continue;
@@ -324,8 +371,15 @@ const sluice_v1_Setting *store_history(const struct store *s, size_t *ret_n)
 int store_lookup(struct store *s, const void *source, size_t source_bytes, const void *id,
                  size_t id_bytes, struct dedupe_place *ret)
 {
+    if (s->dedupe == NULL) /* it waits for its cluster */
+        return 0;
     return dedupe_lookup(s->dedupe, hash_event_key(s->hash_key, source, source_bytes, id, id_bytes),
                          ret);
 }
 
-void store_stats(struct store *s, struct dedupe_stats *ret) { dedupe_stats(s->dedupe, ret); }
+void store_stats(struct store *s, struct dedupe_stats *ret)
+{
+    *ret = (struct dedupe_stats){ 0 };
+    if (atomic_load(&s->opened))
+        dedupe_stats(s->dedupe, ret);
+}

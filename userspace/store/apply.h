@@ -24,6 +24,8 @@ struct store;
 struct store_config {
     const char *dir; /* of the dedupe index */
     uint64_t dedupe_memory_bytes_max;
+    /* 0: as many as the memory allows. Less, in tests, makes more and smaller runs. */
+    uint64_t dedupe_table_keys_max, dedupe_summary_bytes_max, dedupe_filter_bytes_max;
     /* On the cluster thread, after each change and once at start; borrows. */
     void (*on_settings)(void *arg, const struct settings *settings);
     /* The store thread met an error that ends the node. */
@@ -38,8 +40,12 @@ int store_init(struct store **ret, const struct store_config *config);
 /* Fills in admit, apply and the others but for failed(). */
 void store_app(struct store *s, struct cluster_app *ret);
 
-/* After cluster_start(): starts the store thread. Returns 0 or a negative errno. */
+/* After cluster_start(): starts the store thread, which works once the cluster's start is over (a
+ * node may wait for its cluster). Returns 0 or a negative errno. */
 int store_start(struct store *s);
+
+/* One step of what that thread does, for who has none. As dedupe_do_work(). */
+int store_do_work(struct store *s);
 
 /* After cluster_stop(). Safe on NULL. */
 void store_fini(struct store *s);
@@ -51,7 +57,7 @@ const sluice_v1_Setting *store_history(const struct store *s, size_t *ret_n);
 /* Returns 1 and the place, 0 when no such event was accepted, or a negative errno. */
 int store_lookup(struct store *s, const void *source, size_t source_bytes, const void *id,
                  size_t id_bytes, struct dedupe_place *ret);
-/* Any thread. */
+/* Any thread. All zero before the cluster's start is over. */
 void store_stats(struct store *s, struct dedupe_stats *ret);
 
 #endif

@@ -169,6 +169,11 @@ static int find_one(struct dedupe *d, struct key128 key, struct entry *found)
     return group_find(d, &g, found);
 }
 
+static uint64_t frozen_needs(const struct dedupe *d)
+{
+    return d->handed_to > d->frozen->last ? d->handed_to : d->frozen->last;
+}
+
 static void freeze(struct dedupe *d)
 {
     struct table *full = d->active;
@@ -180,6 +185,7 @@ static void freeze(struct dedupe *d)
     d->freezes++;
     d->handed = full;
     d->handed_to = d->entered;
+    atomic_store_explicit(&d->handed_needs, frozen_needs(d), memory_order_release);
     atomic_store_explicit(&d->keys_frozen, full->count, memory_order_relaxed);
     atomic_store_explicit(&d->keys_active, 0, memory_order_relaxed);
     atomic_store_explicit(&d->spare, SPARE_FROZEN, memory_order_release);
@@ -246,6 +252,116 @@ int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, cons
         d->entered = index;
     atomic_store_explicit(&d->keys_active, d->active->count, memory_order_relaxed);
     return slot;
+}
+
+/* The frozen table without what was withdrawn from `index` on. Nothing of it was written yet, as
+ * `index` is not committed, or it holds nothing from there on. */
+static void frozen_cut(struct dedupe *d, uint64_t index)
+{
+    struct table *t = d->frozen;
+
+    if (frozen_needs(d) < index)
+        return;
+    table_cut(t, index);
+    if (d->handed_to >= index)
+        d->handed_to = index - 1;
+    atomic_store_explicit(&d->keys_frozen, t->count, memory_order_relaxed);
+    if (t->count > 0) {
+        atomic_store_explicit(&d->handed_needs, frozen_needs(d), memory_order_release);
+        return;
+    }
+    /* There is no run without a key: the table is the spare one again. */
+    atomic_store_explicit(&d->handed_needs, UINT64_MAX, memory_order_release);
+    table_clear(t);
+    d->frozen = NULL;
+    d->freezes--;
+    atomic_store_explicit(&d->spare, SPARE_FREE, memory_order_release);
+}
+
+void dedupe_withdraw(struct dedupe *d, const struct key128 *key, size_t stride,
+                     const uint8_t *verdict, size_t n, uint64_t index)
+{
+    uint16_t slot = 0;
+
+    assert(index > atomic_load_explicit(&d->committed, memory_order_relaxed));
+    assert(index <= d->entered && n <= DEDUPE_EVENTS_MAX);
+#ifdef PLANT_DEDUPE_KEPT_AFTER_CUT
+    n = 0;
+#endif
+    for (size_t i = 0; i < n; i++) {
+        struct entry e = { *key_at(key, stride, i), entry_place(index, slot), 0 };
+        bool removed;
+
+        if (verdict[i] != DEDUPE_NEW)
+            continue;
+        removed = table_remove(d->active, &e) || (d->frozen && table_remove(d->frozen, &e));
+        assert(removed);
+        slot++;
+    }
+    d->entered = index - 1;
+    table_cut(d->active, index);
+    if (d->frozen != NULL)
+        frozen_cut(d, index);
+    atomic_store_explicit(&d->keys_active, d->active->count, memory_order_relaxed);
+}
+
+/* Looks for the keys of an entry of the log; d->found[i].place is 0 where there is none. Returns
+ * how many are not there, or a negative errno. */
+static int64_t enter_find(struct dedupe *d, const struct key128 *key, size_t stride, size_t n,
+                          uint64_t index)
+{
+    bool in_runs = index <= d->set->last; /* else no run has any of it */
+    int64_t missing = 0;
+    struct group g;
+    int r = 0;
+
+    for (size_t i = 0; i < n && r == 0; i += GROUP_KEYS) {
+        group_init(&g, key_at(key, stride, i), stride, n - i < GROUP_KEYS ? n - i : GROUP_KEYS);
+        if (in_runs)
+            r = group_find(d, &g, d->found + i);
+        else
+            group_find_frozen(d, &g, d->found + i);
+    }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        const struct entry *e;
+
+        if (d->found[i].place != 0)
+            continue;
+        e = table_find(d->active, *key_at(key, stride, i));
+        if (e != NULL)
+            d->found[i] = *e;
+        else
+            missing++;
+    }
+    return r < 0 ? r : missing;
+}
+
+int dedupe_enter(struct dedupe *d, const struct key128 *key, size_t stride, const uint64_t *content,
+                 size_t n, uint64_t index)
+{
+    int64_t missing;
+    int r = atomic_load_explicit(&d->error, memory_order_relaxed);
+
+    if (r < 0)
+        return r;
+    assert(index > 0 && index <= ENTRY_INDEX_MAX && n <= DEDUPE_EVENTS_MAX);
+    take_up(d);
+    if (index <= set_covered(d->set))
+        return 0;
+    missing = enter_find(d, key, stride, n, index);
+    /* What is there already needs no room: a table may wait for just this entry to be committed. */
+    if (missing > 0)
+        missing = dedupe_ready(d, (size_t)missing);
+    if (missing < 0)
+        return (int)missing;
+    for (size_t i = 0; i < n; i++) {
+        struct entry e = { *key_at(key, stride, i), entry_place(index, (uint16_t)i), content[i] };
+
+        if (d->found[i].place == 0)
+            (void)enter(d, &e);
+    }
+    atomic_store_explicit(&d->keys_active, d->active->count, memory_order_relaxed);
+    return 0;
 }
 
 static void commit_to(struct dedupe *d, uint64_t index)

@@ -19,25 +19,33 @@
  * log: MANIFEST says up to which index they cover it, every file is checked by checksum, and what
  * is missing or damaged is rebuilt by replaying the log from there.
  *
+ * Invariants, of A, the admitting thread:
+ *   I1 the tables and runs hold all keys of the log up to `entered`, and none that is not in the
+ *      log: dedupe_admit() enters those of an entry that will have this index. Then the entry is
+ *      either committed with those very events, or dedupe_withdraw() takes them out again.
+ *   I2 dedupe_enter() and dedupe_replay() are given committed entries alone.
+ *   I3 a node admits only after it has entered every entry that was in its log when it began to
+ *      lead. So what is above `committed` and entered is its own, and what it withdraws is the end
+ *      of it.
+ *
  * What makes a rebuild safe. The runs on disk are those of the log's indexes 1..covered, without a
  * gap, and hold no key that the log does not hold:
- *   - an index that was given to dedupe_admit() is either committed with those very events, or the
- *     index is closed and opened again. In a group of one voter all that was appended is committed;
- *     a leader that loses its place with entries in flight must open again.
- *   - only committed indexes are replayed (one voter: all that are in its log).
- *   - a frozen table is not written before every index in it is committed. Otherwise a crash could
- *     leave a key in a run whose event never reached the log, and the event, sent again, would be
- *     answered as a duplicate: lost. Keys above `covered` may be in a run (a table was frozen in
- *     the middle of an entry); replay gives them again, with the same place.
+ *   I4 a frozen table is not written before every index in it, and up to the one that it will
+ *      cover, is committed. Otherwise a crash could leave a key in a run whose event never reached
+ *      the log, and the event, sent again, would be answered as a duplicate: lost. So what is
+ *      withdrawn is in the two tables, never in a run; the summary may keep a bit of it, which
+ * costs a lookup and decides nothing. Keys above `covered` may be in a run (a table was frozen in
+ *      the middle of an entry); they are given again, with the same place.
  *
  * Damage that is met while running (a page that fails its checksum) removes that run file and is a
  * final error: the node stops, and the next dedupe_open() says from where to replay.
  *
- * Thread:  dedupe_ready/admit/replay/lookup/commit: one thread (the cluster thread).
+ * Thread:  dedupe_ready/admit/withdraw/enter/replay/lookup/commit: one thread (the cluster thread).
  * dedupe_do_work: one other thread, which starts after the last dedupe_replay() and ends before
- * dedupe_close(). dedupe_stats: any. No call waits for another thread. Errors:  -ENOSPC when the
- * table is full and its run cannot be written: events must be refused until dedupe_ready() says 0
- * again. All others (-EIO, -EILSEQ) are final: every later call returns them.
+ * dedupe_close(), or the same one. dedupe_stats: any. No call waits for another thread. Errors:
+ * -ENOSPC when the table is full and its run cannot be written: events must be refused, and
+ * committed entries wait, until dedupe_ready() says 0 again. All others (-EIO, -EILSEQ) are final:
+ * every later call returns them.
  */
 #ifndef SLUICE_STORE_DEDUPE_H
 #define SLUICE_STORE_DEDUPE_H
@@ -96,10 +104,21 @@ int dedupe_ready(struct dedupe *d, size_t n);
  * with place {index, slot}, slot counting the new ones from 0. For the others ret_first[i] is the
  * first place. Two events of the same call with one key: the second is the duplicate. stride: bytes
  * between the key128s (they sit in an array of larger structs). index > 0, above that of the last
- * call that had a new key. Returns the number of new ones or a negative errno, and then nothing was
- * decided. Allocates nothing. */
+ * call that had a new key and was not withdrawn. Returns the number of new ones or a negative
+ * errno, and then nothing was decided. Allocates nothing. */
 int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, const uint64_t *content,
                  size_t n, uint64_t index, uint8_t *ret_verdict, struct dedupe_place *ret_first);
+
+/* Takes back what dedupe_admit() entered for this index, by its verdicts: the entry will not be in
+ * the log. Newest index first, and none that is committed. */
+void dedupe_withdraw(struct dedupe *d, const struct key128 *key, size_t stride,
+                     const uint8_t *verdict, size_t n, uint64_t index);
+
+/* Enters the n <= DEDUPE_EVENTS_MAX events of a committed entry, in the log's order; what is there
+ * already stays as it is. dedupe_commit() is to follow. 0, or nothing was entered: -EAGAIN (a
+ * frozen table is still being written), -ENOSPC, or a final error. */
+int dedupe_enter(struct dedupe *d, const struct key128 *key, size_t stride, const uint64_t *content,
+                 size_t n, uint64_t index);
 
 /* Enters one event of the log at start, in the log's order; places already covered by runs may be
  * given again. Calls dedupe_do_work() itself, so no other thread may yet. Returns 0, -ENOSPC (not

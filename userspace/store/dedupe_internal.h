@@ -10,6 +10,10 @@
  * Tables: A freezes the active table when `spare` is SPARE_FREE (release), B writes it, publishes
  * the set with the new run, and when A has acknowledged that set (and so no longer looks into the
  * frozen table) clears it and sets SPARE_FREE again.
+ *
+ * B looks into a frozen table only once `handed_needs` is committed. What A withdraws is not, so
+ * until then the table is still A's to take keys out of; it lowers handed_needs (release) behind
+ * that.
  */
 #ifndef SLUICE_STORE_DEDUPE_INTERNAL_H
 #define SLUICE_STORE_DEDUPE_INTERNAL_H
@@ -95,8 +99,9 @@ struct dedupe {
     /* Written by A, read by B. */
     _Alignas(CACHE_LINE) _Atomic uint64_t acknowledged; /* generation */
     _Atomic uint64_t committed;
-    struct table *handed; /* with `spare` */
-    uint64_t handed_to;   /* the log is covered up to here, once this table is a run */
+    struct table *handed;          /* with `handed_needs` */
+    uint64_t handed_to;            /* the log is covered up to here, once this table is a run */
+    _Atomic uint64_t handed_needs; /* B's once this index is committed */
     _Atomic uint64_t keys_active, keys_frozen, disk_lookups;
 
     /* Written by both. */

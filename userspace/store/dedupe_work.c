@@ -246,14 +246,13 @@ static int job_install(struct dedupe *d, struct job *j, uint32_t at, uint32_t n)
 static int flush_start(struct dedupe *d)
 {
     const struct run_set *s = set_now(d);
-    const struct table *t = d->handed;
     uint64_t committed = atomic_load_explicit(&d->committed, memory_order_acquire);
-    uint64_t from = set_covered(s);
 
-    if (committed < d->handed_to || committed < t->last || s->count == DEDUPE_RUNS_MAX)
+    if (committed < atomic_load_explicit(&d->handed_needs, memory_order_acquire) ||
+        s->count == DEDUPE_RUNS_MAX)
         return 0;
     d->flush.at = 0;
-    return job_start(d, &d->flush.job, t->count, from, d->handed_to);
+    return job_start(d, &d->flush.job, d->handed->count, set_covered(s), d->handed_to);
 }
 
 static int flush_step(struct dedupe *d)

@@ -114,6 +114,25 @@ const struct entry *table_find(const struct table *t, struct key128 key)
     return e;
 }
 
+bool table_remove(struct table *t, const struct entry *e)
+{
+    struct entry *at = table_seek(t, e->key), *next;
+    const struct entry *end = t->entries + t->room;
+
+    if (at == end || at->place != e->place || entry_compare(&at->key, &e->key) != 0)
+        return false;
+    for (next = at + 1; next < end && next->place != 0; next++) {
+        if (entry_scale(next->key.lo, t->slots) == (uint64_t)(next - t->entries))
+            break;
+    }
+    memmove(at, at + 1, (size_t)(next - at - 1) * sizeof *at);
+    next[-1] = (struct entry){ 0 };
+    t->count--;
+    while (t->top > t->slots && t->entries[t->top - 1].place == 0)
+        t->top--;
+    return true;
+}
+
 const struct entry *table_put(struct table *t, const struct entry *e)
 {
     struct entry *at = table_seek(t, e->key), *empty = at;

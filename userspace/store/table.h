@@ -6,6 +6,9 @@
  * search ends early, and a full table is written as a sorted run by walking over it: nothing is
  * sorted. There is no wrap-around; a tail after the last home takes what is pushed past it.
  *
+ * Taking one out moves those behind it one slot back, up to the first that is empty or at its home:
+ * as homes are in key order too, none behind that one is away from home because of the gap.
+ *
  * Thread:  one owner at a time; dedupe.c hands tables over.
  * Memory:  mapped and touched in table_init(); in huge pages where the system has them.
  */
@@ -26,8 +29,8 @@ struct table {
     uint64_t room;      /* slots and the tail */
     uint64_t count;     /* entries held */
     uint64_t count_max; /* three quarters of slots */
-    uint64_t top;       /* no entry at or after this slot */
-    uint64_t last;      /* the highest log index of an entry */
+    uint64_t top;       /* no entry at or after this slot; in the tail, right behind the last one */
+    uint64_t last;      /* no entry has a higher log index */
     size_t bytes;
 };
 
@@ -48,6 +51,16 @@ const struct entry *table_find(const struct table *t, struct key128 key);
 
 /* Enters e and returns NULL, or returns the entry that already has its key. */
 const struct entry *table_put(struct table *t, const struct entry *e);
+
+/* Takes out the entry that has e's key and place; false when there is none. */
+bool table_remove(struct table *t, const struct entry *e);
+
+/* There is no entry of this index or a later one any more. */
+static inline void table_cut(struct table *t, uint64_t index)
+{
+    if (t->last >= index)
+        t->last = index - 1;
+}
 
 static inline void table_prefetch(const struct table *t, struct key128 key)
 {
