@@ -402,6 +402,18 @@ static void cluster_free(struct cluster *c)
     node_free(c);
 }
 
+/* Without it the node is as good as it can be. */
+static void cluster_scrub(struct cluster *c)
+{
+    int e;
+
+    if (c->config.scrub_bytes_per_s == 0 || c->config.disk != NULL)
+        return;
+    e = scrub_start(&c->scrub, c);
+    if (e < 0)
+        report_warn("scrub", "old segments are not looked at: %s", strerror(-e));
+}
+
 int cluster_start(struct cluster **ret, const struct cluster_config *config,
                   const struct cluster_app *app, char error[LOG_ERROR_BYTES])
 {
@@ -430,6 +442,7 @@ int cluster_start(struct cluster **ret, const struct cluster_config *config,
     e = c->run_state == CLUSTER_FAILED ? -EIO : 0;
     pthread_mutex_unlock(&c->lock);
     if (e == 0) {
+        cluster_scrub(c);
         *ret = c;
         return 0;
     }
@@ -453,6 +466,7 @@ void cluster_stop(struct cluster *c)
 {
     if (c == NULL)
         return;
+    scrub_stop(c->scrub);
     atomic_store(&c->stop_wanted, true);
     cluster_wake(c);
     pthread_join(c->thread, NULL);
@@ -510,6 +524,8 @@ static void status_fill(void *arg)
     r->term = c->state.term;
     r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
     snprintf(r->note, sizeof r->note, "%s", c->repair.note);
+    r->repaired_segments = c->repair.segments;
+    r->scrub_passes = atomic_load(&c->scrub_passes);
     if (c->log == NULL)
         return;
     r->first_index = log_first_index(c->log);

@@ -120,6 +120,9 @@ struct cluster_config {
     /* Entries below a checkpoint that a follower can still be brought up with by the engine, the
      * same on all nodes; further back it fetches in bulk. 0: CLUSTER_TRAILING. */
     unsigned trailing;
+    uint64_t
+        scrub_bytes_per_s;   /* old segments are read for rot; 0: they are not. Of <dir>/log only */
+    uint64_t scrub_pause_ms; /* between two passes */
     uint64_t fetch_bytes_per_s; /* this node's, when it fetches; 0: no limit */
     /* How long a block waits for a leader's word before it is refused as NOT_LEADER; 0:
      * CLUSTER_FORWARD_MS. */
@@ -166,8 +169,9 @@ struct cluster_status {
     enum cluster_state state;
     uint64_t term, epoch, first_index, last_index, persisted_index, commit_index, applied_index;
     uint64_t checkpoint_index, log_bytes, disk_free_bytes, replayed_entries;
-    uint64_t start_ns; /* how long recovery and replay took */
-    uint64_t events;   /* in the log */
+    uint64_t start_ns;                        /* how long recovery and replay took */
+    uint64_t events;                          /* in the log */
+    uint64_t scrub_passes, repaired_segments; /* of this process */
     uint64_t events_by_type[BLOCK_TYPES];
     uint8_t cluster_id[16], digest[SHA256_BYTES];
     uint16_t node;

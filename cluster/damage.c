@@ -205,29 +205,63 @@ int damage_missing(struct disk *d, const struct damage_place *p, uint64_t first,
 /* --- a look at one segment ----------------------------------------------------------------------
  */
 
-static int check_one(struct disk *d, const struct segment_list *list, size_t i,
-                     uint64_t segment_bytes, void *buf, struct log_damage *ret)
-{
-    struct damage_place place = {
-        .at = list->at, .i = i, .keep = list->n, .segment_bytes = segment_bytes
-    };
-    const struct segment *next = &list->at[i + 1];
-    const struct record_header *h;
-    struct scan scan;
-    enum scan_result result = SCAN_RECORD;
-    int e = scan_open(&scan, d, &list->at[i], false, buf);
+struct check {
+    struct disk *disk;
+    struct segment_list list;
+    uint64_t segment_bytes;
+    bool (*pace)(void *arg, uint64_t bytes);
+    void *arg;
+    void *buf;
+};
 
-    assert(i + 1 < list->n);
+#define PACE_BYTES (256u << 10)
+
+/* Reads up to where it is bad, or ends. */
+static int read_on(const struct check *c, struct scan *s, enum scan_result *ret)
+{
+    const struct record_header *h;
+    uint64_t told = 0;
+
+    *ret = SCAN_RECORD;
+    while (*ret == SCAN_RECORD) {
+        *ret = scan_next(s, &h);
+        if (c->pace == NULL || (*ret == SCAN_RECORD && s->offset - told < PACE_BYTES))
+            continue;
+        if (!c->pace(c->arg, s->offset - told))
+            return -ECANCELED;
+        told = s->offset;
+    }
+    return 0;
+}
+
+static int check_one(const struct check *c, size_t i, struct log_damage *ret)
+{
+    const struct segment *at = c->list.at, *next = &at[i + 1];
+    struct damage_place place = {
+        .at = at, .i = i, .keep = c->list.n, .segment_bytes = c->segment_bytes
+    };
+    struct scan scan;
+    enum scan_result result;
+    int e = scan_open(&scan, c->disk, &at[i], false, c->buf);
+
+    assert(i + 1 < c->list.n);
     if (e == -EILSEQ) {
-        e = damage_of_segment(d, &place, buf, ret);
+        e = damage_of_segment(c->disk, &place, c->buf, ret);
         return e < 0 ? e : -EILSEQ;
     }
     if (e < 0)
         return e;
-    while (result == SCAN_RECORD)
-        result = scan_next(&scan, &h);
-    if (result != SCAN_ENDED && scan.index < next->first) {
-        e = damage_in_segment(&scan, next, i + 2 == list->n, 0, ret);
+    e = read_on(c, &scan, &result);
+    if (e == 0 && scan.index < next->first) {
+        place.linked = true;
+        place.term = scan.term;
+        place.time_ns = scan.time_ns;
+        memcpy(place.before, scan.digest, SHA256_BYTES);
+        ahead_drop(&scan.ahead);
+        if (result == SCAN_ENDED)
+            e = damage_missing(c->disk, &place, scan.index, next->first - 1, next, c->buf, ret);
+        else
+            e = damage_in_segment(&scan, next, i + 2 == c->list.n, 0, ret);
         e = e < 0 ? e : -EILSEQ;
     }
     scan_close(&scan);
@@ -235,25 +269,27 @@ static int check_one(struct disk *d, const struct segment_list *list, size_t i,
 }
 
 int log_check_segment(struct disk *d, uint64_t index, uint64_t segment_bytes,
-                      struct log_damage *damage)
+                      bool (*pace)(void *arg, uint64_t bytes), void *arg, struct log_damage *damage,
+                      uint64_t *ret_next)
 {
-    struct segment_list list;
-    void *buf = aligned_alloc(LOG_ALIGN, SCAN_BYTES);
-    int e = buf != NULL ? segment_list_read(&list, d) : -ENOMEM;
+    struct check c = { .disk = d, .segment_bytes = segment_bytes, .pace = pace, .arg = arg };
     size_t i = 0;
+    int e;
 
     *damage = (struct log_damage){ 0 };
-    if (e < 0) {
-        free(buf);
-        return e;
+    if (ret_next != NULL)
+        *ret_next = 0;
+    c.buf = aligned_alloc(LOG_ALIGN, SCAN_BYTES);
+    e = c.buf != NULL ? segment_list_read(&c.list, d) : -ENOMEM;
+    if (e == 0) {
+        while (i + 1 < c.list.n && c.list.at[i + 1].first <= index)
+            i++;
+        if (ret_next != NULL && i + 1 < c.list.n)
+            *ret_next = c.list.at[i + 1].first;
+        e = i + 1 < c.list.n ? check_one(&c, i, damage) : -ENOENT;
+        segment_list_fini(&c.list);
     }
-    while (i + 1 < list.n && list.at[i + 1].first <= index)
-        i++;
-    e = -ENOENT;
-    if (i + 1 < list.n && list.at[i].first <= index)
-        e = check_one(d, &list, i, segment_bytes, buf, damage);
-    segment_list_fini(&list);
-    free(buf);
+    free(c.buf);
     return e;
 }
 

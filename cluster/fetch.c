@@ -69,6 +69,7 @@ int fetch_offer(struct cluster *c, struct raft_install_snapshot *m)
     if (e == 0 && entry.record->type != LOG_CHANGE)
         e = -EILSEQ;
     if (e == -EILSEQ) {
+        atomic_store(&c->scrub_wanted, index);
         report_warn("offer", "entry %" PRIu64 " is damaged here: no snapshot is offered", index);
         return -EAGAIN;
     }
@@ -505,6 +506,8 @@ static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_
     int e;
 
     if (bytes < 0) {
+        if (bytes == -EILSEQ)
+            atomic_store(&c->scrub_wanted, next);
         r->node = 0;
         return 0;
     }

@@ -16,6 +16,7 @@
  * snapshot.c  checkpoints
  * fetch.c     a node that is far behind gets the committed entries in bulk
  * repair.c    records that have rotted here come from another node
+ * scrub.c     the thread that looks for rot (scrub.h)
  * log.c, ...  the log itself (log.h)
  * peer_*.c    connections to the other nodes (peer.h), and what is said there, as bytes
  *             (peer_frame.h, peer_message.h, handshake.h)
@@ -32,6 +33,7 @@
 #include "cluster/cluster.h"
 #include "cluster/peer_message.h"
 #include "cluster/peer_frame.h"
+#include "cluster/scrub.h"
 #include "cluster/state.h"
 #include "cluster/twoslot.h"
 
@@ -97,8 +99,8 @@ struct repair {
     struct log_rebuild *rebuild;
     uint16_t peer[REPAIR_PEERS_MAX]; /* who may have what is missing */
     unsigned peers, turn;
-    uint16_t source; /* who is asked; 0: nobody */
-    int64_t granted; /* bytes that may still come */
+    uint16_t source;           /* who is asked; 0: nobody */
+    int64_t granted;           /* bytes that may still come */
     uint64_t ask_ns, retry_ns; /* to ask another, if nothing comes; not to ask before */
     uint64_t heard_ns;         /* something came */
     uint64_t last_first, last_from, segments; /* where it was begun last; those that are mended */
@@ -265,6 +267,8 @@ struct cluster {
     struct fetch fetch;
 
     struct repair repair; /* repair.c */
+    struct scrub *scrub;  /* NULL: there is none; of who starts and stops the cluster */
+    _Atomic uint64_t scrub_wanted, scrub_passes; /* to be looked at next, 0: nothing; that ended */
 
     /* node.c */
     bool app_open; /* app.open() was called */

@@ -124,10 +124,14 @@ int log_open_damage(struct log **ret, struct disk *d, const struct log_config *c
                     const struct log_origin *origin, log_replay_fn replay, void *arg,
                     char error[LOG_ERROR_BYTES], struct log_damage *damage);
 
-/* Looks at the segment of record index, which is not the last one. Returns 0; -EILSEQ: it is bad,
- * in the way that damage says; -ENOENT, or the disk's error. */
+/* Looks at the segment of record index, which is not the last one. pace (may be NULL) is told how
+ * many bytes were read since it was told last; false ends that: -ECANCELED. Returns 0; -EILSEQ: it
+ * is bad, in the way that damage says; -ENOENT, or the disk's error. *ret_next (may be NULL): the
+ * first index of the next one, 0: there is none. Beside the log's owner too, by a disk of its own;
+ * what is being cut then may look bad. */
 int log_check_segment(struct disk *d, uint64_t index, uint64_t segment_bytes,
-                      struct log_damage *damage);
+                      bool (*pace)(void *arg, uint64_t bytes), void *arg, struct log_damage *damage,
+                      uint64_t *ret_next);
 
 /* Of a log that is not open: other nodes have committed other records than there are here in front
  * of the damage, or behind it. So those were never committed, and go; what took their places has to

@@ -225,7 +225,8 @@ static int node_replay(struct cluster *c)
     if (e != -EILSEQ)
         return e;
     snprintf(rot, sizeof rot, "record %" PRIu64 " cannot be read", c->applied_index + 1);
-    e = log_check_segment(c->disk, c->applied_index + 1, c->config.log.segment_bytes, &damage);
+    e = log_check_segment(c->disk, c->applied_index + 1, c->config.log.segment_bytes, NULL, NULL,
+                          &damage, NULL);
     if (e == -EILSEQ && repair_begin(c, &damage, rot) == 0)
         return 0;
     return cluster_fail(c, e < 0 ? e : -EIO, "log: %s: %s", rot, strerror(e < 0 ? -e : EIO));

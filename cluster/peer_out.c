@@ -556,6 +556,7 @@ static ssize_t out_write_entries(struct peer_out *o)
     }
     n = out_gather(o, entry);
     if (n == -EILSEQ) { /* until it is mended, it gets nothing from here on */
+        atomic_store(&o->p->c->scrub_wanted, a.prev_log_index + 1);
         out_failed(o, "entry %llu is damaged here, and cannot be sent", a.prev_log_index + 1);
         return -EAGAIN;
     }

@@ -164,8 +164,10 @@ int repair_segment(struct cluster *c, const struct log_damage *d)
     if (d->to > c->applied_index || d->first >= log_segment_first(c->log))
         return -EAGAIN;
     r->peers = 0;
-    if (c->environment.post == NULL || know_members(c) <= 1)
+    if (c->environment.post == NULL || know_members(c) <= 1) {
+        note(c, "damaged, and there is no other node that could have it: %s", what(d, text));
         return -ENOTSUP;
+    }
     begin(c, d);
     note(c, "damaged, and fetched from the other nodes: %s", what(d, text));
     return 0;

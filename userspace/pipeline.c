@@ -277,6 +277,8 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
         .segment_age_ns_max = f->log.segment_age_s_max * NS_PER_S,
         .log = { f->log.segment_bytes, f->log.disk_free_bytes_min, f->log.writes_max,
                  f->log.mark_idle_ms },
+        .scrub_bytes_per_s = f->log.scrub_bytes_per_s,
+        .scrub_pause_ms = f->log.scrub_pause_s * 1000ull,
         .link = p->link,
         .links = p->workers,
         .peering = peering_of(p),

@@ -118,7 +118,7 @@ static void check_mended(struct sim_node *n)
 
     if (sim.rotten != number_of(n) || n->c->repair.at_start || n->c->repair.active)
         return;
-    e = log_check_segment(n->disk, sim.rot_index, 1 << 20, &m);
+    e = log_check_segment(n->disk, sim.rot_index, 1 << 20, NULL, NULL, &m, NULL);
     if (e != -EILSEQ) { /* -ENOENT: in the last one, which the start has read */
         trace("node %u: record %" PRIu64 " is whole", number_of(n), sim.rot_index);
         sim.rotten = 0;
@@ -141,7 +141,7 @@ void rot_scrub(struct sim_node *n)
     if (i + 1 == list->n)
         i = 0;
     n->scrub_index = list->at[i].first + 1;
-    e = log_check_segment(n->disk, list->at[i].first, 1 << 20, &m);
+    e = log_check_segment(n->disk, list->at[i].first, 1 << 20, NULL, NULL, &m, NULL);
     if (e == -EILSEQ && m.first != 0) {
         e = repair_segment(n->c, &m);
         trace("node %u: the scrub finds record %" PRIu64 ": %s", number_of(n), m.from,

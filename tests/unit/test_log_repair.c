@@ -490,16 +490,16 @@ static void a_look_at_one_segment_finds_its_rot(void **state)
 
     (void)state;
     for (uint64_t index = 1; index <= 24; index++)
-        assert_int_equal(log_check_segment(disk, index, bytes, &m), 0);
-    assert_int_equal(log_check_segment(disk, records, bytes, &m), -ENOENT);
+        assert_int_equal(log_check_segment(disk, index, bytes, NULL, NULL, &m, NULL), 0);
+    assert_int_equal(log_check_segment(disk, records, bytes, NULL, NULL, &m, NULL), -ENOENT);
     flip(segment(1), record_at(segment(1), false) + 100);
-    assert_int_equal(log_check_segment(disk, 9, bytes, &m), 0);
-    assert_int_equal(log_check_segment(disk, 10, bytes, &m), -EILSEQ);
+    assert_int_equal(log_check_segment(disk, 9, bytes, NULL, NULL, &m, NULL), 0);
+    assert_int_equal(log_check_segment(disk, 10, bytes, NULL, NULL, &m, NULL), -EILSEQ);
     assert_int_equal(m.from, 10);
     assert_int_equal(mend(&m), 0);
-    assert_int_equal(log_check_segment(disk, 10, bytes, &m), 0);
+    assert_int_equal(log_check_segment(disk, 10, bytes, NULL, NULL, &m, NULL), 0);
     flip(segment(1), 100);
-    assert_int_equal(log_check_segment(disk, 11, bytes, &m), -EILSEQ);
+    assert_int_equal(log_check_segment(disk, 11, bytes, NULL, NULL, &m, NULL), -EILSEQ);
     assert_true(!m.linked && m.anchored);
     assert_int_equal(mend(&m), 0);
     assert_whole();

@@ -122,13 +122,13 @@ static int setup(void **state)
     char sentence[LOG_ERROR_BYTES] = "";
     int lead;
 
-    (void)state;
     memset(member, 0, sizeof member);
     memset(peering, 0, sizeof peering);
     for (int i = 0; i < NODES; i++) {
         test_app_init(&app[i]);
         app[i].node = (uint16_t)(i + 1);
         app[i].peering = &peering[i];
+        app[i].scrub_bytes_per_s = *state != NULL ? 1u << 30 : 0;
         snprintf(peering[i].listen, sizeof peering[i].listen, "127.0.0.1:%u", port_free());
         peering[i].user_timeout_ms = 5000;
         member[i].node = (uint32_t)i + 1;
@@ -339,6 +339,91 @@ static void two_nodes_with_rot_in_different_places_mend_each_other(void **state)
     assert_sound();
 }
 
+static void wait_for_repairs(int i, uint64_t n)
+{
+    uint64_t until = clock_monotonic_ns() + WAIT_NS;
+
+    while (status_of(i).repaired_segments < n) {
+        if (clock_monotonic_ns() > until)
+            fail_msg("node %d: %s", i + 1, status_of(i).note);
+        pause_briefly();
+    }
+}
+
+static void wait_for_pass(int i)
+{
+    uint64_t until = clock_monotonic_ns() + WAIT_NS, passes = status_of(i).scrub_passes + 2;
+
+    while (status_of(i).scrub_passes < passes) {
+        assert_true(clock_monotonic_ns() < until);
+        pause_briefly();
+    }
+}
+
+/* Of the leader and of another, in two segments each. */
+static void the_scrub_has_rot_mended_while_the_nodes_run(void **state)
+{
+    int lead = leader();
+
+    (void)state;
+    for (int i = 0; i < NODES - 1; i++) {
+        wait_for_pass(i);
+        assert_int_equal(status_of(i).repaired_segments, 0);
+        flip(segment(i, i), 4096 + 300);
+        wait_for_repairs(i, 1);
+        flip(segment(i, 2), i == 0 ? 20 : 4096 + 20);
+        wait_for_repairs(i, 2);
+        wait_for_pass(i);
+        assert_int_equal(status_of(i).repaired_segments, 2);
+        assert_string_equal(status_of(i).note, "");
+    }
+    blocks_at(lead, 2);
+    assert_together(lead);
+    assert_sound();
+}
+
+static void a_leader_with_rot_goes_on_and_brings_up_who_is_behind(void **state)
+{
+    int lead = leader(), node = (lead + 1) % NODES;
+    unsigned sealed;
+
+    (void)state;
+    test_app_stop(&app[node]);
+    blocks_at(lead, 12);
+    sealed = (unsigned)status_of(lead).log_bytes >> 20;
+    flip(segment(lead, (int)sealed - 3), 4096 + 300);
+    test_app_start(&app[node]);
+    assert_together(lead);
+    assert_false(app[lead].failed);
+    wait_for_repairs(lead, 1);
+    blocks_at(leader(), 1);
+    assert_sound();
+}
+
+static void a_node_alone_finds_its_rot_and_says_so(void **state)
+{
+    struct test_app *t = &app[0];
+    uint64_t until = clock_monotonic_ns() + WAIT_NS;
+
+    (void)state;
+    for (int i = 0; i < NODES; i++)
+        test_app_stop(&app[i]);
+    test_app_fini(t);
+    test_app_init(t);
+    t->scrub_bytes_per_s = 1u << 30;
+    test_app_start(t);
+    blocks_at(0, 10);
+    wait_for_pass(0);
+    assert_string_equal(status_of(0).note, "");
+    flip(segment(0, 0), 4096 + 300);
+    while (strstr(status_of(0).note, "damaged") == NULL) {
+        assert_true(clock_monotonic_ns() < until);
+        pause_briefly();
+    }
+    blocks_at(0, 2);
+    assert_false(t->failed);
+}
+
 /* Nobody to ask: as ever. */
 static void a_node_alone_refuses_to_start(void **state)
 {
@@ -357,6 +442,7 @@ static void a_node_alone_refuses_to_start(void **state)
 
 int main(void)
 {
+    static bool with_scrub = true;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(rot_in_any_segment_is_mended_at_the_next_start, setup,
                                         teardown),
@@ -365,6 +451,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(two_nodes_with_rot_in_different_places_mend_each_other,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_node_alone_refuses_to_start, setup, teardown),
+        cmocka_unit_test_prestate_setup_teardown(the_scrub_has_rot_mended_while_the_nodes_run,
+                                                 setup, teardown, &with_scrub),
+        cmocka_unit_test_prestate_setup_teardown(
+            a_leader_with_rot_goes_on_and_brings_up_who_is_behind, setup, teardown, &with_scrub),
+        cmocka_unit_test_prestate_setup_teardown(a_node_alone_finds_its_rot_and_says_so, setup,
+                                                 teardown, &with_scrub),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
