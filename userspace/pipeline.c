@@ -151,11 +151,15 @@ static void look_at_ports(struct pipeline *p)
 
 static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES]);
 
-/* A node that has waited, or was the first to come, has a cluster now. */
+/* A node that has waited, or was the first to come, has a cluster now; or one that had to repair
+ * its log has done so, and knows what is in it. */
 static void start_late(struct pipeline *p)
 {
     char error[PIPELINE_ERROR_BYTES] = "workers";
+    struct cluster_status status;
 
+    cluster_status(p->cluster, &status);
+    p->log_events_before = status.events;
     if (start_workers(p, error) < 0)
         on_failed(p, error);
     report_info("ready", "node %u takes events in", p->config->node.id);
@@ -535,6 +539,9 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
                     "node %u is of no cluster yet: it waits for `sluice cluster init`, or "
                     "to be added to one",
                     config->node.id);
+    if (status.state == CLUSTER_REPAIRING)
+        report_warn("repairing", "node %u takes no events in yet: %s", config->node.id,
+                    status.note);
     /* Where the cluster's key is not known yet, the keeper starts them. */
     pthread_mutex_lock(&p->policy_lock);
     begun = p->begun;
