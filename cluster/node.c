@@ -325,7 +325,7 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
     case PEER_FETCH:
         return fetch_asked(c, from, body, bytes);
     case PEER_FETCHED:
-        if (repair_expects(c, from))
+        if (!c->fetch.active && repair_expects(c, from))
             return repair_received(c, from, body, bytes);
         return fetch_received(c, from, body, bytes);
     case PEER_FORWARD:

@@ -121,7 +121,7 @@ static int peers_configure_repair(struct peers *p)
     struct member m[CLUSTER_MEMBERS_MAX];
     int n = p->seen_repair ? 0 : members_list(r->configuration, r->configuration_bytes, m), e = 0;
 
-    p->seen_repair = true;
+    p->seen_repair = p->seen_repair || n > 0;
     for (int i = 0; i < n && e == 0; i++)
         e = m[i].node == p->c->config.node ? 0 : peers_take_member(p, &m[i]);
     return e;

@@ -135,11 +135,11 @@ static void begin(struct cluster *c, const struct log_damage *d)
 int repair_begin(struct cluster *c, const struct log_damage *d, const char *rot)
 {
     struct repair *r = &c->repair;
-    int members = know_members(c);
     char text[WHAT_BYTES];
 
-    if (d->first == 0 || c->environment.post == NULL || members == 1)
+    if (d->first == 0 || c->environment.post == NULL)
         return -ENOTSUP;
+    (void)know_members(c); /* there may be more by now than can be read: they will connect */
     r->tries = d->first == r->last_first && d->from == r->last_from ? r->tries + 1 : 1;
     if (r->tries > REPAIR_TRIES)
         return -ENOTSUP;

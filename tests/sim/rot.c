@@ -134,7 +134,10 @@ void rot_scrub(struct sim_node *n)
     int e;
 
     n->scrub_ns = sim.now_ns + between(50 * NS_PER_MS, 400 * NS_PER_MS);
-    if (list == NULL || list->n < 2 || n->c->repair.at_start)
+    if (list == NULL || n->c->repair.at_start)
+        return;
+    check_mended(n);
+    if (list->n < 2)
         return;
     while (i + 1 < list->n && list->at[i].first < n->scrub_index)
         i++;
@@ -148,5 +151,4 @@ void rot_scrub(struct sim_node *n)
               strerror(-e));
         n->turn_ns = sim.now_ns;
     }
-    check_mended(n);
 }
