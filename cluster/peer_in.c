@@ -111,7 +111,7 @@ static bool in_say(struct peer_in *in, const void *frame, int n)
 
 static void in_refuse(struct peer_in *in, const struct refusal *r)
 {
-    static _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
+    static _Thread_local _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
     uint64_t epoch = in->p->c->state.term >> CLUSTER_EPOCH_SHIFT;
 
     (void)in_say(in, frame, handshake_put_refusal(frame, sizeof frame, epoch, r));
@@ -152,7 +152,7 @@ static bool in_supersede(struct peer_in *in, const struct hello *h)
 /* Returns false when in is gone. */
 static bool in_hello(struct peer_in *in, const struct peer_frame *f)
 {
-    static _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
+    static _Thread_local _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
     struct cluster *c = in->p->c;
     struct handshake_self self = peers_self(in->p);
     struct handshake_known stranger;

@@ -127,7 +127,7 @@ static void out_failed(struct peer_out *o, const char *format, ...)
 
 static void out_hello(struct peer_out *o)
 {
-    static _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
+    static _Thread_local _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
     const struct cluster *c = o->p->c;
     const struct handshake_self self = peers_self(o->p);
     struct hello h = {
@@ -540,7 +540,7 @@ static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_M
 
 static ssize_t out_write_entries(struct peer_out *o)
 {
-    static _Alignas(8) uint8_t head[PEER_APPEND_BUF(PEER_ENTRIES_MAX)];
+    static _Thread_local _Alignas(8) uint8_t head[PEER_APPEND_BUF(PEER_ENTRIES_MAX)];
     struct peer_entry entry[PEER_ENTRIES_MAX];
     struct iovec iov[PEER_ENTRIES_MAX + 1];
     struct peer_item *item = out_first(o);
