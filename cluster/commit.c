@@ -99,12 +99,15 @@ int commit_replay(struct cluster *c, uint64_t from)
     for (uint64_t i = from; i <= c->commit_index; i++) {
         int e = node_read(c, i, &payload);
 
+        if (e == -EILSEQ)
+            return e;
         if (e < 0)
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", i, strerror(-e));
         r = c->read_record; /* applying may read another */
         e = commit_apply(c, &r, payload, APPLY_START);
         if (e < 0)
             return e;
+        c->applied_index = i;
         c->replayed_entries++;
         if (i >= log_segment_first(c->log))
             propose_note_content(c, r.type);
