@@ -293,7 +293,8 @@ struct cluster {
     struct found *found;                /* a new cluster that is being made from here */
     struct cluster_bootstrap bootstrap; /* what a node that waited was given */
     uint8_t join_id[16];                /* the cluster that it was offered a place in */
-    bool bootstrap_given, join_offered;
+    uint8_t offer_id[16];               /* the one whose node is being asked about it */
+    bool bootstrap_given, join_offered, offer_asked;
 
     /* node_call.c */
     uint64_t setting_index;    /* of the last setting applied */
