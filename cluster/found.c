@@ -31,13 +31,49 @@ static const uint8_t no_id[16];
 
 static bool waits(const struct cluster *c) { return c->log == NULL && node_waits(c); }
 
+static bool begins_with(const struct cluster *c, const sluice_v1_Bootstrap *b);
+
+static void offer_answered(void *arg, int status, const void *body, size_t bytes)
+{
+    struct cluster *c = arg;
+    sluice_v1_NodeReply reply;
+    char sentence[LOG_ERROR_BYTES];
+
+    assert(c->offer_asked);
+    c->offer_asked = false;
+    if (!waits(c) || c->bootstrap_given)
+        return;
+    status = node_reply_decode(&reply, status, body, bytes);
+    if (status == 0 && reply.has_status && reply.status.has_bootstrap &&
+        begins_with(c, &reply.status.bootstrap) &&
+        found_take(c, &reply.status.bootstrap, sentence) == 0)
+        return;
+    memcpy(c->join_id, c->offer_id, sizeof c->join_id);
+    c->join_offered = true;
+}
+
+/* Who offers a place is asked what the cluster began with: one of those, which was not told in time
+ * or died before it had begun, begins as they did. Otherwise none of them might have a majority. */
 void node_offered(struct cluster *c, const struct hello *h)
 {
-    if (!waits(c) || memcmp(h->cluster_id, no_id, sizeof no_id) == 0 || c->bootstrap_given)
+    const sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_status_tag };
+    uint8_t bytes[sluice_v1_NodeRequest_size];
+    pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
+    bool ok;
+    int e;
+
+    if (!waits(c) || memcmp(h->cluster_id, no_id, sizeof no_id) == 0 || c->bootstrap_given ||
+        c->offer_asked || c->join_offered)
         return;
     report_info("join", "node %u is offered a place by node %u", c->config.node, h->node);
-    memcpy(c->join_id, h->cluster_id, sizeof c->join_id);
-    c->join_offered = true;
+    memcpy(c->offer_id, h->cluster_id, sizeof c->offer_id);
+    ok = pb_encode(&out, sluice_v1_NodeRequest_fields, &request);
+    assert(ok);
+    c->offer_asked = true;
+    e = peers_call(c->peers, h->node, h->address, bytes, out.bytes_written, FOUND_NS_MAX,
+                   offer_answered, c);
+    if (e < 0)
+        offer_answered(c, e, NULL, 0);
 }
 
 static int refuse(char sentence[LOG_ERROR_BYTES], int error, const char *format, ...)
@@ -69,13 +105,27 @@ static int from_wire(struct cluster_bootstrap *ret, const sluice_v1_Bootstrap *b
     return 0;
 }
 
+/* Is this node one of them, with this directory? */
+static bool begins_with(const struct cluster *c, const sluice_v1_Bootstrap *b)
+{
+    struct cluster_bootstrap begin;
+    const struct member *self;
+
+    if (memcmp(b->cluster_id, c->offer_id, sizeof c->offer_id) != 0 || from_wire(&begin, b) < 0)
+        return false;
+    self = members_find(begin.member, begin.members, c->config.node);
+    return self != NULL &&
+           memcmp(self->directory_id, c->state.directory_id, sizeof self->directory_id) == 0;
+}
+
 void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret)
 {
     struct member member[CLUSTER_MEMBERS_MAX];
     struct peer_entry first;
     int n;
 
-    if (c->log == NULL || c->commit_index < 1 || node_entry(c, 1, &first) < 0 ||
+    /* The first entry is the same on every node of a cluster, known as committed or not. */
+    if (c->log == NULL || log_persisted_index(c->log) < 1 || node_entry(c, 1, &first) < 0 ||
         first.record->type != LOG_CHANGE)
         return;
     n = members_list(first.payload, first.record->payload_bytes, member);
@@ -129,7 +179,7 @@ struct found {
     sluice_v1_Bootstrap begin;
     int result;
     char sentence[LOG_ERROR_BYTES];
-    bool done;
+    bool done, left; /* under c->lock; whoever comes last frees it */
 };
 
 struct answer {
@@ -140,14 +190,18 @@ struct answer {
 static void found_end(struct found *f, int result)
 {
     struct cluster *c = f->c;
+    bool left;
 
     assert(c->found == f && f->open == 0 && result <= 0);
     c->found = NULL;
     pthread_mutex_lock(&c->lock);
     f->result = result;
     f->done = true;
+    left = f->left;
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->lock);
+    if (left)
+        free(f);
 }
 
 /* "HOST:PORT" of a member's address. */
@@ -180,6 +234,20 @@ static bool found_matches(const struct found *f, const sluice_v1_Bootstrap *b)
     return true;
 }
 
+/* One that lost its beginning, and was offered its place by one of the others meanwhile? */
+static bool is_offered(const struct found *f, const sluice_v1_NodeStatus *s)
+{
+    if (s->last_index != 0 || s->bootstrap.members_count != 0)
+        return false;
+    for (unsigned i = 0; i < f->members; i++) {
+        const sluice_v1_Bootstrap *b = &f->status[i].bootstrap;
+
+        if (b->members_count != 0 && memcmp(b->cluster_id, s->cluster_id, sizeof no_id) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* The beginning that one of them has already, or a new one. */
 static int found_decide(struct found *f)
 {
@@ -189,7 +257,7 @@ static int found_decide(struct found *f)
     for (unsigned i = 0; i < f->members; i++) {
         const sluice_v1_NodeStatus *s = &f->status[i];
 
-        if (memcmp(s->cluster_id, no_id, sizeof no_id) == 0)
+        if (memcmp(s->cluster_id, no_id, sizeof no_id) == 0 || is_offered(f, s))
             continue;
         if (!s->has_bootstrap || !found_matches(f, &s->bootstrap))
             return refuse(f->sentence, -EEXIST,
@@ -322,7 +390,7 @@ int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned me
                   char sentence[LOG_ERROR_BYTES])
 {
     struct found *f = calloc(1, sizeof *f);
-    bool self = false;
+    bool self = false, left;
     int e;
 
     if (f == NULL)
@@ -344,11 +412,15 @@ int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned me
     }
     e = cluster_call(c, found_run, f);
     pthread_mutex_lock(&c->lock);
-    while (e == 0 && !f->done && !c->ended)
+    while (e == 0 && !f->done && !c->ended && !c->interrupted)
         pthread_cond_wait(&c->changed, &c->lock);
+    f->left = e == 0 && !f->done && !c->ended;
     if (e == 0)
         e = f->done ? f->result : -ESHUTDOWN;
+    left = f->left;
     pthread_mutex_unlock(&c->lock);
+    if (left)
+        return refuse(sentence, e, "this node is being stopped");
     snprintf(sentence, LOG_ERROR_BYTES, "%s", f->sentence);
     free(f);
     return e;
