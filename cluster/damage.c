@@ -37,6 +37,7 @@ static int anchor_at(struct disk *d, const struct segment *next, bool last, void
     struct segment_header header;
     int e = read_header(d, next, last, buf, &header);
 
+    assert(next->first > 1);
     ret->to = next->first - 1;
     if (e <= 0)
         return e;
@@ -52,6 +53,7 @@ static bool anchor_inside(struct scan *s, uint64_t above, uint64_t limit, struct
 
     if (!scan_anchor(s, above, limit, &a))
         return false;
+    assert(a.index > above && a.index < limit && a.offset >= s->offset);
     ret->to = a.index - 1;
     ret->rest = a.offset;
     ret->bytes = s->segment.bytes;
@@ -422,6 +424,7 @@ static int widen(struct widen *w, const struct log_origin *origin, struct log_da
         return e;
     m.last = true;
     m.to = w->claimed;
+    assert(m.linked && !m.anchored && m.to >= damage->to && m.first <= damage->first);
     *damage = m;
     return 0;
 }

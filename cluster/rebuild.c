@@ -207,6 +207,7 @@ static int take_end(struct log_rebuild *r)
     if (m->rest == 0 && !m->last && !r->ended)
         return -EILSEQ;
     e = flush(r);
+    assert(e < 0 || r->at == r->offset);
     r->phase = m->rest != 0 ? COPY_REST : FILL;
     return e;
 }
@@ -216,6 +217,7 @@ int log_rebuild_step(struct log_rebuild *r)
     const struct log_damage *m = &r->damage;
     int e = 0;
 
+    assert(r->file >= 0);
     if (r->phase == COPY_GOOD) {
         e = copy(r, m->offset);
         if (e == 0)
@@ -288,6 +290,7 @@ int log_rebuild_add(struct log_rebuild *r, const uint8_t *before, const struct l
     r->out_bytes += bytes;
     r->offset += bytes;
     r->next++;
+    assert(r->at + r->out_bytes == r->offset && r->out_bytes <= OUT_BYTES);
     r->term = record->term;
     r->time_ns = record->time_ns;
     r->sealed = record->type == LOG_SEAL;

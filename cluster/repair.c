@@ -75,6 +75,7 @@ static void know_peer(struct repair *r, uint16_t node)
         if (r->peer[i] == node)
             return;
     }
+    assert(node != 0 && r->peers <= REPAIR_PEERS_MAX);
     if (r->peers < REPAIR_PEERS_MAX)
         r->peer[r->peers++] = node;
 }
@@ -114,6 +115,7 @@ static int know_members(struct cluster *c)
 
 static void stop(struct repair *r)
 {
+    assert(r->active || r->rebuild == NULL);
     log_rebuild_close(r->rebuild);
     r->rebuild = NULL;
     r->active = false;
@@ -246,6 +248,7 @@ static int finish(struct cluster *c)
     char text[WHAT_BYTES];
     int e = raise_term(c, log_rebuild_term(r->rebuild));
 
+    assert(r->active && log_rebuild_next(r->rebuild) == 0);
     if (e < 0)
         return e;
     e = log_rebuild_commit(r->rebuild);
@@ -293,6 +296,7 @@ static int ask(struct cluster *c, uint64_t next, uint64_t now_ns)
     struct node_post post = { .type = PEER_FETCH, .iov = &iov, .iovs = 1 };
     int e;
 
+    assert(r->rebuild != NULL && next >= r->damage.from && next <= r->damage.to);
     if (r->source != 0 && r->granted > 0 && now_ns >= r->ask_ns) {
         r->source = 0;
     }
@@ -373,6 +377,7 @@ int repair_turn(struct cluster *c, uint64_t now_ns)
     if (e > 0)
         return 1;
     next = log_rebuild_next(r->rebuild);
+    assert(r->active && (c->log != NULL || r->at_start));
     return next != 0 ? ask(c, next, now_ns) : finish(c);
 }
 

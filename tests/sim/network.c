@@ -223,6 +223,7 @@ void deliver(unsigned from, unsigned to)
     }
     if (!m->decoded)
         decode(m, from);
+    repair_introduced(n->c, (uint16_t)from); /* by the HELLO of its connection */
     if (m->type >= PEER_POST_FIRST) {
         e = node_receive(n->c, (uint16_t)from, m->type, m->bytes + PEER_HEADER_BYTES,
                          m->n - PEER_HEADER_BYTES);
