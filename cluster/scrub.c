@@ -84,23 +84,17 @@ static void found_run(void *arg)
     f->result = f->c->log != NULL ? repair_segment(f->c, f->damage) : -EAGAIN;
 }
 
-/* Returns false when the thread is to end. */
+/* Returns false when it has to be looked at again, as another one is being mended; or perhaps this
+ * one. */
 static bool tell(struct scrub *s, const struct log_damage *damage)
 {
-    struct found f = { s->c, damage, -EBUSY };
-    bool go_on = true;
+    struct found f = { s->c, damage, 0 };
 
     assert(damage->first > 0 && !damage->last);
-    while (go_on && f.result == -EBUSY) {
-        if (cluster_call(s->c, found_run, &f) < 0)
-            return sleep_until(s, UINT64_MAX / 2);
-        if (f.result == -EBUSY)
-            go_on = sleep_until(s, clock_monotonic_ns() + SCRUB_BUSY_NS);
-    }
-    return go_on;
+    return cluster_call(s->c, found_run, &f) < 0 || f.result != -EBUSY;
 }
 
-/* The segment of record index. Returns where the next one begins, 0: there is none. */
+/* The segment of record index. Returns where to go on, 0: there is none behind it. */
 static uint64_t look(struct scrub *s, uint64_t index, bool *ret_go_on)
 {
     static struct report_limit limit;
@@ -110,14 +104,16 @@ static uint64_t look(struct scrub *s, uint64_t index, bool *ret_go_on)
 
     if (e == -EILSEQ)
         e = log_check_segment(s->disk, index, s->segment_bytes, pace, s, &damage, &next);
-    if (e == -EILSEQ && damage.first > 0)
-        *ret_go_on = tell(s, &damage);
-    else if (e == -ECANCELED)
+    if (e == -ECANCELED) {
         *ret_go_on = false;
-    else if (e < 0 && e != -ENOENT)
+    } else if (e == -EILSEQ && damage.first > 0 && !tell(s, &damage)) {
+        *ret_go_on = sleep_until(s, clock_monotonic_ns() + SCRUB_BUSY_NS);
+        return index;
+    } else if (e < 0 && e != -ENOENT && e != -EILSEQ) {
         report_every(&limit, NS_PER_S, REPORT_WARN, "scrub",
                      "the segment of record %" PRIu64 " cannot be looked at: %s", index,
                      strerror(-e));
+    }
     return next;
 }
 
