@@ -103,7 +103,7 @@ struct block_forward {
     uint64_t term;       /* in which it was sent */
     uint32_t delay_ms;   /* before it is sent again, when it was not taken */
     uint16_t to;         /* whose answer is waited for; 0: nobody's */
-    bool sent;           /* at least once */
+    bool sent, again;    /* at least once; more than once */
 };
 
 struct block {

@@ -176,6 +176,20 @@ static const char *check_request(const struct change_request *r)
     return member_format(m, address);
 }
 
+void change_tell_status(const struct cluster *c, char *ret, size_t bytes)
+{
+    const struct change *h = &c->change;
+    size_t n;
+
+    ret[0] = '\0';
+    if (h->step == CHANGE_NONE)
+        return;
+    describe(&h->request, ret, bytes);
+    n = strlen(ret);
+    if (h->waits[0] != '\0' && h->step == CHANGE_WORKS && n < bytes)
+        snprintf(ret + n, bytes - n, ": %s", h->waits);
+}
+
 int change_begin(struct cluster *c, const struct change_request *r,
                  void (*done)(void *arg, int result, const char *sentence), void *arg)
 {

@@ -27,6 +27,7 @@
 #include "cluster/peer.h"
 
 #define DRAIN_NS_MAX (3 * NS_PER_S)
+#define WAIT_NS      (100 * NS_PER_MS) /* a wait for an index looks so often if all is over */
 
 int cluster_fail(struct cluster *c, int error, const char *format, ...)
 {
@@ -361,6 +362,7 @@ static void *cluster_main(void *arg)
 
     pthread_setname_np(pthread_self(), "sluice-cluster");
     c->begun_ns = clock_monotonic_ns();
+    c->begun_unix_ns = clock_unix_ns();
     e = cluster_open(c);
     if (e < 0) {
         cluster_fail(c, e, "start: %s", strerror(-e)); /* keeps the first sentence */
@@ -501,7 +503,10 @@ static void status_fill(void *arg)
     struct cluster_status *r = s->ret;
 
     r->term = c->state.term;
+    r->lag_ns = UINT64_MAX;
     r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
+    int64_t free_bytes = c->disk->ops->free_bytes(c->disk);
+    r->disk_free_bytes = free_bytes > 0 ? (uint64_t)free_bytes : 0;
     if (c->log == NULL)
         return;
     r->first_index = log_first_index(c->log);
@@ -511,10 +516,15 @@ static void status_fill(void *arg)
     r->applied_index = c->applied_index;
     r->checkpoint_index = c->checkpoint_index;
     r->log_bytes = log_disk_bytes(c->log);
-    int64_t free_bytes = c->disk->ops->free_bytes(c->disk);
-    r->disk_free_bytes = free_bytes > 0 ? (uint64_t)free_bytes : 0;
     r->replayed_entries = c->replayed_entries;
     r->events = c->events;
+    r->events_own = c->events_own;
+    r->events_doubtful = c->events_doubtful;
+    r->leader = consensus_leader(c);
+    r->lag_ns = lag_ms(c) == UINT64_MAX ? UINT64_MAX : lag_ms(c) * NS_PER_MS;
+    if (r->leader != c->config.node && c->heard_ms != 0)
+        r->leader_heard_ns = node_now_ns(c) - c->heard_ms * NS_PER_MS;
+    r->last_time_ns = c->last_time_ns;
     memcpy(r->events_by_type, c->events_by_type, sizeof r->events_by_type);
     log_digest(c->log, r->digest);
     /* Refusals set it, and what cannot be applied; without new blocks only asking again can tell
@@ -541,6 +551,26 @@ void cluster_status(struct cluster *c, struct cluster_status *ret)
     memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
 }
 
+void cluster_interrupt(struct cluster *c)
+{
+    if (c == NULL)
+        return;
+    pthread_mutex_lock(&c->lock);
+    c->interrupted = true;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool cluster_is_over(struct cluster *c)
+{
+    bool over;
+
+    pthread_mutex_lock(&c->lock);
+    over = c->ended || c->interrupted;
+    pthread_mutex_unlock(&c->lock);
+    return over;
+}
+
 int cluster_wait(struct cluster *c, uint64_t index, uint64_t timeout_ns)
 {
     const uint64_t until = clock_monotonic_ns() + timeout_ns;
@@ -558,8 +588,12 @@ int cluster_wait(struct cluster *c, uint64_t index, uint64_t timeout_ns)
             break;
         if (now >= until)
             e = -ETIMEDOUT;
+        else if (cluster_is_over(c))
+            e = -ESHUTDOWN;
         else
-            (void)poll(&p, 1, (int)((until - now) / NS_PER_MS + 1));
+            (void)poll(&p, 1,
+                       until - now < WAIT_NS ? (int)((until - now) / NS_PER_MS + 1)
+                                             : (int)(WAIT_NS / NS_PER_MS));
         wake_done(&w);
         wake_drain(&w);
     }

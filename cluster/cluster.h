@@ -165,8 +165,16 @@ struct cluster_status {
     enum cluster_state state;
     uint64_t term, epoch, first_index, last_index, persisted_index, commit_index, applied_index;
     uint64_t checkpoint_index, log_bytes, disk_free_bytes, replayed_entries;
-    uint64_t start_ns; /* how long recovery and replay took */
-    uint64_t events;   /* in the log */
+    uint64_t start_ns;        /* how long recovery and replay took */
+    uint64_t events;          /* in the log */
+    uint64_t events_own;      /* of those: in blocks that this node has made in this run */
+    uint64_t events_doubtful; /* that may be among those, and were answered as duplicates of their
+                               * own first sending to a leader, or as refused */
+    uint64_t leader_heard_ns; /* how long ago the leader spoke; 0: this node leads, or nobody did */
+    uint64_t lag_ns;       /* everything that was committed so long ago is applied; UINT64_MAX: not
+                            * known */
+    uint64_t last_time_ns; /* Unix, of the last record that is applied; 0: none in this run */
+    uint16_t leader;       /* 0: not known */
     uint64_t events_by_type[BLOCK_TYPES];
     uint8_t cluster_id[16], digest[SHA256_BYTES];
     uint16_t node;
@@ -213,6 +221,12 @@ int cluster_ask(struct cluster *c, const sluice_v1_NodeRequest *request, uint64_
 int cluster_members(struct cluster *c, uint64_t timeout_ns,
                     sluice_v1_Member member[CLUSTER_MEMBERS_MAX],
                     sluice_v1_NodeReply ret[CLUSTER_MEMBERS_MAX]);
+/* What this node says of itself, of no cluster too. ret_connected_ns, or NULL: since when there is
+ * a connection to ret->members[i] (monotonic; 0: there is none). */
+int cluster_self(struct cluster *c, sluice_v1_NodeStatus *ret,
+                 uint64_t ret_connected_ns[CLUSTER_MEMBERS_MAX]);
+/* Whoever waits in one of these is told -ESHUTDOWN, now and from now on: before cluster_stop(). */
+void cluster_interrupt(struct cluster *c);
 /* A new cluster of these nodes (id, and HOST:PORT as its address), this one among them. May be
  * asked again, at any of them, until it returns 0; otherwise sentence says what is in the way. */
 int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned members,
@@ -220,7 +234,7 @@ int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned me
 
 /* Highest index that readers may see. Cheap; any thread. */
 uint64_t cluster_commit_index(const struct cluster *c);
-/* Until this node has applied that index. 0, or -ETIMEDOUT. Not the cluster thread. */
+/* Until this node has applied that index. 0, -ETIMEDOUT or -ESHUTDOWN. Not the cluster thread. */
 int cluster_wait(struct cluster *c, uint64_t index, uint64_t timeout_ns);
 /* An eventfd that becomes readable whenever the commit index moves while it is armed; for followers
  * of the log (tail). At most 16. */

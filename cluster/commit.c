@@ -27,11 +27,17 @@ void commit_answer_later(struct cluster *c, struct block *b)
     c->answers_tail = &b->next;
 }
 
-static void commit_count(struct cluster *c, const struct block_view *v)
+/* A block of this node that comes from the leader, or from the disk, is of this run unless it was
+ * begun before. */
+static void commit_count(struct cluster *c, const struct block_view *v, enum cluster_apply how)
 {
+    bool own = v->header->node == c->config.node;
+
     for (uint32_t i = 0; i < v->header->events; i++)
         c->events_by_type[v->desc[i].type]++;
     c->events += v->header->events;
+    if (own && (how == APPLY_OURS || v->header->receive_time_ns >= c->begun_unix_ns))
+        c->events_own += v->header->events;
 }
 
 static int commit_genesis(struct cluster *c, const struct log_record *r, const void *payload)
@@ -75,7 +81,7 @@ static int commit_apply(struct cluster *c, const struct log_record *r, const voi
     if (r->index <= c->origin.index)
         return 0;
     if (r->type == LOG_EVENTS)
-        commit_count(c, &v);
+        commit_count(c, &v, how);
     else if (r->type == LOG_GENESIS)
         return commit_genesis(c, r, payload);
     else if (r->type == LOG_CHANGE)

@@ -635,8 +635,10 @@ static int receive_entries(struct cluster *c, struct raft_message *m, struct pro
     bool any = a->n_entries > 0;
     int e;
 
-    if (a->term >= raft_current_term(&c->raft))
+    if (a->term >= raft_current_term(&c->raft)) {
         c->heard_ms = node_now_ns(c) / NS_PER_MS;
+        lag_note(c, a);
+    }
     if (a->term < raft_current_term(&c->raft) || !any || c->raft.snapshot.installing) {
         drop_entries(a, entry, ret_taken);
         c->fetch.refuses = any;

@@ -117,6 +117,9 @@ static void forward_end(struct cluster *c, struct block *b)
     assert(c->forward.waiting > 0 && b->wait_index != UINT64_MAX);
     c->forward.waiting--;
     b->forward.id = 0;
+    /* An earlier sending of it may be in the log, whatever was the answer to this one. */
+    if (b->forward.again || (b->forward.sent && (b->refuse_reason != 0 || c->lead == LEAD_READY)))
+        c->events_doubtful += b->events - b->accepted;
 }
 
 static bool is_too_old(const struct cluster *c, const struct block *b, uint64_t now_ns)
@@ -192,6 +195,7 @@ static int send_block(struct cluster *c, struct block *b, uint16_t leader, uint6
     b->forward.to = leader;
     b->forward.term = c->state.term;
     b->forward.due_ns = now_ns + UNANSWERED_NS;
+    b->forward.again = b->forward.sent;
     b->forward.sent = true;
     return 1;
 }

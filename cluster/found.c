@@ -75,7 +75,8 @@ void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret)
     struct peer_entry first;
     int n;
 
-    if (c->log == NULL || c->commit_index < 1 || node_entry(c, 1, &first) < 0 ||
+    /* The first entry is the same on every node of a cluster, known as committed or not. */
+    if (c->log == NULL || log_persisted_index(c->log) < 1 || node_entry(c, 1, &first) < 0 ||
         first.record->type != LOG_CHANGE)
         return;
     n = members_list(first.payload, first.record->payload_bytes, member);
@@ -129,7 +130,7 @@ struct found {
     sluice_v1_Bootstrap begin;
     int result;
     char sentence[LOG_ERROR_BYTES];
-    bool done;
+    bool done, left; /* under c->lock; whoever comes last frees it */
 };
 
 struct answer {
@@ -140,14 +141,18 @@ struct answer {
 static void found_end(struct found *f, int result)
 {
     struct cluster *c = f->c;
+    bool left;
 
     assert(c->found == f && f->open == 0 && result <= 0);
     c->found = NULL;
     pthread_mutex_lock(&c->lock);
     f->result = result;
     f->done = true;
+    left = f->left;
     pthread_cond_broadcast(&c->changed);
     pthread_mutex_unlock(&c->lock);
+    if (left)
+        free(f);
 }
 
 /* "HOST:PORT" of a member's address. */
@@ -180,6 +185,20 @@ static bool found_matches(const struct found *f, const sluice_v1_Bootstrap *b)
     return true;
 }
 
+/* One that lost its beginning, and was offered its place by one of the others meanwhile? */
+static bool is_offered(const struct found *f, const sluice_v1_NodeStatus *s)
+{
+    if (s->last_index != 0 || s->bootstrap.members_count != 0)
+        return false;
+    for (unsigned i = 0; i < f->members; i++) {
+        const sluice_v1_Bootstrap *b = &f->status[i].bootstrap;
+
+        if (b->members_count != 0 && memcmp(b->cluster_id, s->cluster_id, sizeof no_id) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* The beginning that one of them has already, or a new one. */
 static int found_decide(struct found *f)
 {
@@ -189,7 +208,7 @@ static int found_decide(struct found *f)
     for (unsigned i = 0; i < f->members; i++) {
         const sluice_v1_NodeStatus *s = &f->status[i];
 
-        if (memcmp(s->cluster_id, no_id, sizeof no_id) == 0)
+        if (memcmp(s->cluster_id, no_id, sizeof no_id) == 0 || is_offered(f, s))
             continue;
         if (!s->has_bootstrap || !found_matches(f, &s->bootstrap))
             return refuse(f->sentence, -EEXIST,
@@ -322,7 +341,7 @@ int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned me
                   char sentence[LOG_ERROR_BYTES])
 {
     struct found *f = calloc(1, sizeof *f);
-    bool self = false;
+    bool self = false, left;
     int e;
 
     if (f == NULL)
@@ -344,11 +363,15 @@ int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned me
     }
     e = cluster_call(c, found_run, f);
     pthread_mutex_lock(&c->lock);
-    while (e == 0 && !f->done && !c->ended)
+    while (e == 0 && !f->done && !c->ended && !c->interrupted)
         pthread_cond_wait(&c->changed, &c->lock);
+    f->left = e == 0 && !f->done && !c->ended;
     if (e == 0)
         e = f->done ? f->result : -ESHUTDOWN;
+    left = f->left;
     pthread_mutex_unlock(&c->lock);
+    if (left)
+        return refuse(sentence, e, "this node is being stopped");
     snprintf(sentence, LOG_ERROR_BYTES, "%s", f->sentence);
     free(f);
     return e;

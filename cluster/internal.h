@@ -8,6 +8,7 @@
  * state.c     term, vote and identity, on disk before anything depends on them
  * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
  * guard.c     what the host must add so that the engine is safe
+ * lag.c       how far a read here may be behind
  * propose.c   blocks and other entries into the log
  * forward.c   blocks to the leader, and what became of them back
  * commit.c    what is committed: applied, answered, watched
@@ -141,6 +142,11 @@ struct peer_heard {
     uint64_t ms;
 };
 
+/* What a leader of this term said at this time of its commit index. */
+struct promise {
+    uint64_t index, term, ms; /* ms 0: there is none */
+};
+
 enum change_step {
     CHANGE_NONE,
     CHANGE_BEGINS, /* its entry is not in the log yet */
@@ -195,6 +201,8 @@ struct cluster {
     uint64_t commit_index; /* highest ever seen (E6) */
     uint64_t raft_timeout_ms;
     uint64_t heard_ms, ticked_ms; /* a leader of this term spoke; RAFT_TIMEOUT was told */
+    struct promise promise;       /* of a leader: how far everything was committed */
+    uint64_t current_ms;          /* what was committed by then is applied here; 0: not known */
     struct proposal *receiving;   /* the entry of the message that the engine looks at */
     struct peer_heard heard[CLUSTER_MEMBERS_MAX];
     struct raft_entry *start_entry; /* of the log above the origin, until START */
@@ -220,6 +228,8 @@ struct cluster {
     int apply_wait;          /* -EAGAIN, -ENOSPC: why the next entry is not applied yet; 0 */
     uint64_t apply_again_ns; /* then it is tried again */
     uint64_t events, events_by_type[BLOCK_TYPES];
+    uint64_t events_own;      /* of blocks that this node has made in this run */
+    uint64_t events_doubtful; /* that may be among them, although they were answered otherwise */
     uint64_t replayed_entries;
     _Atomic uint64_t commit_public;
     struct wake *watcher[CLUSTER_WATCHERS_MAX];
@@ -268,7 +278,7 @@ struct cluster {
     uv_work_t background_request;
     void (*background_fn)(struct cluster *c);
     void (*background_done)(struct cluster *c, int status);
-    uint64_t begun_ns;
+    uint64_t begun_ns, begun_unix_ns;
     bool started; /* has led once */
     uv_loop_t loop;
     uv_prepare_t prepare;
@@ -280,7 +290,8 @@ struct cluster {
     pthread_mutex_t lock; /* state, calls, error */
     pthread_cond_t changed;
     enum cluster_state run_state;
-    bool ended; /* the thread takes no more calls */
+    bool ended;       /* the thread takes no more calls */
+    bool interrupted; /* nobody waits for answers any more */
     struct call *calls;
     atomic_bool stop_wanted, drain_wanted;
     uint64_t drain_ns; /* monotonic: until then what was taken may be committed; 0: no limit */
@@ -291,6 +302,10 @@ struct cluster {
 /* Each returns 0 or a negative errno, with a sentence in c->error. */
 int cluster_fail(struct cluster *c, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* cluster.c */
+/* Has it ended, or does nobody wait for it any more? Not the cluster thread. */
+bool cluster_is_over(struct cluster *c);
 
 /* node.c */
 /* Opens the disk and reads the state. */
@@ -368,6 +383,13 @@ uint16_t consensus_leader(const struct cluster *c);
 int consensus_catch_up(struct cluster *c, uint16_t node);
 int consensus_transfer(struct cluster *c, uint16_t node);
 int consensus_bootstrap(struct cluster *c);
+
+/* lag.c */
+/* A leader of this term has spoken, just now. */
+void lag_note(struct cluster *c, const struct raft_append_entries *a);
+/* What was committed so long ago is applied; UINT64_MAX: not known. A leader says 0; one that was
+ * deposed does not know it for an election timeout. */
+uint64_t lag_ms(const struct cluster *c);
 
 /* guard.c */
 int guard_start_term(struct cluster *c, bool sole_voter);
@@ -453,6 +475,8 @@ static inline bool forward_waits(const struct block *b) { return b->forward.id !
 int change_begin(struct cluster *c, const struct change_request *r,
                  void (*done)(void *arg, int result, const char *sentence), void *arg);
 int change_turn(struct cluster *c); /* returns the work done or a negative errno */
+/* What is under way, and what it waits for; "": nothing. */
+void change_tell_status(const struct cluster *c, char *ret, size_t bytes);
 /* Nothing may enter the log: the lead is being handed over. */
 bool change_quiet(const struct cluster *c);
 

@@ -177,6 +177,7 @@ void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret)
     ret->leader = consensus_leader(c);
     log_digest(c->log, ret->digest);
     tell_members(c, ret);
+    change_tell_status(c, ret->change, sizeof ret->change);
     ret->has_bootstrap = true;
     found_tell(c, &ret->bootstrap);
 }
@@ -200,7 +201,7 @@ static bool leads(const struct caller *to)
     if (c->log != NULL && consensus_leads(c) && c->lead == LEAD_READY)
         return true;
     if (c->log == NULL)
-        refuse(to, -EAGAIN, "node %u is of no cluster yet", c->config.node);
+        refuse(to, -ENXIO, "node %u is of no cluster yet", c->config.node);
     else if (consensus_leads(c))
         refuse(to, -EAGAIN, "node %u leads only just now, and has to commit what was before it",
                c->config.node);
@@ -374,6 +375,20 @@ static void on_newcomer(void *arg, int status, const void *body, size_t bytes)
     free(w);
 }
 
+static void add_self(const struct caller *to, const sluice_v1_MembershipRequest *m)
+{
+    sluice_v1_NodeStatus self;
+    struct member member;
+    const char *wrong;
+
+    node_tell_status(to->c, &self);
+    wrong = newcomer_check(to->c, m, &self, &member);
+    if (wrong != NULL)
+        refuse(to, -EINVAL, "node %u at %s: %s", m->node, m->address, wrong);
+    else
+        begin_change(to, m, &member);
+}
+
 static size_t encode_request(const sluice_v1_NodeRequest *request,
                              uint8_t ret[sluice_v1_NodeRequest_size])
 {
@@ -406,6 +421,10 @@ static void do_membership(const struct caller *to, const sluice_v1_MembershipReq
     }
     if (to->c->peers == NULL) {
         refuse(to, -ENOTSUP, "a cluster of one does not grow: it has no peer.listen");
+        return;
+    }
+    if (m->node == to->c->config.node) { /* nobody dials itself */
+        add_self(to, m);
         return;
     }
     w = malloc(sizeof *w);
@@ -503,14 +522,12 @@ static bool ask_wait(struct ask *a, uint64_t until_ns)
     struct cluster *c = a->c;
     struct timespec until = { (time_t)(until_ns / NS_PER_S), (long)(until_ns % NS_PER_S) };
 
-    while (!a->answered && !c->ended) {
-        if (pthread_cond_clockwait(&c->changed, &c->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT &&
-            !a->answered) {
-            a->left = true;
-            return false;
-        }
+    while (!a->answered && !c->ended && !c->interrupted) {
+        if (pthread_cond_clockwait(&c->changed, &c->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT)
+            break;
     }
-    return true;
+    a->left = !a->answered && !c->ended;
+    return !a->left;
 }
 
 /* A request once. a is not to be used any more after -ETIMEDOUT of the waiting itself. */
@@ -519,7 +536,7 @@ static int ask_once(struct cluster *c, uint16_t node, const sluice_v1_NodeReques
 {
     struct ask *a = calloc(1, sizeof *a);
     uint64_t now = clock_monotonic_ns();
-    bool there;
+    bool there, over;
     int e;
 
     if (a == NULL)
@@ -533,7 +550,10 @@ static int ask_once(struct cluster *c, uint16_t node, const sluice_v1_NodeReques
     }
     pthread_mutex_lock(&c->lock);
     there = ask_wait(a, until_ns + NS_PER_MS);
+    over = c->interrupted;
     pthread_mutex_unlock(&c->lock);
+    if (!there && over)
+        return -ESHUTDOWN;
     if (!there) {
         snprintf(ret->sentence, sizeof ret->sentence, "no answer in time; it may be done yet");
         return -ETIMEDOUT;
@@ -556,6 +576,8 @@ int cluster_ask(struct cluster *c, const sluice_v1_NodeRequest *request, uint64_
         e = ask_once(c, 0, request, until, ret);
         if ((e != -EAGAIN && e != -ENOTCONN) || clock_monotonic_ns() + RETRY_NS > until)
             break;
+        if (cluster_is_over(c))
+            return -ESHUTDOWN;
         nanosleep(&pause, NULL);
     }
     return e;
@@ -576,6 +598,35 @@ int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *sett
     snprintf(sentence, LOG_ERROR_BYTES, "%s",
              e < 0 && !reply.sentence[0] ? strerror(-e) : reply.sentence);
     return e < 0 ? e : (int64_t)reply.index;
+}
+
+/* --- this node ----------------------------------------------------------------------------------
+ */
+
+struct self {
+    struct cluster *c;
+    sluice_v1_NodeStatus *ret;
+    uint64_t *connected_ns;
+};
+
+static void self_run(void *arg)
+{
+    const struct self *s = arg;
+
+    node_tell_status(s->c, s->ret);
+    for (unsigned i = 0; s->connected_ns != NULL && i < s->ret->members_count; i++)
+        s->connected_ns[i] =
+            s->c->peers == NULL
+                ? 0
+                : peers_connected_ns(s->c->peers, (uint16_t)s->ret->members[i].node);
+}
+
+int cluster_self(struct cluster *c, sluice_v1_NodeStatus *ret,
+                 uint64_t ret_connected_ns[CLUSTER_MEMBERS_MAX])
+{
+    struct self s = { c, ret, ret_connected_ns };
+
+    return cluster_call(c, self_run, &s);
 }
 
 /* --- all members --------------------------------------------------------------------------------

@@ -276,7 +276,7 @@ void peers_free(struct peers *p)
 
 int peers_send(void *arg, const struct raft_message *m)
 {
-    static _Alignas(8) uint8_t frame[PEER_HEADER_BYTES + PEER_SNAPSHOT_HEAD_MAX];
+    _Alignas(8) uint8_t frame[PEER_HEADER_BYTES + PEER_SNAPSHOT_HEAD_MAX];
     struct peers *p = arg;
     struct peer_out *o = peers_out(p, (uint16_t)m->server_id);
     uint64_t epoch = p->c->state.term >> CLUSTER_EPOCH_SHIFT;

@@ -32,7 +32,11 @@
 
 #define PEER_MAGIC       0x50434c53u /* "SLCP" */
 #define PEER_VERSION_MIN 1u
+#ifdef PLANT_NEXT_VERSION /* no bug: a build that knows one more, for rolling upgrades in tests */
+#define PEER_VERSION_MAX 2u
+#else
 #define PEER_VERSION_MAX 1u
+#endif
 
 #define PEER_HEADER_BYTES            32u
 #define PEER_ENTRIES_MAX             64u                  /* in one message */

@@ -11,8 +11,9 @@
 
 #include "cluster/peer_internal.h"
 
-#define DIRECT_BYTES (16u << 10) /* from here on a payload is read to its place, not staged */
-#define ANSWER_MAX   (4u << 20)  /* answers that the caller does not read */
+#define TWICE_NS     (10 * NS_PER_S) /* between two sentences about it */
+#define DIRECT_BYTES (16u << 10)     /* from here on a payload is read to its place, not staged */
+#define ANSWER_MAX   (4u << 20)      /* answers that the caller does not read */
 
 static int entry_alloc(void *arg, const struct log_record *record, struct log_write **ret)
 {
@@ -111,7 +112,7 @@ static bool in_say(struct peer_in *in, const void *frame, int n)
 
 static void in_refuse(struct peer_in *in, const struct refusal *r)
 {
-    static _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
+    _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
     uint64_t epoch = in->p->c->state.term >> CLUSTER_EPOCH_SHIFT;
 
     (void)in_say(in, frame, handshake_put_refusal(frame, sizeof frame, epoch, r));
@@ -133,6 +134,22 @@ static const struct handshake_known *in_known(const struct peer_in *in, const st
     return stranger;
 }
 
+/* A process that was superseded by another, and comes again, has not ended: there are two. */
+static void in_note_process(struct peer_in *in, const struct hello *h, uint64_t superseded)
+{
+    static struct report_limit limit;
+    struct peer_out *o = peers_out(in->p, h->node);
+
+    if (o == NULL || superseded == h->process)
+        return;
+    if (o->superseded == h->process)
+        report_every(&limit, TWICE_NS, REPORT_WARN, "peer_twice",
+                     "node %u runs twice, at %s and elsewhere, with one data directory: was it "
+                     "copied? Stop one of them",
+                     h->node, h->address);
+    o->superseded = superseded;
+}
+
 /* What came on an older connection of that node is not to be mixed with this one's. */
 static bool in_supersede(struct peer_in *in, const struct hello *h)
 {
@@ -144,6 +161,7 @@ static bool in_supersede(struct peer_in *in, const struct hello *h)
             continue;
         if (old->process == h->process && old->connection >= h->connection)
             return false;
+        in_note_process(in, h, old->process);
         in_close(old, NULL);
     }
     return true;
@@ -152,7 +170,7 @@ static bool in_supersede(struct peer_in *in, const struct hello *h)
 /* Returns false when in is gone. */
 static bool in_hello(struct peer_in *in, const struct peer_frame *f)
 {
-    static _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
+    _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
     struct cluster *c = in->p->c;
     struct handshake_self self = peers_self(in->p);
     struct handshake_known stranger;

@@ -68,10 +68,11 @@ struct peer_out {
     struct handshake_known known;
     char host[PEER_HOST_BYTES];
     uint16_t port;
-    bool member;     /* of the configuration */
-    bool introduced; /* not a member that we know of, but it says HELLO to us */
-    uint64_t call;   /* dialled for this call alone; UINT64_MAX: which is over; 0: not */
-    uint8_t *first;  /* that call's frame, until it is sent */
+    bool member;         /* of the configuration */
+    bool introduced;     /* not a member that we know of, but it says HELLO to us */
+    uint64_t superseded; /* the last process of it whose connection another process's has ended */
+    uint64_t call;       /* dialled for this call alone; UINT64_MAX: which is over; 0: not */
+    uint8_t *first;      /* that call's frame, until it is sent */
     size_t first_n;
     enum out_state state;
     struct peer_link *link;

@@ -127,7 +127,7 @@ static void out_failed(struct peer_out *o, const char *format, ...)
 
 static void out_hello(struct peer_out *o)
 {
-    static _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
+    _Alignas(8) uint8_t frame[HANDSHAKE_FRAME_MAX];
     const struct cluster *c = o->p->c;
     const struct handshake_self self = peers_self(o->p);
     struct hello h = {
@@ -145,7 +145,10 @@ static void out_hello(struct peer_out *o)
     struct iovec iov = { frame, 0 };
     int n;
 
-    memcpy(h.cluster_id, self.cluster_id, sizeof h.cluster_id);
+    /* One that is dialled for a call alone says that it is of no cluster: it offers no place, and
+     * takes none from the connection for messages that there may be. */
+    if (o->call == 0)
+        memcpy(h.cluster_id, self.cluster_id, sizeof h.cluster_id);
     memcpy(h.directory_id, self.directory_id, sizeof h.directory_id);
     memcpy(h.zone, c->config.peering->zone, h.zone_bytes);
     memcpy(h.address, o->p->advertise, sizeof h.address);
@@ -170,10 +173,13 @@ static void out_secure(struct peer_out *o)
     if (e == -EAGAIN)
         return;
     wrong = e < 0 ? link_error(o->link, e) : link_identity(o->link, o->known.node);
-    if (wrong != NULL)
-        out_failed(o, "%s", wrong);
-    else
+    if (wrong == NULL) {
         out_hello(o);
+        return;
+    }
+    out_failed(o, "%s", wrong);
+    if (e == 0)
+        call_refused(o->p, o); /* it is another, and remains it */
 }
 
 static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
@@ -187,6 +193,7 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
         wrong = refusal.sentence;
     if (wrong != NULL) {
         out_failed(o, "%s", wrong);
+        call_refused(o->p, o);
         return;
     }
     if (!o->known.directory_known) {
@@ -537,7 +544,7 @@ static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_M
 
 static ssize_t out_write_entries(struct peer_out *o)
 {
-    static _Alignas(8) uint8_t head[PEER_APPEND_BUF(PEER_ENTRIES_MAX)];
+    _Alignas(8) uint8_t head[PEER_APPEND_BUF(PEER_ENTRIES_MAX)];
     struct peer_entry entry[PEER_ENTRIES_MAX];
     struct iovec iov[PEER_ENTRIES_MAX + 1];
     struct peer_item *item = out_first(o);

@@ -30,6 +30,7 @@
  *   sluice-cluster  1                libuv loop                   cluster_stop(), once drained
  *   sluice-store    1                its wake                     store_fini(), after the cluster
  *   admin           1                poll()                       admin_close(), first
+ *   sluice-operator as asked for     other nodes, at most 8       admin_close(), or its answer
  *   sluice-keeper   1                a condition, ledger.save_ms  pipeline_stop()
  *   sluice-detacher 0 or 1, a process one byte                     detacher_stop(), or the daemon's
  * end
@@ -572,6 +573,7 @@ void pipeline_stop(struct pipeline *p)
 
     if (p == NULL)
         return;
+    cluster_interrupt(p->cluster);
     admin_close(p->admin);
     keeper_end(p);
     /* Of a start that failed late, too: its workers have taken events, and what they hand over must

@@ -125,8 +125,10 @@ static void on_status(void *arg, sluice_v1_StatusResponse *r)
     snprintf(r->node_name, sizeof r->node_name, "%s", p->config->node.name);
     r->region = c.region;
     snprintf(r->region_name, sizeof r->region_name, "%s", p->config->node.region_name);
-    r->cluster_id.size = sizeof c.cluster_id;
-    memcpy(r->cluster_id.bytes, c.cluster_id, sizeof c.cluster_id);
+    if (c.state != CLUSTER_WAITING) {
+        r->cluster_id.size = sizeof c.cluster_id;
+        memcpy(r->cluster_id.bytes, c.cluster_id, sizeof c.cluster_id);
+    }
     snprintf(r->role, sizeof r->role, "%s", role_name(c.state));
     r->term = c.term;
     r->epoch = c.epoch;
@@ -140,6 +142,9 @@ static void on_status(void *arg, sluice_v1_StatusResponse *r)
     r->disk_free_bytes = c.disk_free_bytes;
     r->disk_full = c.disk_full;
     r->events = c.events;
+    r->leader = c.leader;
+    r->leader_heard_ns = c.leader_heard_ns;
+    r->lag_ns = c.lag_ns;
     r->start_ns = c.start_ns;
     r->dedupe_keys = d.keys;
     r->dedupe_memory_bytes = d.memory_bytes;
@@ -156,6 +161,9 @@ static void on_status(void *arg, sluice_v1_StatusResponse *r)
     if (d.runs_unfiltered > 0)
         add_note(r, "dedupe: the memory limit leaves some runs without a filter; every new key is "
                     "looked up there");
+    if (c.state == CLUSTER_WAITING)
+        add_note(r, "of no cluster yet: it waits for sluice cluster init, or to be added to one");
+    pipeline_peers(p, r);
     status_workers(p, r);
     pipeline_xdp_line(p, r->xdp, sizeof r->xdp);
     for (uint32_t i = 0; i < prefilter_ports(p->prefilter); i++)
@@ -253,7 +261,6 @@ static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
     struct cluster_status before, after;
     struct ledger run, all;
     struct ledger_sums run_sums, sums;
-    uint64_t held;
 
     cluster_status(p->cluster, &before);
     pipeline_ledger(p, &run, NULL);
@@ -279,11 +286,16 @@ static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
     r->events_balance = sums.events_balance;
     r->unaccounted = sums.unaccounted;
     r->log_events = after.events;
-    r->log_events_before = held = p->log_events_before;
-    /* Everything the log held before the workers were asked was answered or in flight then, and
-     * what was answered is in the log afterwards. At rest the two pin down equality. */
-    r->log_agrees = before.events - held <= run_sums.committed + run_sums.in_flight &&
-                    run_sums.committed <= after.events - held;
+    r->log_events_before = p->log_events_before;
+    r->own_events = after.events_own;
+    r->doubtful_events = after.events_doubtful;
+    /* Of the blocks that this node has made, not of other nodes': what the log held before the
+     * workers were asked was answered or in flight then, and what was answered is in the log
+     * afterwards. At rest the two pin down equality, but for blocks that went to two leaders, or
+     * to one whose answer did not come. */
+    r->log_agrees =
+        before.events_own <= run_sums.committed + run_sums.in_flight + after.events_doubtful &&
+        run_sums.committed <= after.events_own;
     r->since_ns = p->ledger_since_ns;
 }
 
@@ -546,6 +558,7 @@ void pipeline_admin_source(struct pipeline *p, struct admin_source *ret)
         .settings = on_settings_list,
         .setting_set = on_setting_set,
         .config = on_config,
+        .operate = pipeline_operate,
     };
     pipeline_xdp_source(ret);
 }

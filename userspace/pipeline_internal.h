@@ -1,6 +1,6 @@
 /*
- * pipeline_internal.h - struct pipeline, for pipeline.c (the map) and pipeline_admin.c and
- * pipeline_xdp.c (what the admin server asks).
+ * pipeline_internal.h - struct pipeline, for pipeline.c (the map) and pipeline_admin.c,
+ * pipeline_cluster.c and pipeline_xdp.c (what the admin server asks).
  */
 #ifndef SLUICE_PIPELINE_INTERNAL_H
 #define SLUICE_PIPELINE_INTERNAL_H
@@ -86,6 +86,12 @@ void policy_push(struct pipeline *p);
 /* Waits until it is there, or has been refused. 0, the refusal, or -ETIMEDOUT. Any thread. */
 int policy_wait(struct pipeline *p);
 void policy_free(struct pipeline *p);
+
+/* pipeline_cluster.c: the admin server's operate(), on any thread; its part of status. */
+int pipeline_operate(void *arg, const struct admin_request *request,
+                     const struct admin_asker *asker, union admin_operation_answer *ret,
+                     char error[ADMIN_ERROR_BYTES]);
+void pipeline_peers(struct pipeline *p, sluice_v1_StatusResponse *r);
 
 /* Fills in the admin server's source. */
 void pipeline_admin_source(struct pipeline *p, struct admin_source *ret);

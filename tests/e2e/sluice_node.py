@@ -27,6 +27,7 @@ FULL = os.environ.get("SLUICE_MODE", "quick") == "full"
 WORK = tempfile.mkdtemp(prefix="sluice-e2e.", dir=os.environ.get("TMPDIR", "/tmp"))
 # Sanitizers and busy machines are slow; nothing that works comes near these.
 WAIT_S = 60.0
+MESSAGES = ("event", "wire", "entry", "node", "admin")
 nodes = []
 
 
@@ -47,7 +48,7 @@ def make_messages():
     source, target = os.path.join(WORK, "in"), os.path.join(WORK, "py")
     os.makedirs(os.path.join(source, "sluice_pb"))
     os.makedirs(target)
-    for name in ("event", "wire", "admin"):
+    for name in MESSAGES:
         with open(os.path.join(ROOT, "proto", name + ".proto"), encoding="utf-8") as f:
             text = f.read().replace('import "proto/', 'import "sluice_pb/')
         if name == "admin":
@@ -57,7 +58,7 @@ def make_messages():
         with open(os.path.join(source, "sluice_pb", name + ".proto"), "w", encoding="utf-8") as f:
             f.write(text)
     subprocess.run(["protoc", "-I", source, "--python_out", target]
-                   + ["sluice_pb/%s.proto" % n for n in ("event", "wire", "admin")], check=True)
+                   + ["sluice_pb/%s.proto" % n for n in MESSAGES], check=True)
     sys.path.insert(0, target)
     from sluice_pb import admin_pb2, event_pb2, wire_pb2  # pylint: disable=import-error
     return event_pb2, wire_pb2, admin_pb2

@@ -15,15 +15,14 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from sluice_node import (BIN, FULL, Failed, Node, Stream, check_receipt, ev, expect,  # noqa: E402
-                         expect_equal, main, places, trade, wait_until)
+from recorder import Recorder  # noqa: E402
+from sluice_node import BIN, FULL, Failed, Node, ev, expect, expect_equal, main, wait_until  # noqa: E402
 
 ROUNDS = 100 if FULL else 8
 seed = int(os.environ.get("SLUICE_SEED", time.time_ns() % 100000))
@@ -34,70 +33,7 @@ node = Node("crash", ingest__workers=2, log__segment_bytes="1MiB", dedupe__memor
             ledger__save_ms=20)
 
 
-class Recorder(threading.Thread):
-    """Sends batches in a window, records receipts, sends again what has none."""
-
-    WINDOW = 16
-
-    def __init__(self, source):
-        super().__init__(daemon=True)
-        self.source = source
-        self.chance = random.Random("%d %s" % (seed, source))
-        self.sent = {}       # id: bytes
-        self.pending = []    # batches without receipt, in order: lists of ids
-        self.receipts = {}   # id: (index, slot)
-        self.duplicates = self.connects = 0
-        self.go = threading.Event()
-        self.end = False
-        self.error = None
-
-    def run(self):
-        while not self.end and self.error is None:
-            try:
-                self.go.wait(0.1)
-                if self.go.is_set():
-                    self.connection()
-            except Failed as e:
-                if "the stream ends inside a frame" not in str(e) and "got None" not in str(e):
-                    self.error = e
-            except (OSError, EOFError):
-                time.sleep(0.005)
-            except Exception as e:  # pylint: disable=broad-except
-                self.error = e
-
-    def new_batch(self):
-        ids = []
-        for _ in range(self.chance.randint(1, 40)):
-            ident = b"%d" % len(self.sent)
-            self.sent[ident] = trade(self.source, ident, len(self.sent), self.chance.choice((0, 0, 50, 900)))
-            ids.append(ident)
-        self.pending.append(ids)
-        return ids
-
-    def connection(self):
-        with Stream(node.port, timeout=20) as s:
-            self.connects += 1
-            waiting = list(self.pending)
-            for ids in waiting:
-                s.send_batch([self.sent[i] for i in ids])
-            while not self.end and (self.go.is_set() or waiting):
-                while self.go.is_set() and len(waiting) < self.WINDOW:
-                    waiting.append(self.new_batch())
-                    s.send_batch([self.sent[i] for i in waiting[-1]])
-                if waiting:
-                    self.take(s.receipt(), waiting.pop(0))
-
-    def take(self, receipt, ids):
-        check_receipt(receipt, len(ids))
-        for ident, (index, slot, how) in zip(ids, places(receipt, len(ids))):
-            if how not in ("new", "duplicate"):
-                raise Failed("refused with %s: %s" % (how, receipt))
-            self.duplicates += how == "duplicate"
-            self.receipts[ident] = (index, slot)
-        self.pending.remove(ids)
-
-
-recorders = [Recorder("crash-0"), Recorder("crash-1")]
+recorders = [Recorder("crash-%d" % n, lambda: node.port, seed) for n in range(2)]
 settings = []  # confirmed values of skew.past_ms, in order
 
 

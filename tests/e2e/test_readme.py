@@ -3,7 +3,8 @@
 
 The blocks marked python and js are taken out of README.md and run verbatim, in a directory made as the
 sentence before them says; only port 7400 is replaced by the test's node's. Then `sluice get` must find
-what they sent. So are the commands below "Over TLS", with their configuration and a node of their own. The JavaScript runs only where there are node and npm, and npm gets protobufjs: if not,
+what they sent. So are the commands below "Over TLS" and "A cluster of three", with their configurations and nodes
+of their own. The JavaScript runs only where there are node and npm, and npm gets protobufjs: if not,
 the test says so and the rest counts.
 """
 import os
@@ -129,6 +130,29 @@ def test_tls():
         expect(words in done.stdout, "not '%s':" % words, done.stdout)
 
 
+def test_cluster():
+    """README's commands for a cluster of three, with its configuration"""
+    where = os.path.join(WORK, "three")
+    commands = re.findall(r"^```sh\n(.*?)^```$", section("A cluster of three"), re.MULTILINE | re.DOTALL)
+    expect_equal(len(commands), 1, "blocks of sh")
+    script = re.sub(r"\b74(?=[01][1-3$])", str(free_port() // 100), commands[0])
+    expect(script != commands[0], "ports in the commands")
+    os.mkdir(where)
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
+    env["PATH"] = BIN + ":" + env["PATH"]
+    end = """
+until sluice cluster status --config node2.yaml; do sleep 0.1; done
+nodes=$(jobs -p)
+kill $nodes || true                     # one was killed above
+for node in $nodes; do wait $node || { e=$?; [ $e = 137 ] || { echo "a daemon ended with $e"; exit 1; }; }; done
+"""
+    done = subprocess.run(["bash", "-e", "-c", "trap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\n" + script + end],
+                          cwd=where, env=env, text=True, capture_output=True, timeout=2 * WAIT_S, check=False)
+    expect_equal(done.returncode, 0, "exit code of the commands\n%s%s" % (done.stdout, done.stderr))
+    for words in ("a cluster of 3 nodes; node ", "accepted    1000\n", "rack3"):
+        expect(words in done.stdout, "not '%s':" % words, done.stdout)
+
+
 def test_account():
     """the ledger knows the examples' datagrams and no others"""
     expect_equal(node.ledger()["datagrams"], node.ledger()["datagrams"] | {
@@ -146,4 +170,4 @@ if reason:
 else:
     tests.append(test_node)
 examples = len(tests)
-main(tests + [test_tls, test_account])
+main(tests + [test_tls, test_cluster, test_account])

@@ -18,14 +18,14 @@ TIME_NS = 1772548200000000000  # SAMPLE_TIME_NS of tests/lib/sample.h
 
 out = tempfile.TemporaryDirectory()
 # Another package may be named proto, so the generated files go without their folder.
-for name in ("event", "wire", "admin"):
+for name in ("event", "wire", "entry", "node", "admin"):
     with open("proto/%s.proto" % name, encoding="utf-8") as f:
         text = f.read().replace('import "proto/', 'import "')
     with open(os.path.join(out.name, name + ".proto"), "w", encoding="utf-8") as f:
         f.write(text)
 subprocess.run(
     ["protoc", "-I" + out.name, "--python_out=" + out.name, "event.proto", "wire.proto",
-     "admin.proto"],
+     "entry.proto", "node.proto", "admin.proto"],
     check=True, cwd=out.name,
 )  # fmt: skip
 sys.path.insert(0, out.name)
@@ -201,6 +201,19 @@ unknown = admin.AdminRequest(tap=admin.TapRequest(reasons=["nonsense"]))
 crowded = admin.AdminRequest(tap=admin.TapRequest(reasons=["empty"] * 17))
 write("admin", "xdp_status", b"\0" + framed(admin.AdminRequest(xdp_status={})))
 write("admin", "xdp_sources", b"\0" + framed(state))
+point = admin.AdminRequest(read_point=admin.ReadPointRequest(barrier=True, lag_ms_max=5))
+write("admin", "cluster_status", b"\0" + framed(admin.AdminRequest(cluster_status={})))
+write("admin", "cluster_twice", b"\5" + framed(point) + framed(point))
+found = admin.AdminRequest()
+for number in range(1, 4):
+    found.cluster_init.members.add(node=number, voter=True, address="host%d:7401" % number)
+write("admin", "cluster_init", b"\0" + framed(found))
+for number in range(4, 8):
+    found.cluster_init.members.add(node=number)
+write("admin", "cluster_crowded", b"\0" + framed(found))
+change = admin.AdminRequest()
+change.cluster_change.kind, change.cluster_change.node, change.cluster_change.old = 3, 4, 1
+write("admin", "cluster_change", b"\0" + framed(change))
 write("admin", "policy_test", b"\0" + framed(test))
 write("admin", "policy_test_denied", b"\0" + framed(denied))
 write("admin", "policy_test_nowhere", b"\0" + framed(nowhere))

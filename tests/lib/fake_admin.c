@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "store/event_out.h"
 
@@ -246,6 +247,34 @@ static int fake_config(void *arg, bool json, FILE *out)
     return 0;
 }
 
+/* Changes are held, looks never. */
+static int fake_operate(void *arg, const struct admin_request *request,
+                        const struct admin_asker *asker, union admin_operation_answer *ret,
+                        char error[ADMIN_ERROR_BYTES])
+{
+    struct fake_cluster_state *c = &((struct fake_admin *)arg)->cluster;
+    bool change = request->which == ADMIN_CLUSTER_CHANGE || request->which == ADMIN_CLUSTER_INIT;
+    const struct timespec pause = { .tv_nsec = 1000000 };
+
+    atomic_fetch_add(&c->calls, change ? 1 : 0);
+    while (change && atomic_load(&c->hold))
+        nanosleep(&pause, NULL);
+    if (atomic_load(&c->error) < 0) {
+        snprintf(error, ADMIN_ERROR_BYTES, "it cannot be done");
+        return atomic_load(&c->error);
+    }
+    if (request->which == ADMIN_CLUSTER_STATUS) {
+        ret->status = c->status;
+    } else if (request->which == ADMIN_READ_POINT) {
+        ret->read_point = c->point;
+    } else {
+        c->asked = *request;
+        c->asker = *asker;
+        snprintf(ret->done.sentence, sizeof ret->done.sentence, "it is done");
+    }
+    return 0;
+}
+
 void fake_admin_source(struct fake_admin *f, struct admin_source *ret)
 {
     *ret = (struct admin_source){ .arg = f,
@@ -259,6 +288,7 @@ void fake_admin_source(struct fake_admin *f, struct admin_source *ret)
                                   .unwatch = fake_unwatch,
                                   .settings = fake_settings,
                                   .setting_set = fake_setting_set,
-                                  .config = fake_config };
+                                  .config = fake_config,
+                                  .operate = fake_operate };
     fake_xdp_source(ret);
 }

@@ -27,6 +27,17 @@ struct fake_xdp {
     sluice_v1_PolicyTestRequest tested;
 };
 
+/* What operate() does, and was asked. */
+struct fake_cluster_state {
+    _Atomic bool hold; /* it does not return */
+    _Atomic unsigned calls;
+    _Atomic int error;                      /* with a sentence */
+    sluice_v1_ClusterStatusResponse status; /* what cluster_status says */
+    sluice_v1_ReadPoint point;
+    struct admin_request asked; /* the last; to be read when it has returned */
+    struct admin_asker asker;
+};
+
 struct fake_admin {
     struct test_record *record[FAKE_RECORDS_MAX]; /* [index] */
     uint64_t last, first;
@@ -40,6 +51,7 @@ struct fake_admin {
     char set_by[CERTIFICATE_NAME_BYTES];
     uid_t refused_uid; /* 0: none */
     bool policy;       /* the settings are a policy and a shadow */
+    struct fake_cluster_state cluster;
     struct fake_xdp xdp;
 };
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "tests/lib/test_app.h"
+#include "base/clock.h"
 
 static int app_ready(void *arg, size_t n)
 {
@@ -191,6 +192,7 @@ void test_app_fill(struct test_app *t, int i, uint32_t n, uint32_t bytes, uint64
     struct block *b = t->block[i];
 
     block_reset(b);
+    b->receive_time_ns = clock_unix_ns();
     for (uint32_t e = 0; e < n; e++) {
         uint64_t number = first + e;
 

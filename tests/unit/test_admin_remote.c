@@ -115,10 +115,20 @@ static const struct {
     uint32_t which;
     bool reads;
 } requests[] = {
-    { ADMIN_STATUS, true },       { ADMIN_LEDGER, true },   { ADMIN_GET, true },
-    { ADMIN_TAIL, true },         { ADMIN_SETTINGS, true }, { ADMIN_XDP_STATUS, true },
-    { ADMIN_SETTING_SET, false }, { ADMIN_TAP, false },     { ADMIN_POLICY_TEST, false },
+    { ADMIN_STATUS, true },
+    { ADMIN_LEDGER, true },
+    { ADMIN_GET, true },
+    { ADMIN_TAIL, true },
+    { ADMIN_SETTINGS, true },
+    { ADMIN_XDP_STATUS, true },
+    { ADMIN_SETTING_SET, false },
+    { ADMIN_TAP, false },
+    { ADMIN_POLICY_TEST, false },
     { ADMIN_CONFIG_SHOW, false },
+    { ADMIN_CLUSTER_STATUS, true },
+    { ADMIN_READ_POINT, true },
+    { ADMIN_CLUSTER_INIT, false },
+    { ADMIN_CLUSTER_CHANGE, false },
 };
 
 #define REQUESTS (sizeof requests / sizeof *requests)
@@ -146,6 +156,7 @@ static void an_admin_may_ask_for_all(void **state)
     assert_string_equal(x->fake.set_value, "2");
     assert_int_equal(x->fake.set_uid, UINT32_MAX);
     assert_string_equal(x->fake.set_by, "alice");
+    assert_string_equal(x->fake.cluster.asker.name, "alice");
 }
 
 static void a_reader_may_read(void **state)
@@ -160,6 +171,7 @@ static void a_reader_may_read(void **state)
         if ((code == EACCES) != !requests[i].reads)
             fail_msg("request %u: %d %s", requests[i].which, code, x->response.error);
     }
+    assert_string_equal(x->fake.cluster.asker.name, "");
     assert_string_equal(x->response.error, "bob, whose role is reader, may not ask for this");
     assert_string_equal(x->fake.set_value, "");
 }

@@ -24,7 +24,7 @@
 #include "tests/lib/log_fixture.h"
 
 static const char *const commands[] = { "status", "ledger", "tail", "get", "config", "bench",
-                                        "send",   "log",    "xdp",  "tap", "cert" };
+                                        "send",   "log",    "xdp",  "tap", "cert",   "cluster" };
 
 static void help_lists_the_commands_and_the_exit_codes(void **state)
 {

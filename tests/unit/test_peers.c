@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cluster/segment.h"
 #include "tests/lib/pki_rig.h"
 #include "tests/lib/test_app.h"
 
@@ -335,6 +336,168 @@ static void what_cannot_become_a_cluster_is_refused(void **state)
         assert_int_equal(state_of(i), CLUSTER_WAITING);
 }
 
+/* What a node leaves that dies between the name of its first segment and its first entry. */
+static void leave_empty_segment(const struct test_app *a)
+{
+    const struct segment s = { .epoch = 1, .first = 1, .bytes = SEGMENT_BYTES_MIN };
+    const uint8_t before[SHA256_BYTES] = { 0 };
+    struct segment_header h;
+    char dir[128], name[SEGMENT_NAME_BYTES], path[256];
+    struct disk *d;
+    FILE *f;
+
+    snprintf(dir, sizeof dir, "%s/log", a->dir);
+    segment_encode(&h, &s, 0, SEGMENT_BYTES_MIN, before);
+    segment_name(&s, name);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    f = fopen(path, "we");
+    assert_non_null(f);
+    assert_int_equal(fwrite(&h, sizeof h, 1, f), 1);
+    assert_int_equal(ftruncate(fileno(f), SEGMENT_BYTES_MIN), 0);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(disk_uring_open(&d, dir, 8), 0);
+    assert_int_equal(log_mark_init(d, 0), 0);
+    d->ops->fini(d);
+}
+
+static void one_that_died_while_it_began_waits_again(void **state)
+{
+    (void)state;
+    test_app_start(&app[0]);
+    assert_int_equal(state_of(0), CLUSTER_WAITING);
+    test_app_stop(&app[0]);
+    leave_empty_segment(&app[0]);
+    test_app_start(&app[0]);
+    assert_int_equal(state_of(0), CLUSTER_WAITING);
+}
+
+/* It has entry 1, and knows nothing as committed until it hears from a leader. */
+static void a_beginning_is_known_before_anybody_leads(void **state)
+{
+    sluice_v1_NodeStatus s;
+
+    (void)state;
+    start_all();
+    found_at(0);
+    assert_together(leader());
+    for (int i = 0; i < NODES; i++)
+        test_app_stop(&app[i]);
+    test_app_start(&app[2]);
+    assert_int_equal(cluster_self(app[2].cluster, &s, NULL), 0);
+    assert_string_equal(s.role, "follower");
+    assert_int_equal(s.leader, 0);
+    assert_int_equal(s.bootstrap.members_count, NODES);
+}
+
+/* A call to a node at its address takes nothing from the connection that there is. */
+static void a_member_can_be_added_again_and_again(void **state)
+{
+    sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_membership_tag };
+    sluice_v1_MembershipRequest *m = &request.body.membership;
+    sluice_v1_NodeReply reply;
+    sluice_v1_NodeStatus self;
+    uint64_t connected[CLUSTER_MEMBERS_MAX], after[CLUSTER_MEMBERS_MAX];
+    int lead;
+
+    (void)state;
+    start_all();
+    found_at(0);
+    lead = leader();
+    assert_together(lead);
+    m->kind = sluice_v1_MembershipRequest_Kind_ADD;
+    m->node = (uint32_t)((lead + 1) % NODES) + 1;
+    snprintf(m->address, sizeof m->address, "%s", peering[m->node - 1].listen);
+    assert_int_equal(cluster_self(app[lead].cluster, &self, connected), 0);
+    for (int i = 0; i < 3; i++) {
+        if (cluster_ask(app[lead].cluster, &request, WAIT_NS, &reply) < 0)
+            fail_msg("added again: %s", reply.sentence);
+    }
+    m->node = (uint32_t)lead + 1; /* the leader itself */
+    snprintf(m->address, sizeof m->address, "%s", peering[lead].listen);
+    if (cluster_ask(app[(lead + 1) % NODES].cluster, &request, WAIT_NS, &reply) < 0)
+        fail_msg("the leader, added again: %s", reply.sentence);
+    assert_int_equal(cluster_self(app[lead].cluster, &self, after), 0);
+    assert_memory_equal(after, connected, self.members_count * sizeof *after);
+}
+
+/* What follows is behind by a heartbeat or so, and knows it; who waits, knows nothing. */
+static void how_far_a_node_is_behind_is_known(void **state)
+{
+    struct cluster_status s;
+    uint64_t until = clock_monotonic_ns() + WAIT_NS;
+    int lead;
+
+    (void)state;
+    start_all();
+    cluster_status(app[1].cluster, &s);
+    assert_true(s.lag_ns == UINT64_MAX);
+    found_at(0);
+    lead = leader();
+    assert_together(lead);
+    cluster_status(app[lead].cluster, &s);
+    assert_int_equal(s.leader, lead + 1);
+    assert_int_equal(s.lag_ns, 0);
+    for (int i = 0; i < NODES; i++) {
+        do {
+            cluster_status(app[i].cluster, &s);
+        } while (s.lag_ns == UINT64_MAX && clock_monotonic_ns() < until);
+        assert_true(s.lag_ns < WAIT_NS);
+        assert_int_equal(s.leader, lead + 1);
+    }
+    /* Without a leader it grows. */
+    for (int i = 0; i < NODES; i++) {
+        if (i != (lead + 1) % NODES)
+            test_app_stop(&app[i]);
+    }
+    do {
+        pause_briefly();
+        cluster_status(app[(lead + 1) % NODES].cluster, &s);
+    } while (s.lag_ns < NS_PER_S && clock_monotonic_ns() < until);
+    assert_true(s.lag_ns >= NS_PER_S && s.lag_ns < WAIT_NS);
+}
+
+/* Of blocks taken here, since this start: not those of others, nor of an earlier run. */
+static void own_events_are_counted_apart(void **state)
+{
+    struct cluster_status s;
+    int lead, other;
+
+    (void)state;
+    start_all();
+    found_at(0);
+    lead = leader();
+    other = (lead + 1) % NODES;
+    blocks_at(lead, 5, 0);
+    blocks_at(other, 3, 1000); /* forwarded */
+    assert_together(lead);
+    cluster_status(app[lead].cluster, &s);
+    assert_int_equal(s.events, 80);
+    assert_int_equal(s.events_own, 50);
+    cluster_status(app[other].cluster, &s);
+    assert_int_equal(s.events, 80);
+    assert_int_equal(s.events_own, 30);
+    test_app_stop(&app[other]);
+    test_app_start(&app[other]);
+    assert_int_equal(cluster_wait(app[other].cluster, s.commit_index, WAIT_NS), 0);
+    cluster_status(app[other].cluster, &s);
+    assert_int_equal(s.events, 80);
+    assert_int_equal(s.events_own, 0);
+}
+
+static void who_waits_for_an_answer_is_let_go_before_a_stop(void **state)
+{
+    sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_barrier_tag };
+    sluice_v1_NodeReply reply;
+    char sentence[LOG_ERROR_BYTES];
+
+    (void)state;
+    test_app_start(&app[0]);
+    assert_int_equal(cluster_ask(app[0].cluster, &request, WAIT_NS, &reply), -ENXIO);
+    cluster_interrupt(app[0].cluster);
+    assert_int_equal(cluster_wait(app[0].cluster, 1, WAIT_NS), -ESHUTDOWN);
+    assert_int_equal(cluster_found(app[0].cluster, member, NODES, sentence), -ESHUTDOWN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +510,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(members_say_what_they_are, start, stop),
         cmocka_unit_test_setup_teardown(a_setting_can_be_changed_at_any_node, start, stop),
         cmocka_unit_test_setup_teardown(what_cannot_become_a_cluster_is_refused, start, stop),
+        cmocka_unit_test_setup_teardown(one_that_died_while_it_began_waits_again, start, stop),
+        cmocka_unit_test_setup_teardown(a_beginning_is_known_before_anybody_leads, start, stop),
+        cmocka_unit_test_setup_teardown(a_member_can_be_added_again_and_again, start, stop),
+        cmocka_unit_test_setup_teardown(how_far_a_node_is_behind_is_known, start, stop),
+        cmocka_unit_test_setup_teardown(own_events_are_counted_apart, start, stop),
+        cmocka_unit_test_setup_teardown(who_waits_for_an_answer_is_let_go_before_a_stop, start,
+                                        stop),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,6 +22,8 @@ enum { EVENT_EVENT = 1, EVENT_INDEX = 2, EVENT_SLOT = 3 };
 _Static_assert(ADMIN_REQUEST_BODY_MAX < 16 && ADMIN_RESPONSE_BODY_MAX < 16, "string_bytes()");
 _Static_assert(sluice_v1_PolicyTestRequest_size > sluice_v1_TailRequest_size &&
                    sluice_v1_PolicyTestRequest_size > sluice_v1_TapRequest_size &&
+                   sluice_v1_PolicyTestRequest_size > sluice_v1_ClusterInitRequest_size &&
+                   sluice_v1_PolicyTestRequest_size > sluice_v1_MembershipRequest_size &&
                    ADMIN_REQUEST_ENCODED_MAX <= ADMIN_REQUEST_BYTES_MAX,
                "the longest request");
 
@@ -75,6 +77,10 @@ static const pb_msgdesc_t *request_fields(uint32_t which)
         [ADMIN_XDP_STATUS] = sluice_v1_XdpStatusRequest_fields,
         [ADMIN_POLICY_TEST] = sluice_v1_PolicyTestRequest_fields,
         [ADMIN_TAP] = sluice_v1_TapRequest_fields,
+        [ADMIN_CLUSTER_STATUS] = sluice_v1_ClusterStatusRequest_fields,
+        [ADMIN_CLUSTER_INIT] = sluice_v1_ClusterInitRequest_fields,
+        [ADMIN_CLUSTER_CHANGE] = sluice_v1_MembershipRequest_fields,
+        [ADMIN_READ_POINT] = sluice_v1_ReadPointRequest_fields,
     };
 
     return which < sizeof fields / sizeof *fields ? fields[which] : NULL;

@@ -38,8 +38,12 @@ enum admin_request_body {
     ADMIN_XDP_STATUS = 8,
     ADMIN_POLICY_TEST = 9,
     ADMIN_TAP = 10,
+    ADMIN_CLUSTER_STATUS = 11,
+    ADMIN_CLUSTER_INIT = 12,
+    ADMIN_CLUSTER_CHANGE = 13,
+    ADMIN_READ_POINT = 14,
 };
-#define ADMIN_REQUEST_BODY_MAX ADMIN_TAP
+#define ADMIN_REQUEST_BODY_MAX ADMIN_READ_POINT
 
 /* Field numbers of AdminResponse. */
 enum admin_response_body {
@@ -53,8 +57,11 @@ enum admin_response_body {
     ADMIN_BODY_XDP_STATUS = 10,
     ADMIN_BODY_POLICY_TEST = 11,
     ADMIN_BODY_TAP_SAMPLE = 12,
+    ADMIN_BODY_CLUSTER_STATUS = 13,
+    ADMIN_BODY_CLUSTER_DONE = 14,
+    ADMIN_BODY_READ_POINT = 15,
 };
-#define ADMIN_RESPONSE_BODY_MAX ADMIN_BODY_TAP_SAMPLE
+#define ADMIN_RESPONSE_BODY_MAX ADMIN_BODY_READ_POINT
 
 struct admin_request {
     enum admin_request_body which;
@@ -69,6 +76,10 @@ struct admin_request {
         sluice_v1_XdpStatusRequest xdp_status;
         sluice_v1_PolicyTestRequest policy_test;
         sluice_v1_TapRequest tap;
+        sluice_v1_ClusterStatusRequest cluster_status;
+        sluice_v1_ClusterInitRequest cluster_init;
+        sluice_v1_MembershipRequest cluster_change;
+        sluice_v1_ReadPointRequest read_point;
     };
 };
 

@@ -204,11 +204,20 @@ int cli_ask(struct admin_client *c, const struct cli_options *o, const struct ad
 
 int cli_response(struct admin_client *c, bool wait, struct admin_response *ret)
 {
-    int rc = admin_client_next(c, wait ? -1 : ANSWER_MS_MAX, ret);
+    int rc = cli_response_in(c, wait ? -1 : ANSWER_MS_MAX, ret);
 
-    if (rc == -ETIMEDOUT)
+    if (rc == -1)
         return cli_error(CLI_UNREACHABLE, "the daemon does not answer within %d s",
                          ANSWER_MS_MAX / 1000);
+    return rc;
+}
+
+int cli_response_in(struct admin_client *c, int ms, struct admin_response *ret)
+{
+    int rc = admin_client_next(c, ms, ret);
+
+    if (rc == -ETIMEDOUT)
+        return -1;
     if (rc == -EACCES || (rc == -EPROTO && admin_client_error(c) != NULL))
         return cli_error(CLI_REFUSED, "%s", admin_client_error(c));
     if (rc == -ECONNRESET)
@@ -270,6 +279,18 @@ void cli_hex(char *ret, const void *data, size_t n)
     for (i = 0; i < n; i++)
         snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
     ret[2 * n] = '\0';
+}
+
+const char *cli_bytes(char ret[CLI_BYTES_BYTES], uint64_t n)
+{
+    static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
+    double value = (double)n;
+    unsigned i;
+
+    for (i = 0; value >= 1024 && i + 1 < sizeof unit / sizeof *unit; i++)
+        value /= 1024;
+    snprintf(ret, CLI_BYTES_BYTES, i ? "%.1f %s" : "%.0f %s", value, unit[i]);
+    return ret;
 }
 
 const char *cli_time(char ret[CLI_TIME_BYTES], uint64_t unix_ns)

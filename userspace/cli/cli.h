@@ -101,6 +101,9 @@ int cli_ask(struct admin_client *c, const struct cli_options *o, const struct ad
  * after saying why on stderr. wait: for ever, as for a tail. */
 int cli_response(struct admin_client *c, bool wait, struct admin_response *ret);
 
+/* The same, for so many ms at most; -1: nothing has come. */
+int cli_response_in(struct admin_client *c, int ms, struct admin_response *ret);
+
 /* Ask, and one response whose body must be `which`, decoded into message. */
 int cli_call(const struct cli_options *o, const struct admin_request *r,
              enum admin_response_body which, const pb_msgdesc_t *fields, void *ret_message);
@@ -113,6 +116,10 @@ int cli_finish(int code);
 
 /* Hexadecimal text of bytes into ret (2 * n + 1 bytes). */
 void cli_hex(char *ret, const void *data, size_t n);
+
+/* 12345678 as "11.8 MiB". */
+#define CLI_BYTES_BYTES 32u
+const char *cli_bytes(char ret[CLI_BYTES_BYTES], uint64_t n);
 
 /* Unix time as RFC 3339 with milliseconds, UTC; "-" for 0. */
 #define CLI_TIME_BYTES 32u
@@ -129,5 +136,6 @@ int bench_main(int argc, char **argv);
 int xdp_main(int argc, char **argv);
 int tap_main(int argc, char **argv);
 int cert_main(int argc, char **argv);
+int cluster_main(int argc, char **argv);
 
 #endif

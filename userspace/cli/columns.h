@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define COLUMNS_MAX      12u
+#define COLUMNS_MAX      16u
 #define COLUMNS_ROWS_MAX 1024u
 
 struct columns {

@@ -7,17 +7,21 @@
 
 #include "cli/cli.h"
 #include "cli/event_line.h"
+#include "cli/read_point.h"
 
 static const char help[] =
-    "sluice get ID [--source SOURCE] [--json]\n\n"
+    "sluice get ID [--source SOURCE] [--barrier] [--max-lag-s N] [--json]\n\n"
     "Prints one event. ID is an ingestion id, <epoch>-<index>-<slot>, as tail shows it; with\n"
     "--source it is the event's own id, and `hex:...` gives one that is not text.\n"
+    "At a node that follows, what was committed last may not be there yet: how far it may be "
+    "behind\n"
+    "is told on stderr.\n"
     "Exit code 1 when there is no such event.\n\n"
     "Options:\n"
-    "  --source SOURCE  ID is the id that this source gave the event\n" CLI_OPTIONS_HELP
-    "\nExamples:\n"
+    "  --source SOURCE  ID is the id that this source gave the event\n" READ_POINT_HELP
+        CLI_OPTIONS_HELP "\nExamples:\n"
     "  sluice get 3-1042-7\n"
-    "  sluice get order-77 --source feed-a --json\n"
+    "  sluice get order-77 --source feed-a --json --barrier\n"
     "  sluice get hex:0a1b2c --source feed-a\n" CLI_EXIT_HELP;
 
 static int hex_digit(char c)
@@ -75,7 +79,9 @@ static int get_request(sluice_v1_GetRequest *r, const char *id, const char *sour
 int get_main(int argc, char **argv)
 {
     static const struct option options[] = { { "source", required_argument, NULL, 's' },
+                                             READ_POINT_LONG_OPTIONS,
                                              CLI_LONG_OPTIONS };
+    struct read_point_options point = { 0 };
     struct cli_options o = { 0 };
     struct admin_request r = { .which = ADMIN_GET };
     struct admin_response response;
@@ -88,13 +94,18 @@ int get_main(int argc, char **argv)
             source = optarg;
             continue;
         }
-        rc = cli_option(&o, opt, help);
+        if (opt == READ_POINT_BARRIER || opt == READ_POINT_LAG)
+            rc = read_point_option(&point, opt, "get");
+        else
+            rc = cli_option(&o, opt, help);
         if (rc >= 0)
             return rc;
     }
     if (argc - optind != 1)
         return cli_usage("get", "give one id");
     rc = get_request(&r.get, argv[optind], source);
+    if (rc == CLI_OK)
+        rc = read_point(&o, &point);
     if (rc != CLI_OK)
         return rc;
     rc = cli_ask(&c, &o, &r);

@@ -19,6 +19,9 @@ static const char help[] =
     "             + unaccounted (in flight when an earlier run was killed)\n"
     "  xdp        arrived = dropped, by reason + redirected + passed, where there is XDP; and of\n"
     "             what was redirected: taken + ring full + waiting\n"
+    "  log        what it holds of this node's events of this run = committed (+ in flight, and "
+    "at\n"
+    "             most those that went to two leaders, as the first answer did not come)\n"
     "Each figure is counted where it happens. Exit code 1 when they do not balance.\n\n"
     "Options:\n" CLI_OPTIONS_HELP "\nExamples:\n"
     "  sluice ledger\n"
@@ -74,7 +77,7 @@ static json_t *ledger_json(const sluice_v1_LedgerResponse *l)
     for (i = 0; i < l->types_count; i++)
         json_array_append_new(types, type_json(&l->types[i]));
     o = json_pack("{s:I, s:{s:I, s:I, s:o, s:b}, s:{s:o, s:o, s:o, s:I, s:b}, s:o, "
-                  "s:{s:I, s:I, s:b}, s:b}",
+                  "s:{s:I, s:I, s:I, s:I, s:b}, s:b}",
                   "sinceNs", (json_int_t)l->since_ns, "datagrams", "seen",
                   (json_int_t)l->datagrams_seen, "delivered", (json_int_t)l->datagrams_delivered,
                   "drops", counts_json(l->drops, l->drops_count), "balance", l->datagrams_balance,
@@ -83,6 +86,7 @@ static json_t *ledger_json(const sluice_v1_LedgerResponse *l)
                   (json_int_t)l->unaccounted, "balance", l->events_balance, "streams",
                   counts_json(l->streams, l->streams_count), "log", "events",
                   (json_int_t)l->log_events, "eventsBefore", (json_int_t)l->log_events_before,
+                  "own", (json_int_t)l->own_events, "doubtful", (json_int_t)l->doubtful_events,
                   "agrees", l->log_agrees, "balances", ledger_balances(l));
     if (o != NULL && has_xdp(l))
         json_object_set_new(o, "xdp", xdp_json(&l->xdp));
@@ -197,10 +201,18 @@ static void print_log(struct columns *t, const sluice_v1_LedgerResponse *l, bool
     columns_init(t, "lrl", sep);
     columns_text(t, "events in the log");
     columns_number(t, l->log_events);
-    columns_text(t, "%s", l->log_agrees ? "agrees" : "DIFFERS FROM THE LEDGER");
+    columns_text(t, "%s", "");
     columns_text(t, "of those from earlier runs");
     columns_number(t, l->log_events_before);
     columns_text(t, "%s", "");
+    columns_text(t, "of those taken by this node in this run");
+    columns_number(t, l->own_events);
+    columns_text(t, "%s", l->log_agrees ? "agrees" : "DIFFERS FROM THE LEDGER");
+    if (l->doubtful_events > 0) {
+        columns_text(t, "of those at most, answered otherwise");
+        columns_number(t, l->doubtful_events);
+        columns_text(t, "%s", "sent to two leaders, or not answered in time");
+    }
     columns_print(t, stdout, 2);
 }
 

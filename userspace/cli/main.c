@@ -23,6 +23,7 @@ static const struct command {
     { "config", config_main, "the configuration file, and the replicated settings" },
     { "xdp", xdp_main, "the prefilter in the driver: state, rates, policy" },
     { "tap", tap_main, "samples of dropped datagrams" },
+    { "cluster", cluster_main, "a cluster of nodes: its state, its members, who leads" },
     { "cert", cert_main, "certificates for TLS: a CA, nodes, clients" },
 };
 

@@ -33,6 +33,18 @@ static json_t *workers_json(const sluice_v1_StatusResponse *s)
     return list;
 }
 
+static json_t *peers_json(const sluice_v1_StatusResponse *s)
+{
+    json_t *list = json_array();
+
+    for (pb_size_t i = 0; i < s->peers_count; i++)
+        json_array_append_new(
+            list, json_pack("{s:I, s:b, s:s, s:I}", "node", (json_int_t)s->peers[i].node, "voter",
+                            (int)s->peers[i].voter, "address", s->peers[i].address, "connectedNs",
+                            (json_int_t)s->peers[i].connected_ns));
+    return list;
+}
+
 static void set_number(json_t *o, const char *key, uint64_t n)
 {
     json_object_set_new(o, key, json_integer((json_int_t)n));
@@ -58,6 +70,11 @@ static json_t *status_json(const sluice_v1_StatusResponse *s)
     set_number(o, "region", s->region);
     set_number(o, "term", s->term);
     set_number(o, "epoch", s->epoch);
+    set_number(o, "leader", s->leader);
+    set_number(o, "leaderHeardNs", s->leader_heard_ns);
+    if (s->lag_ns != UINT64_MAX)
+        set_number(o, "lagNs", s->lag_ns);
+    json_object_set_new(o, "peers", peers_json(s));
     set_number(o, "firstIndex", s->first_index);
     set_number(o, "lastIndex", s->last_index);
     set_number(o, "persistedIndex", s->persisted_index);
@@ -82,19 +99,6 @@ static json_t *status_json(const sluice_v1_StatusResponse *s)
     return o;
 }
 
-/* 12345678 as "11.8 MiB". */
-static const char *bytes_text(char ret[32], uint64_t n)
-{
-    static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
-    double value = (double)n;
-    unsigned i;
-
-    for (i = 0; value >= 1024 && i + 1 < sizeof unit / sizeof *unit; i++)
-        value /= 1024;
-    snprintf(ret, 32, i ? "%.1f %s" : "%.0f %s", value, unit[i]);
-    return ret;
-}
-
 static const char *duration_text(char ret[48], uint64_t ns)
 {
     uint64_t s = ns / 1000000000u;
@@ -116,6 +120,35 @@ static void row(struct columns *t, const char *key, const char *value)
     columns_text(t, "%s", value);
 }
 
+static void row_role(struct columns *t, const sluice_v1_StatusResponse *s)
+{
+    bool follows = strcmp(s->role, "follower") == 0;
+    char leader[64] = "";
+
+    if (follows && s->leader != 0)
+        snprintf(leader, sizeof leader, " of node %" PRIu32 " (heard %.1f s ago)", s->leader,
+                 (double)s->leader_heard_ns / 1e9);
+    columns_text(t, "role");
+    columns_text(t, "%s%s, term %" PRIu64 ", epoch %" PRIu64, s->role,
+                 follows && s->leader == 0 ? " of nobody now" : leader, (uint64_t)s->term,
+                 (uint64_t)s->epoch);
+}
+
+static void row_peers(struct columns *t, const sluice_v1_StatusResponse *s)
+{
+    char text[48];
+
+    for (pb_size_t i = 0; i < s->peers_count; i++) {
+        const sluice_v1_PeerStatus *p = &s->peers[i];
+
+        columns_text(t, "peer %" PRIu32, p->node);
+        columns_text(t, "%.*s, %s, %s%s", (int)strcspn(p->address, "/"), p->address,
+                     p->voter ? "voter" : "standby",
+                     p->connected_ns != 0 ? "connected for " : "NOT CONNECTED",
+                     p->connected_ns != 0 ? duration_text(text, p->connected_ns) : "");
+    }
+}
+
 static void row_log(struct columns *t, const sluice_v1_StatusResponse *s)
 {
     char a[COLUMNS_NUMBER_BYTES], b[COLUMNS_NUMBER_BYTES], c[COLUMNS_NUMBER_BYTES], x[32], y[32];
@@ -134,15 +167,15 @@ static void row_log(struct columns *t, const sluice_v1_StatusResponse *s)
     columns_text(t, "events");
     columns_text(t, "%s", columns_number_text(a, s->events, sep));
     columns_text(t, "disk");
-    columns_text(t, "%s of log, %s free%s", bytes_text(x, s->log_bytes),
-                 bytes_text(y, s->disk_free_bytes),
+    columns_text(t, "%s of log, %s free%s", cli_bytes(x, s->log_bytes),
+                 cli_bytes(y, s->disk_free_bytes),
                  s->disk_full ? "; FULL: events are refused" : "");
     cli_hex(digest, s->digest.bytes, s->digest.size);
     row(t, "digest", digest);
     columns_text(t, "dedupe");
     columns_text(t, "%s keys, %s in memory; %s runs, %s on disk",
-                 columns_number_text(a, s->dedupe_keys, sep), bytes_text(x, s->dedupe_memory_bytes),
-                 columns_number_text(b, s->dedupe_runs, sep), bytes_text(y, s->dedupe_disk_bytes));
+                 columns_number_text(a, s->dedupe_keys, sep), cli_bytes(x, s->dedupe_memory_bytes),
+                 columns_number_text(b, s->dedupe_runs, sep), cli_bytes(y, s->dedupe_disk_bytes));
 }
 
 static void print_text(const sluice_v1_StatusResponse *s)
@@ -157,9 +190,7 @@ static void print_text(const sluice_v1_StatusResponse *s)
     columns_text(t, "node");
     columns_text(t, "%" PRIu32 " %s, region %" PRIu32 " %s", s->node, s->node_name, s->region,
                  s->region_name);
-    columns_text(t, "role");
-    columns_text(t, "%s, term %" PRIu64 ", epoch %" PRIu64, s->role, (uint64_t)s->term,
-                 (uint64_t)s->epoch);
+    row_role(t, s);
     if (s->error[0] != '\0')
         row(t, "error", s->error);
     columns_text(t, "up");
@@ -168,9 +199,10 @@ static void print_text(const sluice_v1_StatusResponse *s)
     row_log(t, s);
     if (s->xdp[0] != '\0')
         row(t, "xdp", s->xdp);
-    row(t, "memory", bytes_text(mem, s->rss_bytes));
+    row(t, "memory", cli_bytes(mem, s->rss_bytes));
     cli_hex(id, s->cluster_id.bytes, s->cluster_id.size);
     row(t, "cluster", id);
+    row_peers(t, s);
     row(t, "data", s->data_dir);
     for (i = 0; i < s->listening_count; i++)
         row(t, i ? "" : "listening", s->listening[i]);

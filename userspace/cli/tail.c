@@ -11,6 +11,7 @@
 #include "base/settings.h"
 #include "cli/cli.h"
 #include "cli/event_line.h"
+#include "cli/read_point.h"
 
 static const char help[] =
     "sluice tail [options]\n\n"
@@ -21,13 +22,14 @@ static const char help[] =
     "  --count N        end after N events\n"
     "  --type TYPE      only this type (name or number); may be given again\n"
     "  --source SOURCE  only this source\n"
-    "  --symbol SYMBOL  only this symbol\n" CLI_OPTIONS_HELP "\nExamples:\n"
+    "  --symbol SYMBOL  only this symbol\n" READ_POINT_HELP CLI_OPTIONS_HELP "\nExamples:\n"
     "  sluice tail\n"
     "  sluice tail --type trade --symbol AAPL --count 10\n"
     "  sluice tail --from first --no-follow --json >events.jsonl\n" CLI_EXIT_HELP;
 
 struct tail_options {
     struct cli_options common;
+    struct read_point_options point;
     const char *from;
     const char *type[32];
     unsigned types;
@@ -149,6 +151,9 @@ static int tail_option(struct tail_options *o, sluice_v1_TailRequest *r, int opt
         return tail_text(r->source, sizeof r->source, "source");
     case 'y':
         return tail_text(r->symbol, sizeof r->symbol, "symbol");
+    case READ_POINT_BARRIER:
+    case READ_POINT_LAG:
+        return read_point_option(&o->point, opt, "tail");
     default:
         return cli_option(&o->common, opt, help);
     }
@@ -187,6 +192,7 @@ int tail_main(int argc, char **argv)
                                              { "type", required_argument, NULL, 't' },
                                              { "source", required_argument, NULL, 's' },
                                              { "symbol", required_argument, NULL, 'y' },
+                                             READ_POINT_LONG_OPTIONS,
                                              CLI_LONG_OPTIONS };
     struct tail_options o = { 0 };
     struct admin_request r = { .which = ADMIN_TAIL };
@@ -204,6 +210,8 @@ int tail_main(int argc, char **argv)
     rc = tail_from(&o, &r.tail);
     if (rc == CLI_OK)
         rc = tail_types(&o, &r.tail);
+    if (rc == CLI_OK)
+        rc = read_point(&o.common, &o.point);
     if (rc == CLI_OK)
         rc = cli_ask(&c, &o.common, &r);
     if (rc == CLI_OK)

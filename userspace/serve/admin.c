@@ -135,6 +135,7 @@ int admin_open(struct admin **ret, const struct admin_config *config,
     a->fd = a->remote_fd = a->wake.fd = -1;
     a->config = *config;
     a->answerer.source = *source;
+    a->answerer.wake = &a->wake;
     config_defaults(&a->config);
     rc = -ENAMETOOLONG;
     if (strlen(config->path) >= sizeof a->path)
@@ -211,6 +212,7 @@ static void drop(struct admin *a, unsigned i)
     struct admin_connection *c = a->connection[i];
 
     tap_stop(&a->answerer, c);
+    operation_leave(c);
     a->remote -= c->tls != NULL;
     connection_close(c);
     a->connection[i] = a->connection[--a->connections];
@@ -434,6 +436,7 @@ int admin_do_work(struct admin *a, int timeout_ms)
     for (i = 0; i < a->connections; i++)
         n += connection_turn(a, a->connection[i], a->poll[i + POLL_FIRST].revents, now_ns);
     watch_update(a);
+    operations_reap(&a->answerer);
     for (i = a->connections; i > 0; i--) {
         if (a->connection[i - 1]->broken)
             drop(a, i - 1);
@@ -490,6 +493,7 @@ void admin_close(struct admin *a)
         a->answerer.source.unwatch(a->answerer.source.arg, &a->wake);
     while (a->connections > 0)
         drop(a, 0);
+    operations_end(&a->answerer);
     socket_remove(a);
     if (a->remote_fd >= 0)
         close(a->remote_fd);

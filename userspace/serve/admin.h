@@ -50,7 +50,20 @@ struct admin_place {
 /* Takes one setting; nonzero ends the listing. */
 typedef int (*admin_setting_fn)(void *arg, const sluice_v1_SettingEntry *entry);
 
-/* What the server asks the daemon; all on the server's thread. Every function must be there. */
+/* Who asks. */
+struct admin_asker {
+    uint32_t uid;                      /* by the socket; else nobody's */
+    char name[CERTIFICATE_NAME_BYTES]; /* over TLS; else "" */
+};
+
+union admin_operation_answer {
+    sluice_v1_ClusterStatusResponse status;
+    sluice_v1_ClusterDone done;
+    sluice_v1_ReadPoint read_point;
+};
+
+/* What the server asks the daemon; on the server's thread, but operate(). Every function must be
+ * there. */
 struct admin_source {
     void *arg;
 
@@ -97,6 +110,12 @@ struct admin_source {
      * tap cannot go on, and is stopped. */
     int (*tap_next)(void *arg, sluice_v1_TapSample *ret);
     void (*tap_stop)(void *arg);
+
+    /* What may take long, since it asks other nodes: cluster_status, cluster_init, cluster_change,
+     * read_point. On a thread of its own, several at a time. Fills in the request's member of a
+     * zeroed answer: 0, or a negative errno with a sentence in error. */
+    int (*operate)(void *arg, const struct admin_request *request, const struct admin_asker *asker,
+                   union admin_operation_answer *ret, char error[ADMIN_ERROR_BYTES]);
 };
 
 struct admin_config {
@@ -129,7 +148,8 @@ int admin_start(struct admin *a);
  * something happens). Returns the number of things done. */
 int admin_do_work(struct admin *a, int timeout_ms);
 
-/* Ends the thread, closes all connections, removes the socket. Safe on NULL. */
+/* Ends the thread, closes all connections, removes the socket. Waits for operate() to return. Safe
+ * on NULL. */
 void admin_close(struct admin *a);
 
 /* Where TLS is listened for; 0: nowhere. */

@@ -283,6 +283,12 @@ static void answer(struct admin_answerer *a, struct admin_connection *c,
     case ADMIN_TAP:
         tap_begin(a, c, &r->tap, now_ns);
         break;
+    case ADMIN_CLUSTER_STATUS:
+    case ADMIN_CLUSTER_INIT:
+    case ADMIN_CLUSTER_CHANGE:
+    case ADMIN_READ_POINT:
+        operation_begin(a, c, r);
+        break;
     }
 }
 
@@ -299,6 +305,8 @@ bool connection_runnable(const struct admin_connection *c, uint64_t commit, uint
         return c->tap.next_ns <= now_ns;
     if (c->broken || c->closing || !connection_has_room(c))
         return false;
+    if (c->operation != NULL)
+        return operation_has_ended(c);
     if (c->tail.on)
         return c->tail.next <= commit || c->tail.next > c->tail.last;
     return request_find(c, &head, &body) != -EAGAIN;
@@ -314,6 +322,8 @@ int connection_work(struct admin_answerer *a, struct admin_connection *c, uint64
         return c->tap.next_ns <= now_ns ? tap_work(a, c, now_ns) : 0;
     if (c->broken || c->closing || !connection_has_room(c))
         return 0;
+    if (c->operation != NULL)
+        return operation_work(a, c);
     if (c->tail.on)
         return tail_work(a, c);
     rc = request_find(c, &head, &body);
@@ -388,7 +398,7 @@ void connection_update(struct admin_connection *c, uint64_t now_ns)
     enum connection_state state;
 
     /* A tap that is not read may not keep others from having one. */
-    if (c->tail.on || (c->tap.on && connection_pending(c) == 0))
+    if (c->tail.on || c->operation != NULL || (c->tap.on && connection_pending(c) == 0))
         state = CONNECTION_TAIL;
     else if (connection_pending(c) > 0)
         state = CONNECTION_OUTPUT;
@@ -399,6 +409,7 @@ void connection_update(struct admin_connection *c, uint64_t now_ns)
     c->state = state;
     if (connection_pending(c) > 0)
         return;
-    if (c->closing || (c->eof && !c->tail.on && !c->tap.on && !connection_runnable(c, 0, now_ns)))
+    if (c->closing || (c->eof && !c->tail.on && !c->tap.on && c->operation == NULL &&
+                       !connection_runnable(c, 0, now_ns)))
         c->broken = true;
 }

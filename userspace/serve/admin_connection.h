@@ -63,12 +63,19 @@ struct admin_connection {
     size_t in_bytes, out_at, out_bytes; /* out: [out_at, out_bytes) waits */
     struct admin_tail tail;
     struct admin_tap tap;
+    struct admin_operation *operation; /* whose end it waits for; NULL: none */
     uint8_t *in, *out;
 };
+
+#define ADMIN_OPERATIONS_MAX 8u
+
+struct admin_operation;
 
 /* What serve/admin.c shares with the files that answer. */
 struct admin_answerer {
     struct admin_source source;
+    struct wake *wake; /* the server's, when an operation has ended */
+    struct admin_operation *operation[ADMIN_OPERATIONS_MAX]; /* NULL: a free place */
     struct admin_connection *tap; /* the one that has the tap; NULL: nobody */
     union {
         sluice_v1_StatusResponse status;
@@ -106,8 +113,8 @@ bool connection_runnable(const struct admin_connection *c, uint64_t commit, uint
 /* Does it want to read? */
 static inline bool connection_wants_input(const struct admin_connection *c)
 {
-    return !c->eof && !c->closing && !c->tail.on && !c->tap.on && c->in_bytes < ADMIN_IN_BYTES &&
-           connection_has_room(c);
+    return !c->eof && !c->closing && !c->tail.on && !c->tap.on && c->operation == NULL &&
+           c->in_bytes < ADMIN_IN_BYTES && connection_has_room(c);
 }
 
 /* Reads what there is, at most the room in the buffer. */
@@ -146,6 +153,19 @@ int remote_begin(struct admin_connection *c, struct tls_context *tls);
 void remote_handshake(struct admin_connection *c);
 /* May it ask for this? */
 bool remote_may(const struct admin_connection *c, uint32_t which);
+
+/* serve/admin_operation.c */
+void operation_begin(struct admin_answerer *a, struct admin_connection *c,
+                     const struct admin_request *request);
+/* Of a connection that waits. */
+bool operation_has_ended(const struct admin_connection *c);
+int operation_work(struct admin_answerer *a, struct admin_connection *c);
+/* Before c is closed; nothing if it does not wait. */
+void operation_leave(struct admin_connection *c);
+/* Frees those that have ended, and that nobody waits for. */
+void operations_reap(struct admin_answerer *a);
+/* Waits for all, when no connection does any more. */
+void operations_end(struct admin_answerer *a);
 
 /* serve/admin_tail.c */
 void tail_begin(struct admin_answerer *a, struct admin_connection *c,

@@ -109,6 +109,8 @@ bool remote_may(const struct admin_connection *c, uint32_t which)
     case ADMIN_TAIL:
     case ADMIN_SETTINGS:
     case ADMIN_XDP_STATUS:
+    case ADMIN_CLUSTER_STATUS:
+    case ADMIN_READ_POINT:
         return true;
     default: /* what changes something, and what says more than the log: files, dropped datagrams */
         return false;

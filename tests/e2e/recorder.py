@@ -1,0 +1,75 @@
+"""recorder.py - a client that sends all the time and remembers what it has receipts for, while the tests kill
+what it sends to.
+"""
+import random
+import threading
+import time
+
+from sluice_node import Failed, Stream, check_receipt, places, trade
+
+
+class Recorder(threading.Thread):
+    """Sends batches in a window, records receipts, sends again what has none. port() says where to, at each
+    connection, or raises OSError. What is refused for one of the reasons in `again` has no receipt."""
+
+    WINDOW = 16
+
+    def __init__(self, source, port, seed, again=()):
+        super().__init__(daemon=True)
+        self.source, self.port, self.again = source, port, again
+        self.chance = random.Random("%d %s" % (seed, source))
+        self.sent = {}       # id: bytes
+        self.pending = []    # batches without receipt, in order: lists of ids
+        self.receipts = {}   # id: (index, slot)
+        self.duplicates = self.connects = 0
+        self.go = threading.Event()
+        self.end = False
+        self.error = None
+
+    def run(self):
+        while not self.end and self.error is None:
+            try:
+                self.go.wait(0.1)
+                if self.go.is_set():
+                    self.connection()
+            except Failed as e:
+                if "the stream ends inside a frame" not in str(e) and "got None" not in str(e):
+                    self.error = e
+            except (OSError, EOFError):
+                time.sleep(0.005)
+            except Exception as e:  # pylint: disable=broad-except
+                self.error = e
+
+    def new_batch(self):
+        ids = []
+        for _ in range(self.chance.randint(1, 40)):
+            ident = b"%d" % len(self.sent)
+            self.sent[ident] = trade(self.source, ident, len(self.sent), self.chance.choice((0, 0, 50, 900)))
+            ids.append(ident)
+        self.pending.append(ids)
+        return ids
+
+    def connection(self):
+        with Stream(self.port(), timeout=20) as s:
+            self.connects += 1
+            waiting = list(self.pending)
+            for ids in waiting:
+                s.send_batch([self.sent[i] for i in ids])
+            while not self.end and (self.go.is_set() or waiting):
+                while self.go.is_set() and len(waiting) < self.WINDOW:
+                    waiting.append(self.new_batch())
+                    s.send_batch([self.sent[i] for i in waiting[-1]])
+                if waiting:
+                    self.take(s.receipt(), waiting.pop(0))
+
+    def take(self, receipt, ids):
+        check_receipt(receipt, len(ids))
+        got = places(receipt, len(ids))
+        if any(how in self.again for _, _, how in got):
+            raise OSError("refused, for now")
+        for ident, (index, slot, how) in zip(ids, got):
+            if how not in ("new", "duplicate"):
+                raise Failed("refused with %s: %s" % (how, receipt))
+            self.duplicates += how == "duplicate"
+            self.receipts[ident] = (index, slot)
+        self.pending.remove(ids)

@@ -1,0 +1,106 @@
+/*
+ * cluster.c - `sluice cluster`: a cluster and its members. See cluster.h for its parts.
+ */
+#include "cli/cluster.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char help[] =
+    "sluice cluster init NODE=HOST:PORT NODE=HOST:PORT NODE=HOST:PORT ...\n"
+    "                                 makes a cluster of nodes that wait, this one among them\n"
+    "sluice cluster status            how the members are, and what is wrong\n"
+    "sluice cluster members           who they are\n"
+    "sluice cluster add NODE=HOST:PORT [--standby]\n"
+    "                                 a node that waits gets the log, then a vote\n"
+    "sluice cluster remove NODE       takes a member out\n"
+    "sluice cluster replace OLD NEW=HOST:PORT\n"
+    "                                 adds the new one, then takes the old one out, dead or alive\n"
+    "sluice cluster transfer [NODE]   another voter leads: this, or the one with most of the "
+    "log\n\n"
+    "NODE is a node's node.id, HOST:PORT its peer.advertise or peer.listen. Any member may be\n"
+    "asked; what only the leader can do is passed on to it. Every command may be given again: "
+    "what\n"
+    "is done already succeeds, and what was cut short goes on. Ctrl-C ends the waiting, not what\n"
+    "was asked for.\n"
+    "`status` shows of each member its place behind the leader in entries (committed and not\n"
+    "applied there yet), in bytes (of the leader's log, by its average entry) and in seconds\n"
+    "(between the times of the last records applied).\n"
+    "Exit code of status: 0 healthy, 1 not: no leader, a member is silent, a disk is full, a\n"
+    "certificate has expired, the logs differ, or this node is of no cluster.\n\n"
+    "Options:\n"
+    "  --standby        with add: it gets the log, and no vote\n"
+    "  --yes            remove and replace: without asking\n" CLI_OPTIONS_HELP "\nExamples:\n"
+    "  sluice cluster init 1=node1:7401 2=node2:7401 3=node3:7401\n"
+    "  sluice cluster status\n"
+    "  sluice cluster status --json | jq '.members[] | {node, role, lagEntries}'\n"
+    "  sluice cluster replace 3 4=node4:7401 --yes\n"
+    "  sluice cluster transfer\n" CLI_EXIT_HELP;
+
+/* Options that not every command takes. */
+enum { TAKES_STANDBY = 1 << 0, TAKES_YES = 1 << 1 };
+
+static const struct cluster_command {
+    const char *word;
+    int (*run)(const struct cluster_options *o);
+    unsigned takes;
+    int args_min, args_max;
+    const char *wanted;
+} commands[] = {
+    { "init", cluster_init, TAKES_YES, 3, 6,
+      "init takes three to six nodes, each as NODE=HOST:PORT; this one is among them" },
+    { "status", cluster_show_status, 0, 0, 0, "status takes no argument" },
+    { "members", cluster_show_members, 0, 0, 0, "members takes no argument" },
+    { "add", cluster_add, TAKES_STANDBY | TAKES_YES, 1, 1, "add takes one NODE=HOST:PORT" },
+    { "remove", cluster_remove, TAKES_YES, 1, 1, "remove takes one node" },
+    { "replace", cluster_replace, TAKES_YES, 2, 2, "replace takes a node and NEW=HOST:PORT" },
+    { "transfer", cluster_transfer, TAKES_YES, 0, 1, "transfer takes at most one node" },
+};
+
+static const struct option options[] = { { "standby", no_argument, NULL, TAKES_STANDBY },
+                                         { "yes", no_argument, NULL, TAKES_YES },
+                                         CLI_LONG_OPTIONS };
+
+static int run(const struct cluster_options *o, const char *word, unsigned given)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        const struct cluster_command *c = &commands[i];
+
+        if (strcmp(c->word, word) != 0)
+            continue;
+        if (o->args < c->args_min || o->args > c->args_max)
+            return cli_usage("cluster", "%s", c->wanted);
+        if ((given & ~c->takes) != 0)
+            return cli_usage("cluster", "%s does not take --%s", word,
+                             (given & ~c->takes & TAKES_STANDBY) != 0 ? "standby" : "yes");
+        return c->run(o);
+    }
+    return cli_usage("cluster",
+                     "there is no 'cluster %s': init, status, members, add, remove, replace or "
+                     "transfer",
+                     word);
+}
+
+int cluster_main(int argc, char **argv)
+{
+    struct cluster_options o = { 0 };
+    unsigned given = 0;
+    int opt, rc;
+
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (opt == TAKES_STANDBY || opt == TAKES_YES) {
+            given |= (unsigned)opt;
+            continue;
+        }
+        rc = cli_option(&o.common, opt, help);
+        if (rc >= 0)
+            return rc;
+    }
+    if (optind == argc)
+        return cli_usage("cluster", "init, status, members, add, remove, replace or transfer?");
+    o.standby = (given & TAKES_STANDBY) != 0;
+    o.yes = (given & TAKES_YES) != 0;
+    o.args = argc - optind - 1;
+    o.arg = argv + optind + 1;
+    return run(&o, argv[optind], given);
+}

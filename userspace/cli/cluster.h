@@ -1,0 +1,44 @@
+/*
+ * cluster.h - what the parts of `sluice cluster` share.
+ *
+ * cluster.c         the options, and which command is meant
+ * cluster_status.c  `status` and `members`: what is shown
+ * cluster_health.c  what is wrong with a cluster
+ * cluster_change.c  `init`, `add`, `remove`, `replace`, `transfer`
+ */
+#ifndef SLUICE_CLI_CLUSTER_H
+#define SLUICE_CLI_CLUSTER_H
+
+#include "cli/cli.h"
+
+struct cluster_options {
+    struct cli_options common;
+    bool standby, yes;
+    int args;
+    char **arg; /* behind the command's word */
+};
+
+int cluster_show_status(const struct cluster_options *o);
+int cluster_show_members(const struct cluster_options *o);
+int cluster_init(const struct cluster_options *o);
+int cluster_add(const struct cluster_options *o);
+int cluster_remove(const struct cluster_options *o);
+int cluster_replace(const struct cluster_options *o);
+int cluster_transfer(const struct cluster_options *o);
+
+/* The member that leads, of those that say so the one of the highest term; NULL: none. */
+const sluice_v1_NodeStatus *cluster_leader(const sluice_v1_ClusterStatusResponse *s);
+
+/* "leader", "follower", "standby", "silent" ... */
+const char *cluster_role(const sluice_v1_ClusterMember *m);
+
+/* HOST:PORT of a member's address. */
+#define CLUSTER_PLACE_BYTES 272u
+const char *cluster_place(char ret[CLUSTER_PLACE_BYTES], const char *address);
+
+/* What is wrong, a sentence each, into JSON arrays: what makes the cluster unhealthy, and what does
+ * not yet. */
+void cluster_judge(const sluice_v1_ClusterStatusResponse *s, int64_t now_s, json_t *problems,
+                   json_t *notes);
+
+#endif

@@ -1,0 +1,290 @@
+/*
+ * pipeline_cluster.c - what operators ask of the cluster: how its members are, a new one, changes
+ * of its members, and from when on a read sees what was committed.
+ *
+ * On a thread of the admin server for each request, so it may wait; cluster_interrupt() ends the
+ * waiting. An operation goes on to its end whether or not somebody still waits for it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "pipeline_internal.h"
+
+#define STATUS_NS      (2 * NS_PER_S)  /* unless the request says */
+#define STATUS_NS_MAX  (30 * NS_PER_S) /* whatever it says */
+#define LEADER_NS_MAX  (15 * NS_PER_S) /* that a new cluster has for its first election */
+#define BARRIER_NS_MAX (10 * NS_PER_S)
+#define ASK_NS_MAX     (75 * NS_PER_S) /* the leader itself ends a change after a minute */
+#define SHORT_NS_MAX   (60 * NS_PER_S)
+#define CHANGE_NS_MAX  (900 * NS_PER_S) /* and is asked to go on until then: a whole log to send */
+#define PAUSE_NS       (50 * NS_PER_MS)
+
+__attribute__((format(printf, 3, 4))) static int refuse(char error[ADMIN_ERROR_BYTES], int code,
+                                                        const char *format, ...)
+{
+    va_list args;
+
+    assert(code < 0);
+    va_start(args, format);
+    vsnprintf(error, ADMIN_ERROR_BYTES, format, args);
+    va_end(args);
+    return code;
+}
+
+static void pause_briefly(void)
+{
+    const struct timespec pause = { .tv_nsec = (long)PAUSE_NS };
+
+    nanosleep(&pause, NULL);
+}
+
+/* --- status -------------------------------------------------------------------------------------
+ */
+
+void pipeline_peers(struct pipeline *p, sluice_v1_StatusResponse *r)
+{
+    uint64_t connected_ns[CLUSTER_MEMBERS_MAX], now = clock_monotonic_ns();
+    sluice_v1_NodeStatus *self = calloc(1, sizeof *self);
+
+    if (self != NULL && cluster_self(p->cluster, self, connected_ns) == 0) {
+        for (unsigned i = 0; i < self->members_count; i++) {
+            const sluice_v1_Member *m = &self->members[i];
+            sluice_v1_PeerStatus *to = &r->peers[r->peers_count];
+
+            if (m->node == self->node || r->peers_count == sizeof r->peers / sizeof *r->peers)
+                continue;
+            r->peers_count++;
+            to->node = m->node;
+            to->voter = m->voter;
+            memcpy(to->address, m->address, sizeof to->address);
+            if (connected_ns[i] != 0)
+                to->connected_ns = now > connected_ns[i] ? now - connected_ns[i] : 1;
+        }
+    }
+    free(self);
+}
+
+static int do_status(struct pipeline *p, const sluice_v1_ClusterStatusRequest *request,
+                     sluice_v1_ClusterStatusResponse *ret, char error[ADMIN_ERROR_BYTES])
+{
+    struct {
+        sluice_v1_Member member[CLUSTER_MEMBERS_MAX];
+        sluice_v1_NodeReply reply[CLUSTER_MEMBERS_MAX];
+    } *all = calloc(1, sizeof *all);
+    uint64_t ns = request->timeout_ms != 0 ? request->timeout_ms * NS_PER_MS : STATUS_NS;
+    int n;
+
+    if (all == NULL)
+        return refuse(error, -ENOMEM, "no memory");
+    n = cluster_members(p->cluster, ns < STATUS_NS_MAX ? ns : STATUS_NS_MAX, all->member,
+                        all->reply);
+    if (n >= 0)
+        n = cluster_self(p->cluster, &ret->self, NULL) < 0 ? -ESHUTDOWN : n;
+    ret->has_self = true;
+    for (int i = 0; i < n; i++) {
+        sluice_v1_ClusterMember *to = &ret->members[ret->members_count++];
+
+        to->has_member = true;
+        to->member = all->member[i];
+        to->has_status = all->reply[i].has_status;
+        to->status = all->reply[i].status;
+        snprintf(to->sentence, sizeof to->sentence, "%.*s", (int)sizeof to->sentence - 1,
+                 all->reply[i].sentence);
+    }
+    free(all);
+    return n < 0 ? refuse(error, n, "this node is being stopped") : 0;
+}
+
+/* --- a new cluster ------------------------------------------------------------------------------
+ */
+
+/* It is of use once somebody leads. */
+static int wait_for_leader(struct pipeline *p, sluice_v1_NodeStatus *self)
+{
+    const uint64_t until = clock_monotonic_ns() + LEADER_NS_MAX;
+
+    for (;;) {
+        int e = cluster_self(p->cluster, self, NULL);
+
+        if (e < 0)
+            return e;
+        if (self->leader != 0)
+            return 0;
+        if (clock_monotonic_ns() >= until)
+            return -ETIMEDOUT;
+        e = cluster_wait(p->cluster, UINT64_MAX, PAUSE_NS);
+        if (e != -ETIMEDOUT)
+            return e;
+    }
+}
+
+static int do_init(struct pipeline *p, const sluice_v1_ClusterInitRequest *request,
+                   sluice_v1_ClusterDone *ret, char error[ADMIN_ERROR_BYTES])
+{
+    char sentence[LOG_ERROR_BYTES] = "";
+    sluice_v1_NodeStatus *self;
+    int e;
+
+    e = cluster_found(p->cluster, request->members, request->members_count, sentence);
+    if (e < 0)
+        return refuse(error, e, "%s", sentence[0] != '\0' ? sentence : strerror(-e));
+    self = calloc(1, sizeof *self);
+    if (self == NULL)
+        return refuse(error, -ENOMEM, "no memory");
+    e = wait_for_leader(p, self);
+    if (e == 0)
+        snprintf(ret->sentence, sizeof ret->sentence,
+                 "a cluster of %u nodes; node %" PRIu32 " leads", (unsigned)self->members_count,
+                 self->leader);
+    else
+        snprintf(error, ADMIN_ERROR_BYTES,
+                 "the cluster is made, but no node leads yet; sluice cluster status says how the "
+                 "nodes are");
+    free(self);
+    return e;
+}
+
+/* --- changes ------------------------------------------------------------------------------------
+ */
+
+static bool may_be_long(const sluice_v1_MembershipRequest *m)
+{
+    return m->kind == sluice_v1_MembershipRequest_Kind_ADD ||
+           m->kind == sluice_v1_MembershipRequest_Kind_REPLACE;
+}
+
+/* Asks until it is done. The leader does one change at a time, and gives each a minute; a node that
+ * has a whole log to fetch may take more. */
+static int do_change(struct pipeline *p, const sluice_v1_MembershipRequest *asked,
+                     const struct admin_asker *asker, sluice_v1_ClusterDone *ret,
+                     char error[ADMIN_ERROR_BYTES])
+{
+    const uint64_t until =
+        clock_monotonic_ns() + (may_be_long(asked) ? CHANGE_NS_MAX : SHORT_NS_MAX);
+    sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_membership_tag };
+    sluice_v1_MembershipRequest *m = &request.body.membership;
+    sluice_v1_NodeReply *reply = calloc(1, sizeof *reply);
+    int e;
+
+    if (reply == NULL)
+        return refuse(error, -ENOMEM, "no memory");
+    *m = *asked;
+    if (asker->name[0] != '\0')
+        snprintf(m->actor, sizeof m->actor, "%.*s", (int)sizeof m->actor - 1, asker->name);
+    else
+        snprintf(m->actor, sizeof m->actor, "uid %" PRIu32 " on node %" PRIu32, asker->uid,
+                 p->config->node.id);
+    for (;;) {
+        e = cluster_ask(p->cluster, &request, ASK_NS_MAX, reply);
+        if ((e != -EBUSY && e != -ETIMEDOUT) || clock_monotonic_ns() >= until)
+            break;
+        pause_briefly();
+    }
+    if (e == -EBUSY)
+        refuse(error, e, "another change is under way: %s", reply->sentence);
+    else if (e < 0)
+        refuse(error, e, "%s", reply->sentence[0] != '\0' ? reply->sentence : strerror(-e));
+    else
+        snprintf(ret->sentence, sizeof ret->sentence, "%s", reply->sentence);
+    free(reply);
+    return e;
+}
+
+/* --- reads --------------------------------------------------------------------------------------
+ */
+
+static int wait_for_barrier(struct pipeline *p, char error[ADMIN_ERROR_BYTES])
+{
+    const sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_barrier_tag };
+    sluice_v1_NodeReply *reply = calloc(1, sizeof *reply);
+    int e;
+
+    if (reply == NULL)
+        return refuse(error, -ENOMEM, "no memory");
+    e = cluster_ask(p->cluster, &request, BARRIER_NS_MAX, reply);
+    if (e < 0)
+        refuse(error, e,
+               "the leader cannot be asked, and without it this node cannot know what was "
+               "committed: %s",
+               reply->sentence[0] != '\0' ? reply->sentence : strerror(-e));
+    else if ((e = cluster_wait(p->cluster, reply->index, BARRIER_NS_MAX)) < 0)
+        refuse(error, e,
+               "this node does not have what was committed, to index %" PRIu64 ", in time",
+               (uint64_t)reply->index);
+    free(reply);
+    return e;
+}
+
+static int check_lag(const struct cluster_status *c, uint32_t ms_max, char error[ADMIN_ERROR_BYTES])
+{
+    if (ms_max == 0 || c->lag_ns <= ms_max * NS_PER_MS)
+        return 0;
+    if (c->lag_ns == UINT64_MAX)
+        return refuse(error, -EAGAIN,
+                      "node %u does not know how far it is behind: it has not heard from a leader",
+                      c->node);
+    return refuse(
+        error, -EAGAIN,
+        "node %u may be %.1f s behind, and at most %.1f s are wanted: ask the leader%s, or "
+        "later",
+        c->node, (double)c->lag_ns / 1e9, ms_max / 1e3,
+        c->leader == 0 ? ", once there is one" : "");
+}
+
+static int do_read_point(struct pipeline *p, const sluice_v1_ReadPointRequest *request,
+                         sluice_v1_ReadPoint *ret, char error[ADMIN_ERROR_BYTES])
+{
+    const uint64_t begun = clock_monotonic_ns();
+    sluice_v1_NodeStatus *self = calloc(1, sizeof *self);
+    struct cluster_status c;
+    int e = 0;
+
+    if (self == NULL)
+        return refuse(error, -ENOMEM, "no memory");
+    if (request->barrier)
+        e = wait_for_barrier(p, error);
+    cluster_status(p->cluster, &c);
+    if (request->barrier)
+        c.lag_ns = clock_monotonic_ns() - begun;
+    if (e == 0)
+        e = check_lag(&c, request->lag_ms_max, error);
+    if (e == 0 && cluster_self(p->cluster, self, NULL) < 0)
+        e = refuse(error, -ESHUTDOWN, "this node is being stopped");
+    *ret = (sluice_v1_ReadPoint){
+        .node = c.node,
+        .leader = c.leader,
+        .applied_index = c.applied_index,
+        .last_time_ns = c.last_time_ns,
+        .lag_ns = c.lag_ns,
+        .members = self->members_count,
+    };
+    free(self);
+    return e;
+}
+
+int pipeline_operate(void *arg, const struct admin_request *request,
+                     const struct admin_asker *asker, union admin_operation_answer *ret,
+                     char error[ADMIN_ERROR_BYTES])
+{
+    struct pipeline *p = arg;
+
+    switch (request->which) {
+    case ADMIN_CLUSTER_STATUS:
+        return do_status(p, &request->cluster_status, &ret->status, error);
+    case ADMIN_CLUSTER_INIT:
+        return do_init(p, &request->cluster_init, &ret->done, error);
+    case ADMIN_CLUSTER_CHANGE:
+        return do_change(p, &request->cluster_change, asker, &ret->done, error);
+    case ADMIN_READ_POINT:
+        return do_read_point(p, &request->read_point, &ret->read_point, error);
+    default:
+        return refuse(error, -EOPNOTSUPP, "this is no operation");
+    }
+}
