@@ -67,7 +67,7 @@ static uint64_t measure_rate(void)
 {
     uint64_t lanes = env_number("SLUICE_BENCH_NODE_LANES", LANES), start, spent, cpu, own;
     uint64_t batch = env_number("SLUICE_BENCH_NODE_BATCH", BATCH_EVENTS), per_lane, events;
-    const struct lane_kind kind = { EVENT_BYTES, (uint32_t)batch, WINDOW };
+    const struct lane_kind kind = { EVENT_BYTES, (uint32_t)batch, WINDOW, .custom = false };
     struct lane *lane[LANES_MAX];
 
     if (lanes == 0 || lanes > LANES_MAX || batch == 0 || batch > 480)
@@ -163,7 +163,7 @@ static void measure_log(uint64_t events)
 static void measure_latency(void)
 {
     const uint64_t batches = LATENCY_S * LATENCY_BATCHES_PER_S, warm = LATENCY_BATCHES_PER_S / 2;
-    const struct lane_kind kind = { EVENT_BYTES, LATENCY_BATCH, WINDOW };
+    const struct lane_kind kind = { EVENT_BYTES, LATENCY_BATCH, WINDOW, .custom = false };
     struct lane *l = lane_open(&kind, &sluiced, 1, 0);
     uint64_t *ns = malloc((warm + batches) * sizeof *ns);
 

@@ -156,7 +156,9 @@ void daemon_call(const char *const argv[])
     if (pid < 0)
         die("fork: %s", strerror(errno));
     if (pid == 0) {
-        (void)dup2(STDERR_FILENO, STDOUT_FILENO);
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC); /* complaints go to stderr */
+
+        (void)dup2(null, STDOUT_FILENO);
         exec_program(argv);
     }
     if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)

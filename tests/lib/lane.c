@@ -41,7 +41,7 @@ static size_t frame_make(struct lane *l, uint8_t *buf, size_t room, uint32_t slo
 {
     const uint32_t bytes = l->kind.event_bytes;
     struct frame_batch head = { .request = REQUEST_FIRST + slot };
-    uint8_t *event = malloc(bytes);
+    uint8_t *event = malloc(SAMPLE_BYTES_MAX);
     ssize_t n, event_head = frame_put_event_head(buf, room, bytes);
     size_t at;
 
@@ -52,12 +52,15 @@ static size_t frame_make(struct lane *l, uint8_t *buf, size_t room, uint32_t slo
     assert(n > 0);
     at = (size_t)n;
     for (uint32_t i = 0; i < l->kind.batch; i++) {
-        struct sample s = { .type = 1, .n = i, .time_ns = clock_unix_ns(), .bytes_exact = bytes };
+        const unsigned type = l->kind.custom ? SAMPLE_CUSTOM : 1;
+        struct sample s = {
+            .type = type, .n = i, .time_ns = clock_unix_ns(), .bytes_exact = bytes
+        };
         char id[32];
         uint8_t *found;
 
-        sample_event(event, bytes, &s);
-        snprintf(id, sizeof id, "1-%012u", i);
+        sample_event(event, SAMPLE_BYTES_MAX, &s);
+        snprintf(id, sizeof id, "%u-%012u", type, i);
         found = memmem(event, bytes, id, strlen(id));
         assert(found != NULL && at + l->event_stride <= room);
         frame_put_event_head(buf + at, room - at, bytes);
@@ -154,6 +157,18 @@ struct lane *lane_open(const struct lane_kind *kind, const struct daemon *to, un
     if (!lane_greet(l))
         fail("hello: not sent");
     return l;
+}
+
+void lane_move(struct lane *l, unsigned at)
+{
+    assert(l->reconnects && at < l->tos);
+    if (l->at == at && l->fd >= 0)
+        return;
+    if (l->fd >= 0)
+        close(l->fd);
+    l->fd = -1;
+    l->at = at;
+    l->redial_ns = 0;
 }
 
 void lane_close(struct lane *l)

@@ -31,6 +31,7 @@ struct lane_kind {
     uint32_t event_bytes; /* of each */
     uint32_t batch;       /* events in a frame */
     uint32_t window;      /* frames in flight at most */
+    bool custom;          /* not trades, which have some 128 bytes, but SAMPLE_CUSTOM */
 };
 
 struct lane {
@@ -56,6 +57,9 @@ struct lane {
 struct lane *lane_open(const struct lane_kind *kind, const struct daemon *to, unsigned tos,
                        unsigned at);
 void lane_close(struct lane *l);
+
+/* To another of its daemons, of a lane that may go there. */
+void lane_move(struct lane *l, unsigned at);
 
 /* Sends what the window and limit admit, or part of it. False when the socket is full. */
 bool lane_send(struct lane *l, uint64_t limit);

@@ -84,6 +84,16 @@ void trio_open(struct trio *t, bool tls)
     trio_settle(t);
 }
 
+void trio_set(const struct trio *t, const char *key, const char *value)
+{
+    char socket[320];
+
+    snprintf(socket, sizeof socket, "%s/admin.sock", t->node[0].data);
+    daemon_call(
+        (const char *const[]){ "sluice", "config", "set", key, value, "--socket", socket, NULL });
+    trio_settle(t);
+}
+
 void trio_close(struct trio *t)
 {
     for (unsigned i = TRIO_NODES; i-- > 0;)

@@ -21,6 +21,8 @@ struct trio {
 /* Starts them; returns when one leads. Closed when the program ends, too. */
 void trio_open(struct trio *t, bool tls);
 void trio_close(struct trio *t);
+/* Commits a setting. */
+void trio_set(const struct trio *t, const char *key, const char *value);
 
 /* The one that leads and takes events; waits for one. */
 unsigned trio_leader(const struct trio *t);
