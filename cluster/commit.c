@@ -234,6 +234,31 @@ void commit_withdraw(struct cluster *c, uint64_t from)
     c->answers = reverse(c->answers);
 }
 
+bool commit_abandon(struct cluster *c)
+{
+    uint64_t last = 0;
+
+    assert(!consensus_leads(c));
+    for (const struct block *b = c->answers; b != NULL; b = b->next) {
+        if (!forward_waits(b) && b->index > last)
+            last = b->index;
+    }
+    if (last > c->applied_index && !propose_release(c, last))
+        return false;
+    c->answers = reverse(c->answers);
+    for (struct block *b = c->answers; b != NULL; b = b->next) {
+        if (forward_waits(b) || b->wait_index <= c->applied_index)
+            continue;
+#ifndef PLANT_ABANDONED_KEPT
+        if (b->index > 0)
+            c->app.withdraw(c->app.arg, b);
+#endif
+        propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
+    }
+    c->answers = reverse(c->answers);
+    return true;
+}
+
 static int commit_answers(struct cluster *c)
 {
     bool touched[CLUSTER_WORKERS_MAX] = { false };

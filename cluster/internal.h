@@ -524,6 +524,10 @@ int commit_turn(struct cluster *c); /* applies and answers what has become commi
 int commit_replay(struct cluster *c, uint64_t from);
 bool commit_idle(const struct cluster *c);
 void commit_answer_later(struct cluster *c, struct block *b);
+/* Nobody has told this node, which does not lead any more, what became of what it had admitted:
+ * that is refused. The entries stay in the log, to be cut, or applied like another node's. False:
+ * not yet, they are not durable. */
+bool commit_abandon(struct cluster *c);
 /* What waits for an index from here on is forwarded, or answered as refused. */
 void commit_withdraw(struct cluster *c, uint64_t from);
 

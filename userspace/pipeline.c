@@ -487,15 +487,17 @@ static void open_ledger(struct pipeline *p)
                     (unsigned long long)lost);
 }
 
-static void report_state(const struct cluster_status *status)
+/* Why it may take no events in yet. */
+static void report_state(const struct config *config, const struct cluster_status *status)
 {
     if (status->state == CLUSTER_WAITING)
         report_info("waiting",
                     "node %u is of no cluster yet: it waits for `sluice cluster init`, or "
                     "to be added to one",
-                    status->node);
+                    config->node.id);
     if (status->state == CLUSTER_REPAIRING)
-        report_warn("repairing", "node %u takes no events in yet: %s", status->node, status->note);
+        report_warn("repairing", "node %u takes no events in yet: %s", config->node.id,
+                    status->note);
 }
 
 int pipeline_start(struct pipeline **ret, const struct config *config,
@@ -546,7 +548,7 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     cluster_status(p->cluster, &status);
     p->log_events_before = status.events;
     open_ledger(p);
-    report_state(&status);
+    report_state(config, &status);
     /* Where the cluster's key is not known yet, the keeper starts them. */
     pthread_mutex_lock(&p->policy_lock);
     begun = p->begun;

@@ -30,7 +30,7 @@ class Recorder(threading.Thread):
         while not self.end and self.error is None:
             try:
                 self.go.wait(0.1)
-                if self.go.is_set():
+                if self.wanted():
                     self.connection()
             except Failed as e:
                 if "the stream ends inside a frame" not in str(e) and "got None" not in str(e):
@@ -39,6 +39,10 @@ class Recorder(threading.Thread):
                 time.sleep(0.005)
             except Exception as e:  # pylint: disable=broad-except
                 self.error = e
+
+    def wanted(self):
+        """Is there anything to connect for?"""
+        return self.go.is_set()
 
     def new_batch(self):
         ids = []
@@ -49,8 +53,11 @@ class Recorder(threading.Thread):
         self.pending.append(ids)
         return ids
 
+    def stream(self):
+        return Stream(self.port(), timeout=20)
+
     def connection(self):
-        with Stream(self.port(), timeout=20) as s:
+        with self.stream() as s:
             self.connects += 1
             waiting = list(self.pending)
             for ids in waiting:

@@ -22,8 +22,8 @@ class Pki:
                               capture_output=True, text=True, check=False)
         expect(done.returncode == 0, "sluice cert", what, *args, done.stdout, done.stderr)
 
-    def node(self, number):
-        self.cert("create-node", "--id", str(number), "--host", "localhost,127.0.0.1")
+    def node(self, number, host="localhost,127.0.0.1"):
+        self.cert("create-node", "--id", str(number), "--host", host)
         return self.files("node-%d" % number)
 
     def client(self, role, name):

@@ -283,17 +283,17 @@ class Node:
         return json.loads(done.stdout)
 
     # The admin socket, directly.
-    def ask(self, request):
+    def ask(self, request, timeout=WAIT_S):
         """Yields the AdminResponses to a request."""
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(WAIT_S)
+            s.settimeout(timeout)
             s.connect(self.socket)
             data = request.SerializeToString()
             s.sendall(varint(len(data)) + data)
             yield from (admin.AdminResponse.FromString(f) for f in frames(s))
 
-    def status(self):
-        for response in self.ask(admin.AdminRequest(status=admin.StatusRequest())):
+    def status(self, timeout=WAIT_S):
+        for response in self.ask(admin.AdminRequest(status=admin.StatusRequest()), timeout):
             expect(not response.error, response.error)
             return response.status
         raise EOFError
@@ -334,11 +334,17 @@ def frames(s):
 
 
 class Stream:
-    """A TCP client."""
+    """A TCP client; over TLS with a context of Python's."""
 
-    def __init__(self, port, host="127.0.0.1", hello=True, producer="e2e", timeout=WAIT_S):
+    def __init__(self, port, host="127.0.0.1", hello=True, producer="e2e", timeout=WAIT_S, tls=None):
         self.s = socket.create_connection((host, port), timeout)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            try:
+                self.s = tls.wrap_socket(self.s, server_hostname=host)
+            except OSError:
+                self.s.close()
+                raise
         self.frames = frames(self.s)
         self.requests = 0
         self.welcome = None
