@@ -48,6 +48,9 @@ int cluster_fail(struct cluster *c, int error, const char *format, ...)
 
 static void cluster_set_state(struct cluster *c, enum cluster_state s)
 {
+    if (c->told_state == s)
+        return;
+    c->told_state = s;
     pthread_mutex_lock(&c->lock);
     if (c->run_state != CLUSTER_FAILED)
         c->run_state = s;
@@ -523,6 +526,8 @@ static void status_fill(void *arg)
     struct cluster *c = s->c;
     struct cluster_status *r = s->ret;
 
+    r->start_ns = c->start_ns;
+    memcpy(r->cluster_id, c->state.cluster_id, sizeof r->cluster_id);
     r->term = c->state.term;
     r->lag_ns = UINT64_MAX;
     r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
@@ -569,10 +574,8 @@ void cluster_status(struct cluster *c, struct cluster_status *ret)
     ret->state = c->run_state;
     memcpy(ret->error, c->error, sizeof ret->error);
     pthread_mutex_unlock(&c->lock);
-    ret->start_ns = c->start_ns;
     ret->node = c->config.node;
     ret->region = c->config.region;
-    memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
 }
 
 void cluster_interrupt(struct cluster *c)

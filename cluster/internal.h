@@ -319,9 +319,9 @@ struct cluster {
     pthread_t thread;
     pthread_mutex_t lock; /* state, calls, error */
     pthread_cond_t changed;
-    enum cluster_state run_state;
-    bool ended;       /* the thread takes no more calls */
-    bool interrupted; /* nobody waits for answers any more */
+    enum cluster_state run_state, told_state; /* with the lock; the thread's own */
+    bool ended;                               /* the thread takes no more calls */
+    bool interrupted;                         /* nobody waits for answers any more */
     struct call *calls;
     atomic_bool stop_wanted, drain_wanted;
     uint64_t drain_ns; /* monotonic: until then what was taken may be committed; 0: no limit */
