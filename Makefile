@@ -64,7 +64,7 @@ UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
 
-.PHONY: all help deps test demo fuzz sim sim-mutants bench check-full tidy clean
+.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full tidy clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -153,15 +153,23 @@ $(OUT)/bench/%: $(OUT)/tests/bench/%.o $(TESTLIB) $(CORE)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
+# The load for programs of others, each by a client of its own.
+PEERS := $(addprefix $(OUT)/peers/,sluice nats etcd)
+$(OUT)/peers/etcd: LDLIBS += -lnghttp2
+$(OUT)/peers/%: $(OUT)/tests/bench/peers/%.o $(OUT)/tests/bench/peers/drive.o $(TESTLIB) $(CORE)
+	@mkdir -p $(@D)
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+
 # A fuzz target is linked with libFuzzer in BUILD=fuzz and with a replaying main elsewhere.
 $(OUT)/fuzz/%: $(OUT)/tests/fuzz/%.o $(TESTLIB) $(CORE) $(if $(filter-out fuzz,$(BUILD)),$(OUT)/tests/fuzz/replay.o)
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) $(if $(filter fuzz,$(BUILD)),-fsanitize=fuzzer) -o $@ $^ $(LDLIBS) -lcmocka
 
-.PHONY: unit fuzzers benches
+.PHONY: unit fuzzers benches peers
 unit: $(UNIT)
 fuzzers: $(FUZZ)
 benches: $(BENCH)
+peers: $(PEERS)
 
 test: ## install what is missing, build, and run the tests (<= 10 minutes)
 	@deploy/deps.sh
@@ -193,6 +201,11 @@ bench: ## measure: lines of "bench NAME VALUE UNIT"
 	@deploy/deps.sh
 	@$(MAKE) -s -j$$(nproc) BUILD=release all benches
 	@tests/bench/run.sh build/release
+
+bench-peers: ## install NATS and etcd and measure them beside a cluster of three
+	@deploy/deps.sh peers
+	@$(MAKE) -s -j$$(nproc) BUILD=release all peers
+	@tests/bench/peers.sh build/release
 
 tidy: ## check style, layout and dependency direction
 	@tests/tidy.sh

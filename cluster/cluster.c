@@ -48,6 +48,9 @@ int cluster_fail(struct cluster *c, int error, const char *format, ...)
 
 static void cluster_set_state(struct cluster *c, enum cluster_state s)
 {
+    if (c->told_state == s)
+        return;
+    c->told_state = s;
     pthread_mutex_lock(&c->lock);
     if (c->run_state != CLUSTER_FAILED)
         c->run_state = s;
@@ -97,12 +100,15 @@ static void on_wake(uv_poll_t *p, int status, int events)
     wake_drain(&c->wake);
 }
 
+/* Or does it wait to be of a cluster? */
+static bool node_is_there(const struct cluster *c) { return c->log != NULL || c->repair.at_start; }
+
 /* Sleeps until the engine's, the log's or a connection's next deadline, or a retry when something
  * waits for room. */
 static void cluster_arm(struct cluster *c)
 {
     uint64_t now = clock_monotonic_ns();
-    uint64_t at = c->log != NULL ? node_deadline_ns(c, now) : UINT64_MAX;
+    uint64_t at = node_is_there(c) ? node_deadline_ns(c, now) : UINT64_MAX;
 
     if (c->peers != NULL && peers_deadline_ns(c->peers) < at)
         at = peers_deadline_ns(c->peers);
@@ -118,6 +124,10 @@ static void cluster_note_state(struct cluster *c)
 {
     bool leads = c->lead == LEAD_READY;
 
+    if (c->repair.at_start) {
+        cluster_set_state(c, CLUSTER_REPAIRING);
+        return;
+    }
     if (!c->begun && c->have_genesis && (leads || c->peers != NULL)) {
         c->begun = true;
         if (c->config.begun != NULL)
@@ -170,7 +180,7 @@ static int cluster_drain_turn(struct cluster *c)
 {
     int e = 0;
 
-    if (!atomic_load(&c->drain_wanted) || c->log == NULL)
+    if (!atomic_load(&c->drain_wanted) || c->log == NULL || c->repair.at_start)
         return 0;
     if (c->drain_ns == 0) {
         c->drain_ns = clock_monotonic_ns() + DRAIN_NS_MAX;
@@ -191,9 +201,9 @@ static int cluster_turn(struct cluster *c)
 {
     int done = cluster_run_calls(c), e = 0;
 
-    if (c->log == NULL)
+    if (!node_is_there(c))
         e = cluster_begin(c);
-    if (e == 0 && c->log != NULL) {
+    if (e == 0 && node_is_there(c)) {
         e = node_turn(c);
         if (e >= 0) {
             done += e;
@@ -210,7 +220,7 @@ static int cluster_turn(struct cluster *c)
 
 static bool cluster_may_stop(const struct cluster *c)
 {
-    if (c->log == NULL)
+    if (c->log == NULL || c->repair.at_start)
         return true;
     if (c->change.step != CHANGE_NONE && clock_monotonic_ns() < c->drain_ns)
         return false;
@@ -397,6 +407,18 @@ static void cluster_free(struct cluster *c)
     node_free(c);
 }
 
+/* Without it the node is as good as it can be. */
+static void cluster_scrub(struct cluster *c)
+{
+    int e;
+
+    if (c->config.scrub_bytes_per_s == 0 || c->config.disk != NULL)
+        return;
+    e = scrub_start(&c->scrub, c);
+    if (e < 0)
+        report_warn("scrub", "old segments are not looked at: %s", strerror(-e));
+}
+
 int cluster_start(struct cluster **ret, const struct cluster_config *config,
                   const struct cluster_app *app, char error[LOG_ERROR_BYTES])
 {
@@ -425,6 +447,7 @@ int cluster_start(struct cluster **ret, const struct cluster_config *config,
     e = c->run_state == CLUSTER_FAILED ? -EIO : 0;
     pthread_mutex_unlock(&c->lock);
     if (e == 0) {
+        cluster_scrub(c);
         *ret = c;
         return 0;
     }
@@ -448,6 +471,7 @@ void cluster_stop(struct cluster *c)
 {
     if (c == NULL)
         return;
+    scrub_stop(c->scrub);
     atomic_store(&c->stop_wanted, true);
     cluster_wake(c);
     pthread_join(c->thread, NULL);
@@ -502,11 +526,16 @@ static void status_fill(void *arg)
     struct cluster *c = s->c;
     struct cluster_status *r = s->ret;
 
+    r->start_ns = c->start_ns;
+    memcpy(r->cluster_id, c->state.cluster_id, sizeof r->cluster_id);
     r->term = c->state.term;
     r->lag_ns = UINT64_MAX;
     r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
     int64_t free_bytes = c->disk->ops->free_bytes(c->disk);
     r->disk_free_bytes = free_bytes > 0 ? (uint64_t)free_bytes : 0;
+    snprintf(r->note, sizeof r->note, "%s", c->repair.note);
+    r->repaired_segments = c->repair.segments;
+    r->scrub_passes = atomic_load(&c->scrub_passes);
     if (c->log == NULL)
         return;
     r->first_index = log_first_index(c->log);
@@ -545,10 +574,8 @@ void cluster_status(struct cluster *c, struct cluster_status *ret)
     ret->state = c->run_state;
     memcpy(ret->error, c->error, sizeof ret->error);
     pthread_mutex_unlock(&c->lock);
-    ret->start_ns = c->start_ns;
     ret->node = c->config.node;
     ret->region = c->config.region;
-    memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
 }
 
 void cluster_interrupt(struct cluster *c)

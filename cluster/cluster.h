@@ -120,6 +120,9 @@ struct cluster_config {
     /* Entries below a checkpoint that a follower can still be brought up with by the engine, the
      * same on all nodes; further back it fetches in bulk. 0: CLUSTER_TRAILING. */
     unsigned trailing;
+    uint64_t
+        scrub_bytes_per_s;   /* old segments are read for rot; 0: they are not. Of <dir>/log only */
+    uint64_t scrub_pause_ms; /* between two passes */
     uint64_t fetch_bytes_per_s; /* this node's, when it fetches; 0: no limit */
     /* How long a block waits for a leader's word before it is refused as NOT_LEADER; 0:
      * CLUSTER_FORWARD_MS. */
@@ -154,7 +157,8 @@ struct change_request {
 
 enum cluster_state {
     CLUSTER_STARTING,
-    CLUSTER_WAITING, /* of no cluster yet: for cluster_found(), or to be added */
+    CLUSTER_WAITING,   /* of no cluster yet: for cluster_found(), or to be added */
+    CLUSTER_REPAIRING, /* its log is damaged; what it lacks comes from the others, see note */
     CLUSTER_FOLLOWER,
     CLUSTER_LEADER,
     CLUSTER_FAILED,
@@ -175,17 +179,19 @@ struct cluster_status {
                             * known */
     uint64_t last_time_ns; /* Unix, of the last record that is applied; 0: none in this run */
     uint16_t leader;       /* 0: not known */
+    uint64_t scrub_passes, repaired_segments; /* of this process */
     uint64_t events_by_type[BLOCK_TYPES];
     uint8_t cluster_id[16], digest[SHA256_BYTES];
     uint16_t node;
     uint8_t region;
     bool disk_full;
     char error[LOG_ERROR_BYTES]; /* CLUSTER_FAILED: why */
+    char note[LOG_ERROR_BYTES];  /* what is damaged, and what is done about it; may be empty */
 };
 
 /* Recovers and replays; returns when the node is leader and has applied all that its log holds (a
- * cluster of one), when it follows the others or waits (one with peering), or a negative errno with
- * the reason in error. */
+ * cluster of one), when it follows the others, waits or repairs its log (one with peering), or a
+ * negative errno with the reason in error. */
 int cluster_start(struct cluster **ret, const struct cluster_config *config,
                   const struct cluster_app *app, char error[LOG_ERROR_BYTES]);
 

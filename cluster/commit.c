@@ -99,12 +99,15 @@ int commit_replay(struct cluster *c, uint64_t from)
     for (uint64_t i = from; i <= c->commit_index; i++) {
         int e = node_read(c, i, &payload);
 
+        if (e == -EILSEQ)
+            return e;
         if (e < 0)
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", i, strerror(-e));
         r = c->read_record; /* applying may read another */
         e = commit_apply(c, &r, payload, APPLY_START);
         if (e < 0)
             return e;
+        c->applied_index = i;
         c->replayed_entries++;
         if (i >= log_segment_first(c->log))
             propose_note_content(c, r.type);
@@ -229,6 +232,31 @@ void commit_withdraw(struct cluster *c, uint64_t from)
             propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
     }
     c->answers = reverse(c->answers);
+}
+
+bool commit_abandon(struct cluster *c)
+{
+    uint64_t last = 0;
+
+    assert(!consensus_leads(c));
+    for (const struct block *b = c->answers; b != NULL; b = b->next) {
+        if (!forward_waits(b) && b->index > last)
+            last = b->index;
+    }
+    if (last > c->applied_index && !propose_release(c, last))
+        return false;
+    c->answers = reverse(c->answers);
+    for (struct block *b = c->answers; b != NULL; b = b->next) {
+        if (forward_waits(b) || b->wait_index <= c->applied_index)
+            continue;
+#ifndef PLANT_ABANDONED_KEPT
+        if (b->index > 0)
+            c->app.withdraw(c->app.arg, b);
+#endif
+        propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
+    }
+    c->answers = reverse(c->answers);
+    return true;
 }
 
 static int commit_answers(struct cluster *c)

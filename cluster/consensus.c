@@ -86,6 +86,10 @@ static int consensus_send(struct cluster *c, bool stale, struct raft_update *u)
             continue;
         guard_answer(c, stale, m);
         e = m->type == RAFT_INSTALL_SNAPSHOT ? fetch_offer(c, &m->install_snapshot) : 0;
+        if (e == -EAGAIN) { /* the engine repeats it */
+            fetch_offer_end(&m->install_snapshot);
+            continue;
+        }
         if (e < 0)
             return e;
         e = c->environment.send(c->environment.arg, m);
@@ -178,7 +182,7 @@ int consensus_collect(void *arg, const struct log_record *record, const void *pa
     return 0;
 }
 
-static void consensus_forget_entries(struct cluster *c)
+void consensus_forget_entries(struct cluster *c)
 {
     for (size_t i = 0; i < c->start_entries; i++)
         free(c->start_entry[i].buf.base);
@@ -241,20 +245,28 @@ out:
     return e < 0 ? cluster_fail(c, e, "bootstrap: %s", strerror(-e)) : 0;
 }
 
+size_t consensus_configuration(const struct cluster *c, const void **ret)
+{
+    size_t n = c->configuration_bytes;
+
+    *ret = c->configuration;
+    for (size_t i = 0; i < c->start_entries; i++) {
+        if (c->start_entry[i].type == RAFT_CHANGE) {
+            *ret = c->start_entry[i].buf.base;
+            n = c->start_entry[i].buf.len;
+        }
+    }
+    return n;
+}
+
 /* Is this node the only voter, by the last configuration of its log? */
 static int consensus_sole_voter(struct cluster *c, bool *ret)
 {
     struct raft_configuration configuration;
-    const void *bytes = c->configuration;
-    size_t n = c->configuration_bytes;
+    const void *bytes;
+    size_t n = consensus_configuration(c, &bytes);
     unsigned voters = 0;
 
-    for (size_t i = 0; i < c->start_entries; i++) {
-        if (c->start_entry[i].type == RAFT_CHANGE) {
-            bytes = c->start_entry[i].buf.base;
-            n = c->start_entry[i].buf.len;
-        }
-    }
     *ret = false;
     if (n == 0 && log_last_index(c->log) == 0)
         return 0; /* it waits to be added */
@@ -690,6 +702,20 @@ static int receive_snapshot(struct cluster *c, struct raft_message *m)
     return consensus_step(c, &event);
 }
 
+/* This node does not know yet what it has: it neither votes nor acknowledges. */
+static int drop_message(struct raft_message *m, struct proposal **entry, unsigned *ret_taken)
+{
+    if (m->type == RAFT_APPEND_ENTRIES) {
+        *ret_taken = m->append_entries.n_entries;
+        for (unsigned i = 0; i < *ret_taken; i++)
+            proposal_free(entry[i]);
+    } else if (m->type == RAFT_INSTALL_SNAPSHOT) {
+        raft_configuration_close(&m->install_snapshot.conf);
+        raft_free(m->install_snapshot.data.base);
+    }
+    return 0;
+}
+
 int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal **entry,
                       unsigned *ret_taken)
 {
@@ -698,6 +724,8 @@ int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal
     int e;
 
     *ret_taken = 0;
+    if (c->repair.at_start)
+        return drop_message(m, entry, ret_taken);
     switch (m->type) {
     case RAFT_APPEND_ENTRIES:
         return receive_entries(c, m, entry, ret_taken);

@@ -26,6 +26,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/report.h"
 #include "cluster/internal.h"
 #include "cluster/peer_fetch.h"
 #include "cluster/record.h"
@@ -67,6 +68,11 @@ int fetch_offer(struct cluster *c, struct raft_install_snapshot *m)
     }
     if (e == 0 && entry.record->type != LOG_CHANGE)
         e = -EILSEQ;
+    if (e == -EILSEQ) {
+        atomic_store(&c->scrub_wanted, index);
+        report_warn("offer", "entry %" PRIu64 " is damaged here: no snapshot is offered", index);
+        return -EAGAIN;
+    }
     if (e < 0)
         return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", index, strerror(-e));
     b = (struct raft_buffer){ (void *)(uintptr_t)entry.payload, entry.record->payload_bytes };
@@ -432,10 +438,17 @@ int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes
     return 0;
 }
 
+/* What is certainly committed; a node that repairs its log knows of its checkpoint at least. */
+static uint64_t fetch_limit(const struct cluster *c)
+{
+    return c->repair.at_start && c->origin.index > c->applied_index ? c->origin.index
+                                                                    : c->applied_index;
+}
+
 /* When something can be sent, UINT64_MAX: it waits for credit, or for what is not applied yet. */
 static uint64_t request_due_ns(const struct cluster *c, const struct fetch_request *r)
 {
-    if (r->node == 0 || r->credit <= 0 || r->next > r->to || r->next > c->applied_index)
+    if (r->node == 0 || r->credit <= 0 || r->next > r->to || r->next > fetch_limit(c))
         return UINT64_MAX;
     return r->retry_ns;
 }
@@ -457,7 +470,7 @@ static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint
 {
     struct fetch *f = &c->fetch;
     const struct record_header *h = c->read_buf;
-    uint64_t last = r->to < c->applied_index ? r->to : c->applied_index, i;
+    uint64_t last = r->to < fetch_limit(c) ? r->to : fetch_limit(c), i;
     int64_t want = r->credit < FETCH_POST ? r->credit : FETCH_POST;
     size_t used = 0, before;
     int e = fetch_prepare(c);
@@ -493,6 +506,8 @@ static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_
     int e;
 
     if (bytes < 0) {
+        if (bytes == -EILSEQ)
+            atomic_store(&c->scrub_wanted, next);
         r->node = 0;
         return 0;
     }
@@ -505,7 +520,7 @@ static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_
     }
     if (e < 0)
         return cluster_fail(c, e, "a message to node %u: %s", r->node, strerror(-e));
-    assert(next > r->next && next <= r->to + 1 && next <= c->applied_index + 1);
+    assert(next > r->next && next <= r->to + 1 && next <= fetch_limit(c) + 1);
     r->next = next;
     r->credit -= bytes;
     r->since_ns = now_ns;

@@ -31,13 +31,49 @@ static const uint8_t no_id[16];
 
 static bool waits(const struct cluster *c) { return c->log == NULL && node_waits(c); }
 
+static bool begins_with(const struct cluster *c, const sluice_v1_Bootstrap *b);
+
+static void offer_answered(void *arg, int status, const void *body, size_t bytes)
+{
+    struct cluster *c = arg;
+    sluice_v1_NodeReply reply;
+    char sentence[LOG_ERROR_BYTES];
+
+    assert(c->offer_asked);
+    c->offer_asked = false;
+    if (!waits(c) || c->bootstrap_given)
+        return;
+    status = node_reply_decode(&reply, status, body, bytes);
+    if (status == 0 && reply.has_status && reply.status.has_bootstrap &&
+        begins_with(c, &reply.status.bootstrap) &&
+        found_take(c, &reply.status.bootstrap, sentence) == 0)
+        return;
+    memcpy(c->join_id, c->offer_id, sizeof c->join_id);
+    c->join_offered = true;
+}
+
+/* Who offers a place is asked what the cluster began with: one of those, which was not told in time
+ * or died before it had begun, begins as they did. Otherwise none of them might have a majority. */
 void node_offered(struct cluster *c, const struct hello *h)
 {
-    if (!waits(c) || memcmp(h->cluster_id, no_id, sizeof no_id) == 0 || c->bootstrap_given)
+    const sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_status_tag };
+    uint8_t bytes[sluice_v1_NodeRequest_size];
+    pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
+    bool ok;
+    int e;
+
+    if (!waits(c) || memcmp(h->cluster_id, no_id, sizeof no_id) == 0 || c->bootstrap_given ||
+        c->offer_asked || c->join_offered)
         return;
     report_info("join", "node %u is offered a place by node %u", c->config.node, h->node);
-    memcpy(c->join_id, h->cluster_id, sizeof c->join_id);
-    c->join_offered = true;
+    memcpy(c->offer_id, h->cluster_id, sizeof c->offer_id);
+    ok = pb_encode(&out, sluice_v1_NodeRequest_fields, &request);
+    assert(ok);
+    c->offer_asked = true;
+    e = peers_call(c->peers, h->node, h->address, bytes, out.bytes_written, FOUND_NS_MAX,
+                   offer_answered, c);
+    if (e < 0)
+        offer_answered(c, e, NULL, 0);
 }
 
 static int refuse(char sentence[LOG_ERROR_BYTES], int error, const char *format, ...)
@@ -67,6 +103,19 @@ static int from_wire(struct cluster_bootstrap *ret, const sluice_v1_Bootstrap *b
         m->role = MEMBER_VOTER;
     }
     return 0;
+}
+
+/* Is this node one of them, with this directory? */
+static bool begins_with(const struct cluster *c, const sluice_v1_Bootstrap *b)
+{
+    struct cluster_bootstrap begin;
+    const struct member *self;
+
+    if (memcmp(b->cluster_id, c->offer_id, sizeof c->offer_id) != 0 || from_wire(&begin, b) < 0)
+        return false;
+    self = members_find(begin.member, begin.members, c->config.node);
+    return self != NULL &&
+           memcmp(self->directory_id, c->state.directory_id, sizeof self->directory_id) == 0;
 }
 
 void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret)

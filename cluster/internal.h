@@ -16,6 +16,8 @@
  * member.c    members as strings and as the engine's bytes
  * snapshot.c  checkpoints
  * fetch.c     a node that is far behind gets the committed entries in bulk
+ * repair.c    records that have rotted here come from another node
+ * scrub.c     the thread that looks for rot (scrub.h)
  * log.c, ...  the log itself (log.h)
  * peer_*.c    connections to the other nodes (peer.h), and what is said there, as bytes
  *             (peer_frame.h, peer_message.h, handshake.h)
@@ -32,6 +34,7 @@
 #include "cluster/cluster.h"
 #include "cluster/peer_message.h"
 #include "cluster/peer_frame.h"
+#include "cluster/scrub.h"
 #include "cluster/state.h"
 #include "cluster/twoslot.h"
 
@@ -85,6 +88,27 @@ struct fetch {
     uint8_t *buf; /* PEER_POST_MAX */
     struct log_reader *reader;
     uint8_t offer[SHA256_BYTES]; /* of the message that is being sent */
+};
+
+#define REPAIR_PEERS_MAX (2 * CLUSTER_MEMBERS_MAX)
+
+struct repair {
+    bool at_start; /* the node is not open until its log is good; the engine hears and says nothing
+                    */
+    bool active;   /* a segment is being made anew */
+    struct log_damage damage;
+    struct log_rebuild *rebuild;
+    uint16_t peer[REPAIR_PEERS_MAX]; /* who may have what is missing */
+    unsigned peers, turn;
+    uint16_t source;           /* who is asked; 0: nobody */
+    int64_t granted;           /* bytes that may still come */
+    uint64_t ask_ns, retry_ns; /* to ask another, if nothing comes; not to ask before */
+    uint64_t heard_ns;         /* something came */
+    uint64_t last_first, last_from, segments; /* where it was begun last; those that are mended */
+    unsigned tries;
+    uint8_t configuration[CLUSTER_CONFIGURATION_BYTES_MAX]; /* whom to connect to */
+    size_t configuration_bytes;
+    char rot[LOG_ERROR_BYTES], note[LOG_ERROR_BYTES]; /* what log_open() said; for status */
 };
 
 /* What a node takes from outside. */
@@ -252,7 +276,12 @@ struct cluster {
     /* fetch.c */
     struct fetch fetch;
 
+    struct repair repair; /* repair.c */
+    struct scrub *scrub;  /* NULL: there is none; of who starts and stops the cluster */
+    _Atomic uint64_t scrub_wanted, scrub_passes; /* to be looked at next, 0: nothing; that ended */
+
     /* node.c */
+    bool app_open; /* app.open() was called */
     struct node_environment environment;
     /* Runs fn beside the node, then done on its thread; one at a time. Nonzero: not now. */
     int (*background)(struct cluster *c, void (*fn)(struct cluster *),
@@ -264,7 +293,8 @@ struct cluster {
     struct found *found;                /* a new cluster that is being made from here */
     struct cluster_bootstrap bootstrap; /* what a node that waited was given */
     uint8_t join_id[16];                /* the cluster that it was offered a place in */
-    bool bootstrap_given, join_offered;
+    uint8_t offer_id[16];               /* the one whose node is being asked about it */
+    bool bootstrap_given, join_offered, offer_asked;
 
     /* node_call.c */
     uint64_t setting_index;    /* of the last setting applied */
@@ -289,9 +319,9 @@ struct cluster {
     pthread_t thread;
     pthread_mutex_t lock; /* state, calls, error */
     pthread_cond_t changed;
-    enum cluster_state run_state;
-    bool ended;       /* the thread takes no more calls */
-    bool interrupted; /* nobody waits for answers any more */
+    enum cluster_state run_state, told_state; /* with the lock; the thread's own */
+    bool ended;                               /* the thread takes no more calls */
+    bool interrupted;                         /* nobody waits for answers any more */
     struct call *calls;
     atomic_bool stop_wanted, drain_wanted;
     uint64_t drain_ns; /* monotonic: until then what was taken may be committed; 0: no limit */
@@ -312,8 +342,11 @@ bool cluster_is_over(struct cluster *c);
 int node_prepare(struct cluster *c);
 /* Is it of no cluster yet? After node_prepare(). */
 bool node_waits(const struct cluster *c);
-/* Recovers what the disk holds and applies what is committed. */
+/* Recovers what the disk holds and applies what is committed. Where that takes other nodes, it is
+ * done by turns: c->repair.at_start is set until then. */
 int node_open(struct cluster *c);
+/* From what node_open() has come to. */
+int node_go_on(struct cluster *c);
 /* Returns the work done, 0: nothing can be done before node_deadline_ns() or a completion. */
 int node_turn(struct cluster *c);
 uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns);
@@ -356,6 +389,10 @@ void node_free(struct cluster *c);
 
 /* consensus.c */
 int consensus_collect(void *arg, const struct log_record *record, const void *payload);
+/* The log is going to be read again. */
+void consensus_forget_entries(struct cluster *c);
+/* The newest configuration that was read, or is in force. Returns its size, 0: there is none. */
+size_t consensus_configuration(const struct cluster *c, const void **ret);
 int consensus_start(struct cluster *c);
 void consensus_close(struct cluster *c);
 /* The engine takes the entry, and calls propose_taken() for it. */
@@ -482,15 +519,21 @@ bool change_quiet(const struct cluster *c);
 
 /* commit.c */
 int commit_turn(struct cluster *c); /* applies and answers what has become committed */
+/* Applies what is committed from this index on; again from applied_index + 1 after -EILSEQ, which
+ * is rot there. */
 int commit_replay(struct cluster *c, uint64_t from);
 bool commit_idle(const struct cluster *c);
 void commit_answer_later(struct cluster *c, struct block *b);
+/* Nobody has told this node, which does not lead any more, what became of what it had admitted:
+ * that is refused. The entries stay in the log, to be cut, or applied like another node's. False:
+ * not yet, they are not durable. */
+bool commit_abandon(struct cluster *c);
 /* What waits for an index from here on is forwarded, or answered as refused. */
 void commit_withdraw(struct cluster *c, uint64_t from);
 
 /* fetch.c */
-/* Fills what the engine leaves to the host of an InstallSnapshot that is about to be sent; then
- * frees that. */
+/* Fills what the engine leaves to the host of an InstallSnapshot that is about to be sent (-EAGAIN:
+ * what it is about has rotted here); then frees that. */
 int fetch_offer(struct cluster *c, struct raft_install_snapshot *m);
 void fetch_offer_end(struct raft_install_snapshot *m);
 /* The engine wants everything up to u->snapshot.metadata.index, which node `from` has offered.
@@ -503,6 +546,22 @@ int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes
 int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t bytes);
 void fetch_log_cut(struct cluster *c); /* what was read ahead may be gone */
 void fetch_close(struct cluster *c);
+
+/* repair.c */
+/* The node does not open: rot says why, in a sentence. Returns 0, -ENOTSUP: nobody could mend it.
+ */
+int repair_begin(struct cluster *c, const struct log_damage *d, const char *rot);
+/* Of a node that is open, and a segment that is not its last. Returns 0; -EBUSY: later; -EAGAIN:
+ * not of what is applied; -ENOTSUP: there are no other nodes. */
+int repair_segment(struct cluster *c, const struct log_damage *d);
+int repair_turn(struct cluster *c, uint64_t now_ns); /* returns the work done or an error */
+uint64_t repair_deadline_ns(const struct cluster *c, uint64_t now_ns);
+void repair_introduced(struct cluster *c, uint16_t node); /* it has connected */
+bool repair_expects(const struct cluster *c, uint16_t from);
+/* For node_receive(). */
+int repair_received(struct cluster *c, uint16_t from, const void *body, size_t bytes);
+void repair_close(struct cluster *c);
+
 /* found.c */
 /* A node has dialled this one, and one of them is of no cluster. */
 struct hello;

@@ -23,7 +23,10 @@ static bool is_kept(const struct cluster *c, const struct promise *p)
 /* One at a time: a node that is behind keeps the one that it is about to reach. */
 void lag_note(struct cluster *c, const struct raft_append_entries *a)
 {
-    assert(a->term >= c->promise.term && c->heard_ms >= c->promise.ms);
+    assert(c->heard_ms >= c->promise.ms);
+    /* That of a newer leader is noted already, though it could not be taken yet. */
+    if (a->term < c->promise.term)
+        return;
     if (is_kept(c, &c->promise))
         c->current_ms = c->promise.ms;
     else if (c->promise.ms != 0 && c->promise.term == a->term)

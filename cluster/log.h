@@ -101,6 +101,65 @@ int log_open(struct log **ret, struct disk *d, const struct log_config *config,
              const struct log_origin *origin, log_replay_fn replay, void *arg,
              char error[LOG_ERROR_BYTES]);
 
+/* Records that were durable here once, and are bad or gone: what a segment needs to be whole again.
+ * At most one segment's, the first that was met: what else there is shows when that is mended. */
+struct log_damage {
+    uint64_t epoch, first; /* names the segment; first 0: nothing that could be mended */
+    bool missing;          /* there is no such file, and its epoch is not known */
+    bool last;             /* no segment is behind it */
+    uint64_t from, to;     /* have to come from another node; from == to + 1: none of them */
+    uint64_t offset;       /* of record `from`: all before it is good, unless from == first */
+    uint64_t rest;         /* where record to + 1 is in the file; 0: what is behind is not used */
+    uint64_t bytes;        /* of the file */
+    uint32_t seed;         /* of the file's records, if from > first */
+    uint64_t segment_bytes, previous_first;
+    uint64_t term, time_ns;       /* of record from - 1; 0: not known */
+    bool linked, anchored;        /* is this known? One of them is. */
+    uint8_t before[SHA256_BYTES]; /* the chain's digest at from - 1 */
+    uint8_t after[SHA256_BYTES];  /* and at `to` */
+};
+
+/* The same as log_open(); after -EILSEQ or -EUCLEAN damage says what other nodes could mend. */
+int log_open_damage(struct log **ret, struct disk *d, const struct log_config *config,
+                    const struct log_origin *origin, log_replay_fn replay, void *arg,
+                    char error[LOG_ERROR_BYTES], struct log_damage *damage);
+
+/* Looks at the segment of record index, which is not the last one. pace (may be NULL) is told how
+ * many bytes were read since it was told last; false ends that: -ECANCELED. Returns 0; -EILSEQ: it
+ * is bad, in the way that damage says; -ENOENT, or the disk's error. *ret_next (may be NULL): the
+ * first index of the next one, 0: there is none. Beside the log's owner too, by a disk of its own;
+ * what is being cut then may look bad. */
+int log_check_segment(struct disk *d, uint64_t index, uint64_t segment_bytes,
+                      bool (*pace)(void *arg, uint64_t bytes), void *arg, struct log_damage *damage,
+                      uint64_t *ret_next);
+
+/* Of a log that is not open: other nodes have committed other records than there are here in front
+ * of the damage, or behind it. So those were never committed, and go; what took their places has to
+ * come up to the highest index that may have been acknowledged from here, which the mark says from
+ * now on. damage then is a whole segment, the last one: the one that it was in, or, if that was it
+ * already, the one before. Returns 0, -EUCLEAN when that lies below the origin (nothing was
+ * changed), -ENOMEM or the disk's error. */
+int log_damage_widen(struct disk *d, const struct log_origin *origin, struct log_damage *damage);
+
+/* Makes a segment anew, beside what is there: what is good of it, and records from elsewhere, which
+ * have to fit the chain at both ends as far as those are known. A crash at any moment leaves the
+ * old file or the new one. log_rebuild_step() copies a piece; it returns 1: again; 0:
+ * log_rebuild_next() says which record it needs, or 0: log_rebuild_commit(). Each also returns the
+ * disk's errors, -ENOSPC is one. log_rebuild_add() takes the next record; before: what its sender
+ * says of the digest in front of it, NULL if it has sent that one, too. Returns 1: more; 0: there
+ * is no more to add: it ended the segment, or was the last one needed; -EILSEQ: it does not fit the
+ * chain. log_rebuild_commit() gives it the segment's name. log_rebuild_close() leaves things as
+ * they were, before that. */
+struct log_rebuild;
+int log_rebuild_open(struct log_rebuild **ret, struct disk *d, const struct log_damage *damage);
+int log_rebuild_step(struct log_rebuild *r);
+uint64_t log_rebuild_next(const struct log_rebuild *r);
+uint64_t log_rebuild_term(const struct log_rebuild *r); /* of the last one added */
+int log_rebuild_add(struct log_rebuild *r, const uint8_t *before, const struct log_record *record,
+                    const void *payload, uint32_t payload_crc);
+int log_rebuild_commit(struct log_rebuild *r);
+void log_rebuild_close(struct log_rebuild *r);
+
 /* For tools that put segments into a directory that had no log: writes its mark, saying that all
  * up to durable is there. Returns 0, -EEXIST when there is a mark, or the disk's error. */
 int log_mark_init(struct disk *d, uint64_t durable);

@@ -5,6 +5,8 @@
  *   prepare.c  the next segment: zeros written ahead; free space
  *   recover.c  log_open(): scan, torn or rotten
  *   cut.c      removing the end of the log: log_truncate(), torn tails
+ *   damage.c   what of a segment is bad, and what it takes to mend it
+ *   rebuild.c  mending it
  *
  * The mark file says what is durable when nothing in the log itself can: a twoslot of struct mark.
  * cut_from != 0: everything from that index on is being removed, and a start has to finish that.
@@ -86,6 +88,30 @@ struct cut {
     uint64_t offset, dirty_end;
 };
 int cut_run(struct log *l, const struct cut *c);
+
+/* damage.c. What is known of a segment that is not as it should be: i of the keep ones that count.
+ */
+struct damage_place {
+    const struct segment *at;
+    size_t i, keep;
+    uint64_t durable;       /* this was, for sure */
+    uint64_t segment_bytes; /* of new ones */
+    bool linked;            /* what follows is known: of the record before its first one */
+    uint64_t term, time_ns;
+    uint8_t before[SHA256_BYTES];
+};
+/* All of it is to be made anew. buf: SCAN_BYTES. Returns 0, with ret->first 0 when too little is
+ * known, or the disk's error. */
+int damage_of_segment(struct disk *d, const struct damage_place *p, void *buf,
+                      struct log_damage *ret);
+/* From where s stands on; next: the segment behind, which may be the last; NULL: this is the last,
+ * and was durable to that index. */
+int damage_in_segment(struct scan *s, const struct segment *next, bool next_is_last,
+                      uint64_t durable, struct log_damage *ret);
+/* The segment that would begin with record `first` is not there, nor any up to record `to`, where
+ * next begins; NULL: there is none. */
+int damage_missing(struct disk *d, const struct damage_place *p, uint64_t first, uint64_t to,
+                   const struct segment *next, void *buf, struct log_damage *ret);
 
 /* Durably gives the file of the open segment its full length again, without space: it is about to
  * be the last one. */

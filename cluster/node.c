@@ -124,9 +124,9 @@ bool node_waits(const struct cluster *c)
            c->config.join_cluster_id == NULL && !c->segments_found && !c->state.bootstrapped;
 }
 
-static int node_open_log(struct cluster *c, const char *log_dir)
+/* What there is to begin with. */
+static int node_open_checkpoint(struct cluster *c, const char *log_dir)
 {
-    char error[LOG_ERROR_BYTES] = "";
     int e = snapshot_load(c);
 
     if (e < 0)
@@ -141,7 +141,20 @@ static int node_open_log(struct cluster *c, const char *log_dir)
         return cluster_fail(
             c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
             log_dir);
-    e = log_open(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error);
+    return 0;
+}
+
+static int node_open_log(struct cluster *c, const char *log_dir)
+{
+    char error[LOG_ERROR_BYTES] = "";
+    struct log_damage damage;
+    int e;
+
+    consensus_forget_entries(c);
+    e = log_open_damage(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error,
+                        &damage);
+    if ((e == -EILSEQ || e == -EUCLEAN) && repair_begin(c, &damage, error) == 0)
+        return 0;
     if (e < 0)
         return cluster_fail(c, e, "log: %s", error[0] ? error : strerror(-e));
     e = log_reader_open_on(&c->reader, c->disk);
@@ -192,6 +205,7 @@ struct cluster *node_new(const struct cluster_config *config, const struct clust
 
 void node_free(struct cluster *c)
 {
+    repair_close(c);
     log_reader_close(c->reader);
     fetch_close(c);
     log_close(c->log);
@@ -209,18 +223,11 @@ void node_free(struct cluster *c)
     free(c);
 }
 
-int node_open(struct cluster *c)
+static int node_open_app(struct cluster *c)
 {
-    char log_dir[PATH_MAX];
     uint64_t from, covered;
-    int e = c->disk == NULL ? node_prepare(c) : 0;
+    int e = consensus_start(c);
 
-    if (e < 0)
-        return e;
-    snprintf(log_dir, sizeof log_dir, "%s/log", c->config.dir);
-    e = node_open_log(c, log_dir);
-    if (e == 0)
-        e = consensus_start(c);
     if (e < 0)
         return e;
     e = c->app.open(c->app.arg, c->state.cluster_id, log_last_index(c->log), &covered);
@@ -230,10 +237,55 @@ int node_open(struct cluster *c)
     if (from < log_first_index(c->log))
         from = log_first_index(c->log);
     c->applied_index = from - 1;
-    e = commit_replay(c, from);
+    c->app_open = true;
+    return 0;
+}
+
+/* Below the checkpoint a start reads only what the app has not kept. */
+static int node_replay(struct cluster *c)
+{
+    char rot[LOG_ERROR_BYTES];
+    struct log_damage damage;
+    int e = commit_replay(c, c->applied_index + 1);
+
     if (e == 0)
         c->app.opened(c->app.arg);
+    if (e != -EILSEQ)
+        return e;
+    snprintf(rot, sizeof rot, "record %" PRIu64 " cannot be read", c->applied_index + 1);
+    e = log_check_segment(c->disk, c->applied_index + 1, c->config.log.segment_bytes, NULL, NULL,
+                          &damage, NULL);
+    if (e == -EILSEQ && repair_begin(c, &damage, rot) == 0)
+        return 0;
+    return cluster_fail(c, e < 0 ? e : -EIO, "log: %s: %s", rot, strerror(e < 0 ? -e : EIO));
+}
+
+int node_go_on(struct cluster *c)
+{
+    char log_dir[PATH_MAX];
+    int e = 0;
+
+    c->repair.at_start = false;
+    snprintf(log_dir, sizeof log_dir, "%s/log", c->config.dir);
+    if (c->log == NULL)
+        e = node_open_log(c, log_dir);
+    if (e == 0 && !c->repair.at_start && !c->app_open)
+        e = node_open_app(c);
+    if (e == 0 && !c->repair.at_start)
+        e = node_replay(c);
     return e;
+}
+
+int node_open(struct cluster *c)
+{
+    char log_dir[PATH_MAX];
+    int e = c->disk == NULL ? node_prepare(c) : 0;
+
+    if (e < 0)
+        return e;
+    snprintf(log_dir, sizeof log_dir, "%s/log", c->config.dir);
+    e = node_open_checkpoint(c, log_dir);
+    return e < 0 ? e : node_go_on(c);
 }
 
 /* --- leading ------------------------------------------------------------------------------------
@@ -295,10 +347,14 @@ static int lead_turn(struct cluster *c)
 int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const void *body,
                  size_t bytes)
 {
+    if (c->repair.at_start && type != PEER_FETCH && type != PEER_FETCHED)
+        return 0;
     switch (type) {
     case PEER_FETCH:
         return fetch_asked(c, from, body, bytes);
     case PEER_FETCHED:
+        if (!c->fetch.active && repair_expects(c, from))
+            return repair_received(c, from, body, bytes);
         return fetch_received(c, from, body, bytes);
     case PEER_FORWARD:
         return forward_receive(c, from, body, bytes);
@@ -361,11 +417,25 @@ static int node_begun(struct cluster *c)
     return state_write(c);
 }
 
+/* Of a node that is not open yet. */
+static int node_repair_turn(struct cluster *c, uint64_t now_ns)
+{
+    int done = repair_turn(c, now_ns), e;
+
+    if (done < 0 || !c->repair.at_start)
+        return done;
+    e = fetch_turn(c, now_ns);
+    return e < 0 ? e : done + e;
+}
+
 int node_turn(struct cluster *c)
 {
     uint64_t now = node_now_ns(c);
-    int done = lead_turn(c), e;
+    int done, e;
 
+    if (c->repair.at_start)
+        return node_repair_turn(c, now);
+    done = lead_turn(c);
     if (done < 0)
         return done;
     e = change_turn(c);
@@ -381,6 +451,10 @@ int node_turn(struct cluster *c)
         return e;
     done += e;
     e = fetch_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
+    e = repair_turn(c, now);
     if (e < 0)
         return e;
     done += e;
@@ -403,12 +477,18 @@ int node_turn(struct cluster *c)
 
 uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
 {
-    uint64_t at = c->raft_timeout_ms * NS_PER_MS, log_at = log_deadline_ns(c->log);
-    uint64_t fetch_at = fetch_deadline_ns(c, now_ns);
-    uint64_t forward_at = forward_deadline_ns(c);
-    bool waits =
-        c->lead == LEAD_READY ? c->arrived != NULL || c->forward.waiting > 0 : consensus_leads(c);
+    uint64_t at = repair_deadline_ns(c, now_ns), fetch_at = fetch_deadline_ns(c, now_ns);
+    uint64_t forward_at, log_at;
+    bool waits;
 
+    if (c->repair.at_start)
+        return at < fetch_at ? at : fetch_at;
+    forward_at = forward_deadline_ns(c);
+    log_at = log_deadline_ns(c->log);
+    waits =
+        c->lead == LEAD_READY ? c->arrived != NULL || c->forward.waiting > 0 : consensus_leads(c);
+    if (c->raft_timeout_ms * NS_PER_MS < at)
+        at = c->raft_timeout_ms * NS_PER_MS;
     if (log_at < at)
         at = log_at;
     if (fetch_at < at)

@@ -117,6 +117,8 @@ __attribute__((format(printf, 3, 4))) static void refuse(const struct caller *to
 
 static const char *role_of(const struct cluster *c)
 {
+    if (c->repair.at_start)
+        return "repairing";
     if (c->log == NULL)
         return "waiting";
     return consensus_leads(c) ? "leader" : "follower";
@@ -163,9 +165,11 @@ void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret)
         if (peering->tls != NULL)
             ret->certificate_until_s = tls_context_identity(peering->tls)->until_s;
     }
+    snprintf(ret->note, sizeof ret->note, "%s", c->repair.note);
+    if (c->log != NULL || c->repair.at_start)
+        memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
     if (c->log == NULL)
         return;
-    memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
     ret->first_index = log_first_index(c->log);
     ret->last_index = log_last_index(c->log);
     ret->persisted_index = log_persisted_index(c->log);
@@ -200,7 +204,9 @@ static bool leads(const struct caller *to)
 
     if (c->log != NULL && consensus_leads(c) && c->lead == LEAD_READY)
         return true;
-    if (c->log == NULL)
+    if (c->repair.at_start)
+        refuse(to, -EAGAIN, "node %u repairs its log", c->config.node);
+    else if (c->log == NULL)
         refuse(to, -ENXIO, "node %u is of no cluster yet", c->config.node);
     else if (consensus_leads(c))
         refuse(to, -EAGAIN, "node %u leads only just now, and has to commit what was before it",

@@ -29,7 +29,7 @@ struct handshake_self peers_self(const struct peers *p)
         .version_max = PEER_VERSION_MAX,
     };
 
-    if (c->log != NULL) /* otherwise it waits */
+    if (c->log != NULL || c->repair.at_start) /* otherwise it waits */
         memcpy(self.cluster_id, c->state.cluster_id, sizeof self.cluster_id);
     memcpy(self.directory_id, c->state.directory_id, sizeof self.directory_id);
     return self;
@@ -98,24 +98,33 @@ void peers_introduced(struct peers *p, const struct hello *h)
     out_readdress(o, host, port);
 }
 
-static int peers_take_member(struct peers *p, const struct raft_server *s)
+static int peers_take_member(struct peers *p, const struct member *m)
 {
-    struct peer_out *o = peers_out(p, (uint16_t)s->id);
-    struct member m = { 0 };
+    struct peer_out *o = peers_out(p, m->node);
 
-    if (member_parse(s->address, &m) != NULL)
-        return cluster_fail(p->c, -EBADMSG, "configuration: node %llu has the address '%s'",
-                            (unsigned long long)s->id, s->address);
     if (o == NULL)
-        o = peers_add(p, (uint16_t)s->id);
+        o = peers_add(p, m->node);
     if (o == NULL)
         return cluster_fail(p->c, -ENOMEM, "peers: out of memory");
     o->member = true;
-    o->known.region = m.region;
+    o->known.region = m->region;
     o->known.directory_known = true;
-    memcpy(o->known.directory_id, m.directory_id, sizeof m.directory_id);
-    out_readdress(o, m.host, m.port);
+    memcpy(o->known.directory_id, m->directory_id, sizeof m->directory_id);
+    out_readdress(o, m->host, m->port);
     return 0;
+}
+
+/* A node whose log is damaged: by what it can still read. */
+static int peers_configure_repair(struct peers *p)
+{
+    const struct repair *r = &p->c->repair;
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = p->seen_repair ? 0 : members_list(r->configuration, r->configuration_bytes, m), e = 0;
+
+    p->seen_repair = p->seen_repair || n > 0;
+    for (int i = 0; i < n && e == 0; i++)
+        e = m[i].node == p->c->config.node ? 0 : peers_take_member(p, &m[i]);
+    return e;
 }
 
 /* The engine's configuration, the uncommitted one, too: a new member has to be reached before it
@@ -124,6 +133,8 @@ static int peers_configure(struct peers *p)
 {
     const struct raft *r = &p->c->raft;
 
+    if (p->c->repair.at_start)
+        return peers_configure_repair(p);
     if (!p->c->raft_open || (r->configuration_committed_index == p->seen_committed &&
                              r->configuration_uncommitted_index == p->seen_uncommitted))
         return 0;
@@ -135,7 +146,15 @@ static int peers_configure(struct peers *p)
     }
     for (unsigned i = 0; i < r->configuration.n; i++) {
         const struct raft_server *s = &r->configuration.servers[i];
-        int e = s->id == p->c->config.node ? 0 : peers_take_member(p, s);
+        struct member m = { .node = (uint16_t)s->id };
+        int e;
+
+        if (s->id == p->c->config.node)
+            continue;
+        if (member_parse(s->address, &m) != NULL)
+            return cluster_fail(p->c, -EBADMSG, "configuration: node %llu has the address '%s'",
+                                (unsigned long long)s->id, s->address);
+        e = peers_take_member(p, &m);
 
         if (e < 0)
             return e;

@@ -212,6 +212,8 @@ static bool in_hello(struct peer_in *in, const struct peer_frame *f)
         node_offered(c, &h);
     else
         peers_introduced(in->p, &h);
+    if (!in->calls_only)
+        repair_introduced(c, h.node);
     return true;
 }
 

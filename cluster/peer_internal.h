@@ -163,7 +163,8 @@ struct peers {
     struct peer_call call[PEER_CALLS_MAX];
     uint64_t call_id;
     uint64_t seen_committed, seen_uncommitted; /* of the configuration that out[] is of */
-    int final;                                 /* an error that came up in a callback */
+    bool seen_repair;
+    int final; /* an error that came up in a callback */
 };
 
 struct handshake_self peers_self(const struct peers *p);

@@ -517,7 +517,8 @@ static ssize_t out_write_frames(struct peer_out *o)
 }
 
 /* The entries of the first item that go into one frame: from memory as many as fit, from the log's
- * files one, since the next reading ends it. Returns how many, or a final error. */
+ * files one, since the next reading ends it. Returns how many, -EILSEQ: it
+ * has rotted, or another error, which is final. */
 static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_MAX])
 {
     struct cluster *c = o->p->c;
@@ -534,6 +535,8 @@ static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_M
         if (!kept && n > 0)
             break;
         e = node_entry(c, index, &entry[n]);
+        if (e == -EILSEQ)
+            return e;
         if (e < 0)
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read for node %u: %s",
                                 index, o->known.node, strerror(-e));
@@ -559,6 +562,11 @@ static ssize_t out_write_entries(struct peer_out *o)
         return 0;
     }
     n = out_gather(o, entry);
+    if (n == -EILSEQ) { /* until it is mended, it gets nothing from here on */
+        atomic_store(&o->p->c->scrub_wanted, a.prev_log_index + 1);
+        out_failed(o, "entry %llu is damaged here, and cannot be sent", a.prev_log_index + 1);
+        return -EAGAIN;
+    }
     if (n < 0)
         return o->p->final = n;
     a.n_entries = peer_entries_fit(entry, (unsigned)n);

@@ -4,7 +4,8 @@
  * A segment exists only after all before it was durable, so only the last one can hold a torn
  * write. In it, let i be the index of the first record that is bad or missing. It was durable once
  * if the mark says so, or if any whole record header behind it does: then it is rot, and the start
- * is refused with nothing changed. Otherwise nobody was ever told that it is durable: it and all
+ * is refused with nothing changed, and what is bad is said in a way that lets it be mended from
+ * other nodes (damage.c). Otherwise nobody was ever told that it is durable: it and all
  * behind it are cut, whatever they look like.
  *
  * Everything is decided before anything is changed.
@@ -31,6 +32,7 @@ struct recover {
     uint64_t index, term, time_ns; /* index: of the next */
     uint8_t digest[SHA256_BYTES];
     uint64_t previous_first;
+    struct log_damage *damage;
 };
 
 __attribute__((format(printf, 3, 4))) static int refuse(struct recover *r, int e,
@@ -55,6 +57,68 @@ static int refuse_here(struct recover *r, const char *why, const char *proof)
                   "%s, offset %" PRIu64 ", record %" PRIu64
                   ": %s; it was durable once (%s), so this is rot and not a torn write",
                   name, r->scan.offset, r->scan.index, why, proof);
+}
+
+/* What is known where segment s should begin. */
+static struct damage_place place_of(const struct recover *r, size_t i)
+{
+    const struct log *l = r->l;
+    struct damage_place p = {
+        .at = l->segments.at,
+        .i = i,
+        .keep = r->keep,
+        .durable = l->mark.durable > l->origin.index ? l->mark.durable : l->origin.index,
+        .segment_bytes = l->config.segment_bytes,
+        .linked = i >= r->keep || r->index == l->segments.at[i].first,
+        .term = r->term,
+        .time_ns = r->time_ns,
+    };
+
+    memcpy(p.before, r->digest, SHA256_BYTES);
+    return p;
+}
+
+/* The error e, unless the disk cannot even be asked what it is about. */
+static int note(struct recover *r, int e, int asked)
+{
+    return asked < 0 ? refuse(r, asked, "%s", strerror(-asked)) : e;
+}
+
+/* All of the segment has to be made anew. */
+static int note_segment(struct recover *r, int e, const struct segment *s)
+{
+    struct damage_place p = place_of(r, (size_t)(s - r->l->segments.at));
+
+    if (e != -EILSEQ)
+        return e;
+    ahead_drop(&r->scan.ahead); /* the buffer is needed */
+    return note(r, e, damage_of_segment(r->l->disk, &p, r->buf, r->damage));
+}
+
+/* Records from index `first` on are in no segment; next: the one behind, NULL: there is none. */
+static int note_missing(struct recover *r, int e, uint64_t first, const struct segment *next)
+{
+    struct damage_place p = place_of(r, r->keep);
+    uint64_t to = next != NULL ? next->first - 1 : p.durable;
+
+    p.linked = first == r->index;
+    if (e >= 0 || to < first)
+        return e;
+    ahead_drop(&r->scan.ahead);
+    return note(r, e, damage_missing(r->l->disk, &p, first, to, next, r->buf, r->damage));
+}
+
+/* From the place on where the scan stands. */
+static int note_here(struct recover *r, int e, const struct segment *next)
+{
+    uint64_t durable = place_of(r, r->keep).durable;
+    bool next_is_last = next != NULL && next == &r->l->segments.at[r->keep - 1];
+
+    if (next == NULL && r->rest.durable > durable && r->l->mark.cut_from == 0)
+        durable = r->rest.durable;
+    if (e >= 0 || (next != NULL ? next->first <= r->scan.index : durable < r->scan.index))
+        return e;
+    return note(r, e, damage_in_segment(&r->scan, next, next_is_last, durable, r->damage));
 }
 
 static uint64_t mark_durable(const struct log *l)
@@ -106,17 +170,21 @@ static int open_segment(struct recover *r, struct segment *s)
     int e = scan_open(&r->scan, r->l->disk, s, last, r->buf);
 
     segment_name(s, name);
-    if (e == -EILSEQ)
-        return refuse(r, e, "%s, offset 0, record %" PRIu64 ": %s", name, s->first, r->scan.why);
+    if (e == -EILSEQ) {
+        refuse(r, e, "%s, offset 0, record %" PRIu64 ": %s", name, s->first, r->scan.why);
+        return note_segment(r, e, s);
+    }
     if (e < 0)
         return refuse(r, e, "%s: %s", name, strerror(-e));
     s->bytes = r->scan.segment.bytes;
     if (r->previous_first != 0 && r->scan.header.previous_first != 0 &&
-        r->scan.header.previous_first != r->previous_first)
+        r->scan.header.previous_first != r->previous_first) {
         e = refuse(r, -EILSEQ,
                    "%s, offset 0, record %" PRIu64 ": the segment before it, which begins at index "
                    "%" PRIu64 ", is missing",
                    name, s->first, r->scan.header.previous_first);
+        e = note_missing(r, e, r->scan.header.previous_first, s);
+    }
     r->previous_first = s->first;
     if (e < 0)
         scan_close(&r->scan);
@@ -131,11 +199,13 @@ static int check_below_origin(struct recover *r, size_t *ret_first)
     size_t i = 0;
     int e;
 
-    if (r->keep > 0 && at[0].first > next)
-        return refuse(r, -EILSEQ,
-                      "the log begins at index %" PRIu64 ": the segment with record %" PRIu64
-                      " is missing",
-                      at[0].first, next);
+    if (r->keep > 0 && at[0].first > next) {
+        e = refuse(r, -EILSEQ,
+                   "the log begins at index %" PRIu64 ": the segment with record %" PRIu64
+                   " is missing",
+                   at[0].first, next);
+        return note_missing(r, e, next, &at[0]);
+    }
     assert(r->keep <= r->l->segments.n);
     for (; i + 1 < r->keep && at[i + 1].first <= next; i++) {
         e = open_segment(r, &at[i]);
@@ -211,12 +281,26 @@ static int check_whole(struct recover *r, enum scan_result result, const struct 
     assert(next->first > r->scan.segment.first);
     snprintf(proof, sizeof proof, "a later segment begins at index %" PRIu64, next->first);
     if (result == SCAN_BAD)
-        return refuse_here(r, r->scan.why, proof);
+        return note_here(r, refuse_here(r, r->scan.why, proof), next);
     if (result == SCAN_NONE)
-        return refuse_here(r, "the record is missing", proof);
+        return note_here(r, refuse_here(r, "the record is missing", proof), next);
+    if (r->scan.index < next->first)
+        return note_missing(r, refuse_here(r, "the segment with this record is missing", proof),
+                            r->scan.index, next);
     if (r->scan.index != next->first)
-        return refuse_here(r, "the segment with this record is missing", proof);
+        return refuse_here(r, "a later segment begins before it", proof);
     return 0;
+}
+
+/* What was durable is bad: how can it be mended? */
+static int note_tail(struct recover *r, int e, enum scan_result result)
+{
+#ifdef PLANT_REPAIR_CUTS
+    return 0; /* the planted bug: it is cut as a torn write would be */
+#endif
+    if (result == SCAN_ENDED)
+        return note_missing(r, e, r->scan.index, NULL);
+    return note_here(r, e, NULL);
 }
 
 /* The last segment, from its first bad or missing record on: torn or rotten? */
@@ -230,14 +314,14 @@ static int judge_tail(struct recover *r, enum scan_result result)
     assert(r->rest.dirty_end >= r->scan.offset);
     if (durable >= i) {
         snprintf(proof, sizeof proof, "the mark says %" PRIu64, durable);
-        return refuse_here(r, why, proof);
+        return note_tail(r, refuse_here(r, why, proof), result);
     }
     if (r->l->mark.cut_from == 0 && r->rest.durable >= i) {
         snprintf(proof, sizeof proof, "a later record says %" PRIu64, r->rest.durable);
-        return refuse_here(r, why, proof);
+        return note_tail(r, refuse_here(r, why, proof), result);
     }
     if (result == SCAN_BAD && i <= r->l->origin.index)
-        return refuse_here(r, why, "the checkpoint has it");
+        return note_tail(r, refuse_here(r, why, "the checkpoint has it"), result);
     return 0;
 }
 
@@ -252,8 +336,10 @@ static int read_segments(struct recover *r)
         if (i > first)
             scan_close(&r->scan);
         e = open_segment(r, &at[i]);
-        if (e == 0)
+        if (e == 0) {
             e = check_link(r, i == first);
+            e = note_segment(r, e, &at[i]);
+        }
         if (e == 0)
             e = read_segment(r, &result);
         if (e == 0 && i + 1 < r->keep)
@@ -266,10 +352,13 @@ static int read_segments(struct recover *r)
                    "the log has vanished: there is no segment, but the mark says that record "
                    "%" PRIu64 " was durable",
                    mark_durable(r->l));
-    if (e == 0 && r->index <= r->l->origin.index)
+    if (e == 0 && r->index <= r->l->origin.index) {
         e = refuse(r, -EUCLEAN,
                    "the log ends at index %" PRIu64 ", before the checkpoint at %" PRIu64,
                    r->index - 1, r->l->origin.index);
+        if (r->keep > 0)
+            e = note_tail(r, e, r->scan.ended ? SCAN_ENDED : SCAN_NONE);
+    }
     return e;
 }
 
@@ -312,6 +401,8 @@ static int cut_rest(struct recover *r)
         e = cut_run(l, &c);
     if (e == 0 && l->segments.has_next)
         e = l->disk->ops->remove(l->disk, SEGMENT_NEXT);
+    if (e == 0 && l->segments.has_repair)
+        e = l->disk->ops->remove(l->disk, SEGMENT_REPAIR);
     /* Also makes durable what was read, should a process have died before its writes completed. */
     if (e == 0)
         e = l->disk->ops->sync_dir(l->disk);
@@ -387,13 +478,25 @@ int log_open(struct log **ret, struct disk *d, const struct log_config *config,
              const struct log_origin *origin, log_replay_fn replay, void *arg,
              char error[LOG_ERROR_BYTES])
 {
-    struct recover r = { .replay = replay, .arg = arg, .error = error, .scan = { .file = -1 } };
+    struct log_damage damage;
+
+    return log_open_damage(ret, d, config, origin, replay, arg, error, &damage);
+}
+
+int log_open_damage(struct log **ret, struct disk *d, const struct log_config *config,
+                    const struct log_origin *origin, log_replay_fn replay, void *arg,
+                    char error[LOG_ERROR_BYTES], struct log_damage *damage)
+{
+    struct recover r = {
+        .replay = replay, .arg = arg, .error = error, .scan = { .file = -1 }, .damage = damage
+    };
     int e;
 
     assert(config->writes_max > 0 && config->segment_bytes % LOG_ALIGN == 0);
     assert(config->segment_bytes >= SEGMENT_BYTES_MIN &&
            config->segment_bytes <= SEGMENT_BYTES_MAX);
     error[0] = '\0';
+    *damage = (struct log_damage){ 0 };
     e = make_log(&r.l, d, config, origin);
     if (e < 0)
         return refuse(&r, e, "out of memory");

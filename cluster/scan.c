@@ -47,6 +47,34 @@ int scan_open(struct scan *s, struct disk *d, const struct segment *segment, boo
     return 0;
 }
 
+int scan_open_headless(struct scan *s, struct disk *d, const struct segment *segment,
+                       const uint8_t before[SHA256_BYTES], void *buf)
+{
+    char name[SEGMENT_NAME_BYTES];
+    int64_t bytes;
+
+    assert(((uintptr_t)buf & (LOG_ALIGN - 1)) == 0);
+    *s = (struct scan){ .disk = d,
+                        .segment = *segment,
+                        .ahead = { .file = -1, .buf = buf, .patch = true } };
+    segment_name(segment, name);
+    s->file = d->ops->open(d, name, false);
+    if (s->file < 0)
+        return s->file;
+    bytes = d->ops->size(d, s->file);
+    if (bytes < 0) {
+        scan_close(s);
+        return (int)bytes;
+    }
+    s->segment.bytes = (uint64_t)bytes / LOG_ALIGN * LOG_ALIGN;
+    ahead_begin(&s->ahead, d, s->file, s->segment.bytes, AHEAD_PIECE);
+    s->seed = record_seed(before);
+    s->offset = LOG_ALIGN;
+    s->index = segment->first;
+    memcpy(s->digest, before, SHA256_BYTES);
+    return 0;
+}
+
 int scan_take_file(struct scan *s)
 {
     int file = s->file;
@@ -126,8 +154,29 @@ void scan_rest(struct scan *s, struct scan_rest *ret)
         if (record_is_zero(h, LOG_ALIGN))
             continue;
         ret->dirty_end = at + LOG_ALIGN;
-        if (record_check_header(h, s->seed, at) == NULL && h->agreed.index >= s->index &&
-            h->durable > ret->durable)
+        if (record_check_header(h, s->seed, at) != NULL || h->agreed.index < s->index)
+            continue;
+        if (h->durable > ret->durable)
             ret->durable = h->durable;
+        if (h->agreed.index > ret->highest)
+            ret->highest = h->agreed.index;
     }
+}
+
+bool scan_anchor(struct scan *s, uint64_t above, uint64_t limit, struct scan_anchor *ret)
+{
+    const struct record_header *h;
+
+    for (uint64_t at = s->offset; at < s->segment.bytes; at += LOG_ALIGN) {
+        h = piece(s, at, LOG_ALIGN);
+        if (record_is_zero(h, LOG_ALIGN) || record_check_header(h, s->seed, at) != NULL)
+            continue;
+        if (h->agreed.index <= above || h->agreed.index >= limit ||
+            h->agreed.index - s->index > (at - s->offset) / LOG_ALIGN)
+            continue;
+        *ret = (struct scan_anchor){ .offset = at, .index = h->agreed.index };
+        memcpy(ret->before, h->agreed.before, SHA256_BYTES);
+        return true;
+    }
+    return false;
 }

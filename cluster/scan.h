@@ -39,6 +39,9 @@ struct scan {
  * SCAN_BYTES, 4 KiB aligned. Returns 0, -EILSEQ (why is set) or the disk's error; the file is
  * closed then. */
 int scan_open(struct scan *s, struct disk *d, const struct segment *segment, bool last, void *buf);
+/* The same without a look at the header: what it should say of the record before is given. */
+int scan_open_headless(struct scan *s, struct disk *d, const struct segment *segment,
+                       const uint8_t before[SHA256_BYTES], void *buf);
 void scan_close(struct scan *s);
 
 /* Ends the scan, but for the file, which becomes the caller's. */
@@ -48,10 +51,19 @@ int scan_take_file(struct scan *s);
 enum scan_result scan_next(struct scan *s, const struct record_header **ret);
 
 /* What lies behind the last good record: the end of the last block that is not zero (offset if all
- * are), and the highest durable index that any whole record header there states. */
+ * are), the highest durable index that any whole record header there states, and the highest index
+ * of one. */
 struct scan_rest {
-    uint64_t dirty_end, durable;
+    uint64_t dirty_end, durable, highest;
 };
 void scan_rest(struct scan *s, struct scan_rest *ret);
+
+/* The first whole record header behind the last good record whose index is above that, and below
+ * limit: where the segment goes on behind what is bad. What is in its payload was not looked at. */
+struct scan_anchor {
+    uint64_t offset, index;
+    uint8_t before[SHA256_BYTES];
+};
+bool scan_anchor(struct scan *s, uint64_t above, uint64_t limit, struct scan_anchor *ret);
 
 #endif

@@ -146,6 +146,8 @@ static int take_name(void *arg, const char *name)
         list->has_mark = true;
     if (strcmp(name, SEGMENT_NEXT) == 0)
         list->has_next = true;
+    if (strcmp(name, SEGMENT_REPAIR) == 0)
+        list->has_repair = true;
     if (r < 0)
         snprintf(list->wrong, sizeof list->wrong, "%s", name);
     return r == 1 ? segment_list_add(list, s) : 0;

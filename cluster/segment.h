@@ -26,7 +26,8 @@
 #define SEGMENT_BYTES_MIN  (1ull << 20)
 #define SEGMENT_BYTES_MAX  (1ull << 36)
 #define SEGMENT_NAME_BYTES 40u
-#define SEGMENT_NEXT       "next.tmp" /* being prepared */
+#define SEGMENT_NEXT       "next.tmp"   /* being prepared */
+#define SEGMENT_REPAIR     "repair.tmp" /* being made anew */
 #define SEGMENT_MARK       "mark"
 #define TERM_EPOCH_SHIFT   20
 
@@ -82,7 +83,7 @@ struct segment_list {
     struct segment *at;
     size_t n, room;
     char wrong[64]; /* a name that ends in .seg and is none; "" if there was none */
-    bool has_mark, has_next;
+    bool has_mark, has_next, has_repair;
 };
 
 /* Returns 0 or a negative errno. */

@@ -60,7 +60,8 @@ int state_open(struct cluster *c)
         return cluster_fail(
             c, e,
             "%s/log/state: both slots are damaged; term and vote are not known, so this "
-            "node must not start",
+            "node must not start: remove it from its cluster, and add it with a new directory and "
+            "id",
             c->config.dir);
     if (e < 0)
         return cluster_fail(c, e, "%s/log/state: %s", c->config.dir, strerror(-e));

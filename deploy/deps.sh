@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # deps.sh - installs what building, testing and the demo need, by package name, on Debian 12 or newer.
 #
+# `deps.sh peers`: also the programs of others that `make bench-peers` measures.
 # Does nothing when all is there. libraft-dev >= 0.22 comes from <codename>-backports where the
 # release itself is older; that suite is added from the mirror that apt already uses here.
 # Exit: 0 all there; 1 something could not be had (said on stderr); 2 wrong system.
@@ -18,6 +19,9 @@ packages=(
   mount e2fsprogs # the tests with a full and a failing disk
   openssl # the tests of the certificates
 )
+if [ "${1-}" = peers ]; then
+  packages+=(nats-server etcd-server libnghttp2-dev)
+fi
 raft_min=0.22
 
 say() { printf 'deps: %s\n' "$*" >&2; }

@@ -152,11 +152,15 @@ static void look_at_ports(struct pipeline *p)
 
 static int start_workers(struct pipeline *p, char error[PIPELINE_ERROR_BYTES]);
 
-/* A node that has waited, or was the first to come, has a cluster now. */
+/* A node that has waited, or was the first to come, has a cluster now; or one that had to repair
+ * its log has done so, and knows what is in it. */
 static void start_late(struct pipeline *p)
 {
     char error[PIPELINE_ERROR_BYTES] = "workers";
+    struct cluster_status status;
 
+    cluster_status(p->cluster, &status);
+    p->log_events_before = status.events;
     if (start_workers(p, error) < 0)
         on_failed(p, error);
     report_info("ready", "node %u takes events in", p->config->node.id);
@@ -278,6 +282,8 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
         .segment_age_ns_max = f->log.segment_age_s_max * NS_PER_S,
         .log = { f->log.segment_bytes, f->log.disk_free_bytes_min, f->log.writes_max,
                  f->log.mark_idle_ms },
+        .scrub_bytes_per_s = f->log.scrub_bytes_per_s,
+        .scrub_pause_ms = f->log.scrub_pause_s * 1000ull,
         .link = p->link,
         .links = p->workers,
         .peering = peering_of(p),
@@ -481,6 +487,19 @@ static void open_ledger(struct pipeline *p)
                     (unsigned long long)lost);
 }
 
+/* Why it may take no events in yet. */
+static void report_state(const struct config *config, const struct cluster_status *status)
+{
+    if (status->state == CLUSTER_WAITING)
+        report_info("waiting",
+                    "node %u is of no cluster yet: it waits for `sluice cluster init`, or "
+                    "to be added to one",
+                    config->node.id);
+    if (status->state == CLUSTER_REPAIRING)
+        report_warn("repairing", "node %u takes no events in yet: %s", config->node.id,
+                    status->note);
+}
+
 int pipeline_start(struct pipeline **ret, const struct config *config,
                    char error[PIPELINE_ERROR_BYTES])
 {
@@ -529,11 +548,7 @@ int pipeline_start(struct pipeline **ret, const struct config *config,
     cluster_status(p->cluster, &status);
     p->log_events_before = status.events;
     open_ledger(p);
-    if (status.state == CLUSTER_WAITING)
-        report_info("waiting",
-                    "node %u is of no cluster yet: it waits for `sluice cluster init`, or "
-                    "to be added to one",
-                    config->node.id);
+    report_state(config, &status);
     /* Where the cluster's key is not known yet, the keeper starts them. */
     pthread_mutex_lock(&p->policy_lock);
     begun = p->begun;

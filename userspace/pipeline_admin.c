@@ -36,6 +36,8 @@ static const char *role_name(enum cluster_state s)
         return "starting";
     case CLUSTER_WAITING:
         return "waiting";
+    case CLUSTER_REPAIRING:
+        return "repairing";
     case CLUSTER_FOLLOWER:
         return "follower";
     case CLUSTER_LEADER:
@@ -156,6 +158,8 @@ static void on_status(void *arg, sluice_v1_StatusResponse *r)
     snprintf(r->data_dir, sizeof r->data_dir, "%.*s", (int)sizeof r->data_dir - 1,
              p->config->data.dir);
     snprintf(r->error, sizeof r->error, "%s", c.error);
+    if (c.note[0] != '\0')
+        add_note(r, c.note);
     if (c.disk_full)
         add_note(r, "disk full: new events are refused until there is room");
     if (d.runs_unfiltered > 0)

@@ -51,7 +51,7 @@ struct pipeline {
     struct ledger_file ledger_file;
     struct ledger ledger_before; /* earlier runs on this directory */
     uint64_t ledger_since_ns;
-    uint64_t log_events_before;
+    _Atomic uint64_t log_events_before;
     uint64_t started_ns; /* monotonic */
     pthread_t keeper;
     bool keeper_started, keeper_stop, begun; /* the last two with policy_lock */

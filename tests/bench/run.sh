@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 build=${1:-build/release}
 dir=$(mktemp -d "${SLUICE_BENCH_DIR:-/tmp}/sluice-bench-XXXXXX") || exit 1
 export SLUICE_BIN=$build SLUICE_BENCH_DIR=$dir TMPDIR=$dir
-order=(decode ingest dedupe log node xdp netns)
+order=(decode ingest dedupe log node cluster xdp netns)
 results=$dir/results one=$dir/one
 : >"$results"
 child=
@@ -90,6 +90,10 @@ target ingest_events_per_s_socket at-least 1000000
 target ingest_events_per_s_tcp at-least 1000000
 target log_events_per_s_durable at-least 500000
 target log_bytes_per_payload_byte at-most 1.35
+target replicated_events_per_s_3 at-least 500000
+target replicated_mb_per_s_3 at-least 200
+target leader_kill_gap_ms_median at-most 600
+target one_node_down_p99_ratio at-most 1.5
 target dedupe_ns_per_event at-most 150
 target xdp_ns_above_empty_accept at-most 80
 target xdp_ns_above_empty_drop at-most 80

@@ -26,8 +26,9 @@
 #include "cli/admin_client.h"
 
 #define START_S_MAX 120u
+#define DAEMONS_MAX 8u
 
-static struct daemon *closed_at_exit;
+static struct daemon *closed_at_exit[DAEMONS_MAX];
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
 {
@@ -55,7 +56,7 @@ static struct sockaddr_in loopback(uint16_t port)
 }
 
 /* One that nobody has now; should another take it meanwhile, the daemon says so and ends. */
-static uint16_t port_free(void)
+uint16_t daemon_port_free(void)
 {
     struct sockaddr_in a = loopback(0);
     socklen_t n = sizeof a;
@@ -76,8 +77,8 @@ static void write_config(struct daemon *d)
         die("%s: %s", d->file, strerror(errno));
     fprintf(f,
             "data:\n  dir: %s\ningest:\n  port: %u\n%s\nlog_level: warn\n"
-            "%s",
-            d->data, d->port, d->ingest, env_or("SLUICE_BENCH_CONFIG", ""));
+            "%s%s",
+            d->data, d->port, d->ingest, d->more, env_or("SLUICE_BENCH_CONFIG", ""));
     if (fclose(f) != 0)
         die("%s: %s", d->file, strerror(errno));
 }
@@ -127,39 +128,77 @@ void daemon_status(const struct daemon *d, sluice_v1_StatusResponse *ret)
         die("status: %s", strerror(-e));
 }
 
-void daemon_start(struct daemon *d)
+bool daemon_try_status(const struct daemon *d, sluice_v1_StatusResponse *ret)
 {
-    uint64_t until = clock_monotonic_ns() + START_S_MAX * NS_PER_S;
+    return d->pid != 0 && status_try(d, ret) == 0;
+}
+
+/* Becomes argv[0] of the build. */
+__attribute__((noreturn)) static void exec_program(const char *const argv[])
+{
     char program[512];
-    sluice_v1_StatusResponse status;
     sigset_t none;
 
-    snprintf(program, sizeof program, "%s/sluiced", env_or("SLUICE_BIN", "build/release"));
+    snprintf(program, sizeof program, "%s/%s", env_or("SLUICE_BIN", "build/release"), argv[0]);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    execv(program, (char *const *)(uintptr_t)argv);
+    fprintf(stderr, "%s: %s\n", program, strerror(errno));
+    _exit(127);
+}
+
+void daemon_call(const char *const argv[])
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid < 0)
+        die("fork: %s", strerror(errno));
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC); /* complaints go to stderr */
+
+        (void)dup2(null, STDOUT_FILENO);
+        exec_program(argv);
+    }
+    if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        die("%s %s has failed", argv[0], argv[1] != NULL ? argv[1] : "");
+}
+
+/* Until it answers, as leader if that is asked for. */
+static void daemon_run(struct daemon *d, bool lead)
+{
+    const char *const argv[] = { "sluiced", "--config", d->file, NULL };
+    uint64_t until = clock_monotonic_ns() + START_S_MAX * NS_PER_S;
+    sluice_v1_StatusResponse status;
+
     d->pid = fork();
     if (d->pid < 0)
         die("fork: %s", strerror(errno));
     if (d->pid == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
         if (d->netns >= 0 && setns(d->netns, CLONE_NEWNET) < 0)
             die("setns: %s", strerror(errno));
-        execl(program, program, "--config", d->file, (char *)NULL);
-        fprintf(stderr, "%s: %s\n", program, strerror(errno));
-        _exit(127);
+        exec_program(argv);
     }
-    while (status_try(d, &status) < 0 || strcmp(status.role, "leader") != 0) {
+    while (status_try(d, &status) < 0 || (lead && strcmp(status.role, "leader") != 0)) {
         if (ended(d, WNOHANG))
-            die("%s did not start", program);
+            die("sluiced did not start");
         if (clock_monotonic_ns() > until)
-            die("%s is no leader after %u s", program, START_S_MAX);
+            die("sluiced: not what it should be after %u s", START_S_MAX);
         poll(NULL, 0, 1);
     }
 }
 
-void daemon_open(struct daemon *d) { daemon_open_in(d, -1, port_free(), "  address: [127.0.0.1]"); }
+void daemon_start(struct daemon *d) { daemon_run(d, true); }
 
-void daemon_open_in(struct daemon *d, int netns, uint16_t port, const char *ingest)
+void daemon_launch(struct daemon *d) { daemon_run(d, false); }
+
+void daemon_open(struct daemon *d)
+{
+    daemon_open_in(d, -1, daemon_port_free(), "  address: [127.0.0.1]");
+}
+
+static void make_in(struct daemon *d, int netns, uint16_t port, const char *ingest)
 {
     *d = (struct daemon){ .port = port, .netns = netns, .ingest = ingest };
     snprintf(d->dir, sizeof d->dir, "%s/sluice-bench-XXXXXX", env_or("SLUICE_BENCH_DIR", "/tmp"));
@@ -167,8 +206,21 @@ void daemon_open_in(struct daemon *d, int netns, uint16_t port, const char *inge
         die("%s: %s", d->dir, strerror(errno));
     snprintf(d->data, sizeof d->data, "%s/data", d->dir);
     snprintf(d->file, sizeof d->file, "%s/sluiced.yaml", d->dir);
-    write_config(d);
+}
+
+void daemon_open_in(struct daemon *d, int netns, uint16_t port, const char *ingest)
+{
+    make_in(d, netns, port, ingest);
+    daemon_configure(d, "");
     daemon_start(d);
+}
+
+void daemon_make(struct daemon *d) { make_in(d, -1, daemon_port_free(), "  address: [127.0.0.1]"); }
+
+void daemon_configure(struct daemon *d, const char *more)
+{
+    snprintf(d->more, sizeof d->more, "%s", more);
+    write_config(d);
 }
 
 void daemon_kill(struct daemon *d)
@@ -196,9 +248,11 @@ void daemon_close(struct daemon *d)
 
 static void close_now(void)
 {
-    if (closed_at_exit != NULL)
-        daemon_close(closed_at_exit);
-    closed_at_exit = NULL;
+    for (unsigned i = 0; i < DAEMONS_MAX; i++) {
+        if (closed_at_exit[i] != NULL)
+            daemon_close(closed_at_exit[i]);
+        closed_at_exit[i] = NULL;
+    }
 }
 
 /* The program is ending; nothing else of it runs any more. */
@@ -210,7 +264,15 @@ static void on_signal(int signal)
 
 void daemon_close_at_exit(struct daemon *d)
 {
-    closed_at_exit = d;
+    unsigned i = 0;
+
+    while (i < DAEMONS_MAX && closed_at_exit[i] != NULL)
+        i++;
+    if (i == DAEMONS_MAX)
+        die("more than %u daemons", DAEMONS_MAX);
+    closed_at_exit[i] = d;
+    if (i > 0)
+        return;
     atexit(close_now);
     signal(SIGINT, on_signal);
     signal(SIGTERM, on_signal);
@@ -306,13 +368,26 @@ void daemon_print_threads(const struct daemon *d)
         closedir(dir);
 }
 
-int daemon_dial(const struct daemon *d)
+int daemon_try_dial(const struct daemon *d)
 {
     struct sockaddr_in a = loopback(d->port);
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
-        die("port %u: %s", d->port, strerror(errno));
+    if (fd < 0)
+        die("socket: %s", strerror(errno));
+    if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
+        close(fd);
+        return -1;
+    }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+int daemon_dial(const struct daemon *d)
+{
+    int fd = daemon_try_dial(d);
+
+    if (fd < 0)
+        die("port %u: %s", d->port, strerror(errno));
     return fd;
 }

@@ -73,7 +73,9 @@ static int app_admit(void *arg, struct block *b, uint64_t index)
 static int app_apply(void *arg, const struct log_record *r, const void *payload,
                      enum cluster_apply how)
 {
-    return (void)arg, (void)r, (void)payload, (void)how, 0;
+    (void)arg, (void)payload;
+    t.applied_ours += r->type == LOG_EVENTS && how == APPLY_OURS;
+    return 0;
 }
 
 static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
@@ -83,7 +85,14 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64
     return 0;
 }
 
-static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
+static void app_withdraw(void *arg, const struct block *b)
+{
+    (void)arg;
+    assert_true(t.withdrawn_index == 0 || b->index < t.withdrawn_index); /* newest first */
+    assert_int_equal(b->verdict[EVENTS - 1], VERDICT_COMMITTED);
+    t.withdrawn_index = b->index;
+    t.withdrawn++;
+}
 static void app_opened(void *arg) { (void)arg; }
 static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
 static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, k->settings = 0; }

@@ -38,7 +38,9 @@ struct node_rig {
     uint32_t duplicates; /* this many of a block's first events are taken for duplicates ... */
     uint32_t conflicts;  /* ... and of those behind them for conflicts */
     int ready;
-    unsigned admitted;
+    unsigned admitted, withdrawn;
+    uint64_t withdrawn_index; /* the last one's */
+    unsigned applied_ours;
 };
 
 extern struct node_rig t;

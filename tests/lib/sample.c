@@ -133,15 +133,18 @@ static size_t string_grow(char *s, size_t s_bytes, size_t bytes)
     return bytes - more;
 }
 
-/* A byte more of a field is a byte more of the event, but where a length grows a byte too. */
-static void event_grow(sluice_v1_Event *e, size_t bytes)
+/* A byte more of a field is a byte more of the event, but where a length grows a byte too: then
+ * that byte is taken away again. */
+static void event_grow(sluice_v1_Event *e, ptrdiff_t bytes)
 {
     if (e->which_detail == sluice_v1_Event_trade_tag) {
         sluice_v1_Trade *t = &e->detail.trade;
 
-        bytes = string_grow(t->trade_id, sizeof t->trade_id, bytes);
-        bytes = string_grow(t->conditions, sizeof t->conditions, bytes);
-        assert(bytes == 0);
+        size_t rest = bytes > 0 ? (size_t)bytes : 0;
+
+        rest = string_grow(t->trade_id, sizeof t->trade_id, rest);
+        rest = string_grow(t->conditions, sizeof t->conditions, rest);
+        assert(rest == 0);
     } else {
         assert(e->which_detail == sluice_v1_Event_custom_tag);
         e->detail.custom.body.size = (pb_size_t)(e->detail.custom.body.size + bytes);
@@ -156,8 +159,8 @@ size_t sample_event(uint8_t *buf, size_t buf_bytes, const struct sample *s)
 
     event_make(&e, s);
     bytes = event_put(buf, buf_bytes, &e);
-    if (s->bytes_exact != 0 && bytes < s->bytes_exact) {
-        event_grow(&e, s->bytes_exact - bytes);
+    for (int i = 0; i < 2 && s->bytes_exact != 0 && bytes != s->bytes_exact; i++) {
+        event_grow(&e, (ptrdiff_t)s->bytes_exact - (ptrdiff_t)bytes);
         bytes = event_put(buf, buf_bytes, &e);
     }
     assert(s->bytes_exact == 0 || bytes == s->bytes_exact);

@@ -149,6 +149,8 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
                  .disk_free_bytes_min = 0,
                  .writes_max = 8,
                  .mark_idle_ms = 10 },
+        .scrub_bytes_per_s = t->scrub_bytes_per_s,
+        .scrub_pause_ms = 1,
         .disk = t->disk,
         .link = &t->link,
         .links = 1,

@@ -15,9 +15,10 @@ struct test_app {
     struct cluster_link link;
     struct block *block[TEST_APP_BLOCKS];
     char dir[64];
-    struct disk *disk;       /* NULL: the real one */
-    uint64_t segment_age_ns; /* 0: five minutes */
-    uint16_t node;           /* 0: 1 */
+    struct disk *disk;          /* NULL: the real one */
+    uint64_t segment_age_ns;    /* 0: five minutes */
+    uint64_t scrub_bytes_per_s; /* 0: no scrub; else with 1 ms between passes */
+    uint16_t node;              /* 0: 1 */
     const struct cluster_peering *peering;
     /* What apply() was given; on the cluster thread, read after the cluster was stopped or waited
      * for. */

@@ -164,7 +164,7 @@ void app_stop(struct sim_node *n)
 
 void app_work(struct sim_node *n)
 {
-    int e = store_do_work(n->store);
+    int e = n->opened ? store_do_work(n->store) : 0;
 
     if (e < 0)
         violation("node %u: the dedupe index fails: %s", number_of(n), strerror(-e));

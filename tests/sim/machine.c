@@ -45,6 +45,19 @@ static int sim_background(struct cluster *c, void (*fn)(struct cluster *),
 /* --- nodes --------------------------------------------------------------------------------------
  */
 
+/* The node is open: with all that it ever said to be durable. */
+static void check_opened(struct sim_node *n)
+{
+    if (n->opened || n->c->repair.at_start)
+        return;
+    n->opened = true;
+    if (log_last_index(n->c->log) < n->durable)
+        violation("node %u has its log to %" PRIu64 " only; to %" PRIu64 " it was durable",
+                  number_of(n), log_last_index(n->c->log), n->durable);
+    trace("node %u starts: term %" PRIx64 ", log to %" PRIu64 ", applied %" PRIu64, number_of(n),
+          n->c->state.term, log_last_index(n->c->log), n->c->applied_index);
+}
+
 void machine_start(struct sim_node *n)
 {
     const struct cluster_config config = {
@@ -67,7 +80,8 @@ void machine_start(struct sim_node *n)
     int e;
 
     n->applied = n->changing = 0;
-    n->led = n->fetching = false;
+    n->led = n->fetching = n->opened = false;
+    rot_at_start(n);
     app_start(n, &app);
     n->c = node_new(&config, &app, &environment);
     n->c->background = sim_background;
@@ -75,21 +89,24 @@ void machine_start(struct sim_node *n)
     e = node_open(n->c);
     if (e < 0)
         violation("node %u does not start: %s", number_of(n), n->c->error);
-    if (log_last_index(n->c->log) < n->durable)
-        violation("node %u has its log to %" PRIu64 " only; to %" PRIu64 " it was durable",
-                  number_of(n), log_last_index(n->c->log), n->durable);
-    trace("node %u starts: term %" PRIx64 ", log to %" PRIu64 ", applied %" PRIu64, number_of(n),
-          n->c->state.term, log_last_index(n->c->log), n->c->applied_index);
+    check_opened(n);
+    if (n->c->repair.at_start)
+        trace("node %u does not start yet: %s", number_of(n), n->c->repair.note);
     test_disk_stall(n->disk, true);
+    n->scrub_ns = sim.now_ns + NS_PER_S;
     n->turn_ns = sim.now_ns;
     n->disk_ns = UINT64_MAX;
 }
 
 void machine_crash(struct sim_node *n)
 {
-    n->durable = log_persisted_index(n->c->log);
-    trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
-          log_last_index(n->c->log));
+    if (n->opened) {
+        n->durable = log_persisted_index(n->c->log);
+        trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
+              log_last_index(n->c->log));
+    } else {
+        trace("node %u: power cut while it repairs its log", number_of(n));
+    }
     test_disk_power_cut(n->disk);
     for (unsigned i = 1; i <= sim.nodes; i++) {
         link_break(number_of(n), i);
@@ -229,10 +246,13 @@ void machine_run(struct sim_node *n)
     while ((e = node_turn(n->c)) > 0) {
     }
     machine_check(n, e);
-    check_leader(n);
-    check_configuration(n);
-    check_fetching(n);
-    take_answers(n);
+    check_opened(n);
+    if (n->opened) {
+        check_leader(n);
+        check_configuration(n);
+        check_fetching(n);
+        take_answers(n);
+    }
     n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
     if (n->turn_ns <= sim.now_ns)
         n->turn_ns = sim.now_ns + 1000;
@@ -248,7 +268,8 @@ void machine_disk(struct sim_node *n)
     for (unsigned i = 1; i <= sim.nodes; i++)
         sim.link[i][number_of(n)].waits = false;
     test_disk_stall(n->disk, false);
-    machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));
+    if (n->opened)
+        machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));
     test_disk_stall(n->disk, true);
     machine_run(n);
 }

@@ -87,6 +87,10 @@ static int send_entries(struct sim_node *n, unsigned to, struct raft_append_entr
             struct peer_entry e;
             int rc = node_entry(n->c, a.prev_log_index + 1 + i, &e);
 
+            if (rc == -EILSEQ) { /* rot: the connection ends (peer_out.c) */
+                link_break(number_of(n), to);
+                return 0;
+            }
             if (rc < 0)
                 violation("node %u has no entry %llu to send: %s", number_of(n),
                           a.prev_log_index + 1 + i, strerror(-rc));
@@ -219,6 +223,7 @@ void deliver(unsigned from, unsigned to)
     }
     if (!m->decoded)
         decode(m, from);
+    repair_introduced(n->c, (uint16_t)from); /* by the HELLO of its connection */
     if (m->type >= PEER_POST_FIRST) {
         e = node_receive(n->c, (uint16_t)from, m->type, m->bytes + PEER_HEADER_BYTES,
                          m->n - PEER_HEADER_BYTES);

@@ -5,9 +5,10 @@
  *   sim [-s FIRST] [-n SEEDS] [-1] [-v]    -1: until one fails; -v: with a trace
  *
  * One seed is one run, in a process of its own. It has a phase of faults (power cuts, of one or
- * all, partitions, one-way too, broken connections, slow disks, stopped processes, jumping clocks),
- * in which an operator changes members and moves the lead; then everything heals, and the cluster
- * has to come together, with the members that are asked for in the end. Checked all the while:
+ * all, partitions, one-way too, rot, broken connections, slow disks, stopped processes, jumping
+ * clocks), in which an operator changes members and moves the lead; then everything heals, and the
+ * cluster has to come together, with the members that are asked for in the end. Checked all the
+ * while:
  *
  *   - a term has one leader, and it has every entry that was committed in an earlier one
  *   - every node applies the same entries in the same order, without a gap
@@ -37,6 +38,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/report.h"
 #include "tests/lib/test_disk.h"
 #include "tests/sim/sim.h"
 
@@ -160,6 +162,8 @@ static void chaos(void)
     uint64_t what = draw(100);
 
     sim.chaos_ns = sim.now_ns + between(20 * NS_PER_MS, 800 * NS_PER_MS);
+    if (chance(10))
+        rot_running(n);
     if (one_is_down_for_long() && chance(80)) /* the others are to get on meanwhile */
         return;
     if (what < 25) {
@@ -220,6 +224,8 @@ static uint64_t node_next(const struct sim_node *n)
         at = n->work_ns;
     if (n->store_ns < at)
         at = n->store_ns;
+    if (n->scrub_ns < at)
+        at = n->scrub_ns;
     for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct link *l = &sim.link[i][number_of(n)];
 
@@ -245,6 +251,10 @@ static void node_do(struct sim_node *n)
     }
     if (n->store_ns <= sim.now_ns) {
         app_work(n);
+        return;
+    }
+    if (n->scrub_ns <= sim.now_ns) {
+        rot_scrub(n);
         return;
     }
     if (n->disk_ns <= sim.now_ns) {
@@ -326,8 +336,9 @@ static bool together(void)
     for (int i = 0; i < n; i++) {
         struct cluster *c = sim.node[m[i].node].c;
 
-        if (c == NULL || c->applied_index != log_last_index(c->log) ||
-            c->applied_index != sim.committed || c->appended_n > 0)
+        if (c == NULL || c->repair.at_start || c->repair.active ||
+            c->applied_index != log_last_index(c->log) || c->applied_index != sim.committed ||
+            c->appended_n > 0)
             return false;
         log_digest(c->log, i == 0 ? first : other);
         if (i > 0 && memcmp(first, other, sizeof first) != 0)
@@ -377,6 +388,8 @@ static void draw_kind(void)
         if (chance(75))
             sim.fetch_bytes_per_s = between(100 << 10, 500 << 10);
     }
+    if (chance(50))
+        sim.rot_percent = (unsigned)between(5, 60);
 }
 
 static void sim_open(uint64_t seed)
@@ -443,6 +456,10 @@ static void say_nodes(void)
 
         if (c == NULL)
             continue;
+        if (c->repair.at_start) {
+            trace("node %u repairs its log: %s", i, c->repair.note);
+            continue;
+        }
         trace("node %u: state %d, term %" PRIx64 ", log to %" PRIu64 ", durable %" PRIu64
               ", committed %" PRIu64 ", applied %" PRIu64
               ", %u not applied, lead %d, %s, answers %d",
@@ -500,11 +517,14 @@ static void run(uint64_t seed)
         violation("the members are not as they were asked for");
     }
     sim.client_ns = sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !(together() && all_answered()))
+    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS &&
+           !(together() && all_answered() && sim.rotten == 0))
         step();
     say_nodes();
     if (!all_answered())
         violation("a block has no answer");
+    if (sim.rotten != 0)
+        violation("record %" PRIu64 " of node %u is not mended", sim.rot_index, sim.rotten);
     if (!together())
         violation("the members do not come together, of %" PRIu64 " entries", sim.committed);
     check_end();
@@ -517,10 +537,11 @@ static void run(uint64_t seed)
     trace("%" PRIu64 " entries, %" PRIu64 " receipts, %" PRIu64 " refused, %" PRIu64
           " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64 " of %" PRIu64
           " operations done, %" PRIu64 " blocks forwarded, %" PRIu64
-          " of them again without an answer, %" PRIu64 " of %" PRIu64 " fetches",
+          " of them again without an answer, %" PRIu64 " of %" PRIu64 " fetches, rot in %" PRIu64
+          " places, mended in %" PRIu64,
           sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages,
           sim.operator.done, sim.operator.asked, sim.forwarded, sim.resent, sim.fetched,
-          sim.fetches);
+          sim.fetches, sim.rots, sim.mended);
 }
 
 int main(int argc, char **argv)
@@ -541,6 +562,7 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    report_init(REPORT_ERROR, REPORT_TEXT, 2); /* the trace says what happens */
     if (seeds == 0)
         seeds = given ? 1 : 100;
     for (uint64_t seed = first; seed < first + seeds && !(until_bad && bad > 0); seed++) {

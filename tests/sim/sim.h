@@ -6,6 +6,7 @@
  * app.c      the store on them, and what is checked of it
  * client.c   what is sent, what is sent again, and what must be answered
  * network.c  the links between them
+ * rot.c      bits that flip on the disks, and who looks for them
  * plan.c     a run's worst moment, which chance would not find
  * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
@@ -86,6 +87,8 @@ struct sim_node {
     void (*work)(struct cluster *);
     void (*work_done)(struct cluster *, int);
     uint64_t work_ns;
+    uint64_t scrub_ns, scrub_index; /* the next segment; when */
+    bool opened;                    /* its log is whole */
 };
 
 struct committed {
@@ -141,6 +144,9 @@ struct sim {
     uint64_t fetch_bytes_per_s, segment_age_ns;
     struct operator operator;
     struct plan plan;
+    unsigned rotten; /* the node with rot; 0: none */
+    uint64_t rot_index, rots, mended;
+    unsigned rot_percent; /* of starts */
     bool healing, verbose;
     bool settled; /* it heals, and the members stay who they are */
     struct cluster_bootstrap bootstrap;
@@ -192,6 +198,11 @@ void plan_begin(void);
 bool plan_runs(void);
 bool plan_request(struct sim_node *l, struct change_request *r);
 void plan_changes(const struct sim_node *l);
+
+/* rot.c */
+void rot_at_start(struct sim_node *n);
+void rot_running(struct sim_node *n);
+void rot_scrub(struct sim_node *n);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);

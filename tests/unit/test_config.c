@@ -68,6 +68,8 @@ static void defaults_are_what_the_documentation_says(void **state)
     assert_int_equal(config.pipeline.stage_ms_max.batch, 100);
     assert_int_equal(config.log.segment_bytes, 64 << 20);
     assert_int_equal(config.log.segment_age_s_max, 300);
+    assert_int_equal(config.log.scrub_bytes_per_s, 10 << 20);
+    assert_int_equal(config.log.scrub_pause_s, 3600);
     assert_int_equal(config.dedupe.memory_bytes_max, 256 << 20);
     assert_int_equal(config.log_level, 1);
     assert_int_equal(config.calendars->n, 1);

@@ -179,6 +179,11 @@ const struct config_key config_keys[] = {
       "With less free space, new events are refused until there is more." },
     { "log.segment_age_s_max", TYPE_NUMBER, AT(log.segment_age_s_max), 1, 86400, "300",
       "An older segment is sealed although it is not full." },
+    { "log.scrub_bytes_per_s", TYPE_SIZE, AT(log.scrub_bytes_per_s), 0, 16 * GiB, "10MiB",
+      "How fast old segments are read in the background to find bits that have flipped; what is "
+      "damaged is fetched from another node. 0: not at all." },
+    { "log.scrub_pause_s", TYPE_NUMBER, AT(log.scrub_pause_s), 1, 2592000, "3600",
+      "From the end of one such pass to the next." },
 
     { "dedupe.memory_bytes_max", TYPE_SIZE, AT(dedupe.memory_bytes_max), 16 * MiB, 1024 * GiB,
       "256MiB", "Memory for recognising events that were sent before." },

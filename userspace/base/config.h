@@ -160,6 +160,8 @@ struct config_log {
     uint32_t mark_idle_ms;
     uint64_t disk_free_bytes_min;
     uint32_t segment_age_s_max;
+    uint64_t scrub_bytes_per_s;
+    uint32_t scrub_pause_s;
 };
 
 struct config {

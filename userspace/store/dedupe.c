@@ -325,6 +325,8 @@ static int64_t enter_find(struct dedupe *d, const struct key128 *key, size_t str
     for (size_t i = 0; i < n && r == 0; i++) {
         const struct entry *e;
 
+        if (i + PREFETCH_AHEAD < n)
+            table_prefetch(d->active, *key_at(key, stride, i + PREFETCH_AHEAD));
         if (d->found[i].place != 0)
             continue;
         e = table_find(d->active, *key_at(key, stride, i));
