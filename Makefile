@@ -179,6 +179,10 @@ check-full: ## the tests with every sanitizer, long campaigns, all planted bugs 
 	@deploy/deps.sh
 	@tests/run.sh full
 
+check-netns: ## three and four daemons in network namespaces, with every fault, under load (<= 10 minutes, root)
+	@deploy/deps.sh
+	@tests/run.sh netns
+
 demo: ## install what is missing, build, and show a node at work (exit 0 only if every account balances)
 	@deploy/deps.sh
 	@$(MAKE) -s -j$$(nproc) BUILD=release all $$([ $$(id -u) != 0 ] || echo build/release/flood)
