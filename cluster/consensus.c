@@ -461,10 +461,15 @@ int consensus_persisted(struct cluster *c, uint64_t index)
 int consensus_tick(struct cluster *c)
 {
     struct raft_event event = { .type = RAFT_TIMEOUT };
+    uint64_t now_ms = node_now_ns(c) / NS_PER_MS;
 
-    if (node_now_ns(c) / NS_PER_MS < c->raft_timeout_ms)
+    if (now_ms < c->raft_timeout_ms)
         return 0;
-    c->ticked_ms = node_now_ns(c) / NS_PER_MS;
+    if (!consensus_leads(c) && !guard_may_lead(c)) {
+        c->raft_timeout_ms = now_ms + c->raft.heartbeat_timeout;
+        return 0;
+    }
+    c->ticked_ms = now_ms;
     return consensus_step(c, &event);
 }
 
@@ -725,7 +730,7 @@ int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal
     int e;
 
     *ret_taken = 0;
-    if (c->repair.at_start)
+    if (c->repair.at_start || (m->type == RAFT_TIMEOUT_NOW && !guard_may_lead(c)))
         return drop_message(m, entry, ret_taken);
     switch (m->type) {
     case RAFT_APPEND_ENTRIES:

@@ -53,8 +53,9 @@ void guard_vote_begin(struct cluster *c, struct guard_vote *g)
     }
     g->installing = c->raft.snapshot.installing;
     c->raft.snapshot.installing = false;
-    if ((g->server != NULL || g->installing) && c->raft.state == RAFT_FOLLOWER &&
-        node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout) {
+    if (c->raft.state == RAFT_FOLLOWER &&
+        node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout &&
+        (g->server != NULL || g->installing || !guard_may_lead(c))) {
         c->raft.follower_state.current_leader.id = 0;
         /* Whether there is a leader to answer, it sees by the address. */
         raft_free(c->raft.follower_state.current_leader.address);
@@ -69,6 +70,17 @@ void guard_vote_end(struct cluster *c, const struct guard_vote *g)
         g->server->role = g->role;
     if (g->installing)
         c->raft.snapshot.installing = true;
+}
+
+/* A leader begins with an entry of the engine's own, which cannot be refused: without room for it
+ * the node would end. So who has none does not campaign. It then never forgets its leader by
+ * itself, but it votes: see guard_vote_begin(). */
+bool guard_may_lead(struct cluster *c)
+{
+#ifdef PLANT_GUARD_ROOM
+    return true;
+#endif
+    return propose_room(c, 0) == 0;
 }
 
 /* E15: a leader that is told of a rejection goes one index back, a round trip for each. Our whole

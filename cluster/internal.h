@@ -452,6 +452,7 @@ bool guard_change(const struct cluster *c, uint16_t except, char *ret_why, size_
 bool guard_catch_up(struct cluster *c, uint16_t node);
 /* Does that node have all of this leader's log? */
 bool guard_transfer(struct cluster *c, uint16_t to);
+bool guard_may_lead(struct cluster *c);
 int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_term, uint64_t last,
                        uint64_t last_term);
 

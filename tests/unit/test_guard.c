@@ -301,7 +301,8 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     struct guard_vote g;
 
     (void)state;
-    guard_vote_begin(c, &g); /* a voter: nothing to do */
+    test_now_ns = 0;
+    guard_vote_begin(c, &g); /* a voter that hears its leader: nothing to do */
     assert_null(g.server);
     guard_vote_end(c, &g);
     self->role = RAFT_STANDBY;
@@ -319,6 +320,57 @@ static void one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader(void *
     assert_int_equal(c->raft.follower_state.current_leader.id, 0);
     assert_null(c->raft.follower_state.current_leader.address); /* or it would answer node 0 */
     guard_vote_end(c, &g);
+    free_member(c);
+}
+
+static void wait_room(struct cluster *c, int wanted)
+{
+    for (int i = 0; i < 1000 && log_reserve_own(c->log, 0) != wanted; i++) {
+        test_now_ns += 100000000;
+        assert_true(log_do_work(c->log, test_now_ns) >= 0);
+    }
+    assert_int_equal(log_reserve_own(c->log, 0), wanted);
+}
+
+/* Its log has no segment yet, and there is no room for one. */
+static void one_without_room_for_an_entry_does_not_campaign_and_votes(void **state)
+{
+    const struct log_config config = { .segment_bytes = 1 << 20,
+                                       .writes_max = 8,
+                                       .mark_idle_ms = 10 };
+    const struct log_origin origin = { 0 };
+    struct cluster *c = new_member();
+    struct raft_message now = { .type = RAFT_TIMEOUT_NOW, .server_id = 8, .server_address = "8" };
+    struct appended room = { 0 };
+    struct guard_vote g;
+    unsigned taken = 1;
+
+    (void)state;
+    c->appended = &room;
+    c->appended_max = 1;
+    test_disk_set_free(c->disk, 0);
+    assert_int_equal(log_open(&c->log, c->disk, &config, &origin, NULL, NULL, c->error), 0);
+    wait_room(c, -ENOSPC);
+    assert_false(guard_may_lead(c));
+    test_now_ns += (raft_timeout(&c->raft) + 1) * 1000000;
+    assert_int_equal(consensus_tick(c), 0);
+    now.timeout_now.term = TERM;
+    now.timeout_now.last_log_index = 1;
+    now.timeout_now.last_log_term = TERM;
+    assert_int_equal(consensus_receive(c, &now, NULL, &taken), 0);
+    assert_int_equal(taken, 0);
+    assert_int_equal(c->raft.state, RAFT_FOLLOWER);
+    assert_int_equal(raft_current_term(&c->raft), TERM);
+    assert_true(c->raft_timeout_ms > test_now_ns / 1000000); /* it looks again, and not at once */
+    c->raft.follower_state.current_leader.id = 8;
+    c->heard_ms = 0;
+    guard_vote_begin(c, &g);
+    assert_int_equal(c->raft.follower_state.current_leader.id, 0);
+    guard_vote_end(c, &g);
+    test_disk_set_free(c->disk, 1 << 24);
+    wait_room(c, 0);
+    assert_true(guard_may_lead(c));
+    log_close(c->log);
     free_member(c);
 }
 
@@ -615,6 +667,7 @@ int main(void)
         cmocka_unit_test(a_denied_pre_vote_teaches_the_term),
         cmocka_unit_test(a_late_rejection_takes_nothing_back),
         cmocka_unit_test(one_that_is_no_voter_yet_can_vote_and_forgets_a_silent_leader),
+        cmocka_unit_test(one_without_room_for_an_entry_does_not_campaign_and_votes),
         cmocka_unit_test(one_that_installs_a_snapshot_can_vote_and_forgets_a_silent_leader),
         cmocka_unit_test(one_that_installs_a_snapshot_says_where_its_log_ends),
         cmocka_unit_test(timers_are_never_in_the_past_and_a_leaders_not_too_often),
