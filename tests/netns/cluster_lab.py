@@ -173,7 +173,7 @@ def quick_status(node):
 class Disks:
     """Small ext4 file systems, mounted in a mount namespace of this test's own: they end with it."""
 
-    def __init__(self, size="192M"):
+    def __init__(self, size="512M"):
         self.size, self.mounts = size, []
         checked(libc.unshare(CLONE_NEWNS))
         self.command("mount", "--make-rprivate", "/")
@@ -327,6 +327,17 @@ class Load:
             expect_equal(self.count({node.number}), before, "receipts of node %d" % node.number)
             time.sleep(0.02)
 
+    def silence(self):
+        """Until no receipt has come for a second."""
+        seen = [self.count(), time.monotonic()]
+
+        def silent():
+            n = self.count()
+            if n != seen[0]:
+                seen[:] = n, time.monotonic()
+            return time.monotonic() > seen[1] + 1
+        wait_until(silent, "no receipt comes any more")
+
     def gap(self, since):
         """The longest time without a receipt, since then."""
         times = sorted(t[0] for p in self.prompt for t in p.times if t[0] >= since)
@@ -362,7 +373,7 @@ class Load:
             expect_equal(log.get(ident), place, "place of %s %s on node %d" % (source, ident, node.number))
 
     def receipts_of_send(self):
-        """The last line may be half written."""
+        """{id: place, or None of what was refused}. The last line may be half written."""
         try:
             with open(self.receipts_file, "rb") as f:
                 lines = f.read().split(b"\n")[:-1]
@@ -370,10 +381,10 @@ class Load:
             return {}
         for line in lines[len(self.sent_by_cli):]:
             ident, index, slot, reason = line.split()
-            if reason not in (b"ACCEPTED", b"DUPLICATE"):
+            if reason not in (b"ACCEPTED", b"DUPLICATE", b"DISK_FULL"):
                 raise Failed("sluice send got %r" % line)
             expect(ident not in self.sent_by_cli, "two receipts of sluice send for", ident)
-            self.sent_by_cli[ident] = (int(index), int(slot))
+            self.sent_by_cli[ident] = (int(index), int(slot)) if reason != b"DISK_FULL" else None
         return self.sent_by_cli
 
     def log_of(self, node):
@@ -396,7 +407,8 @@ class Load:
         self.sender.send_signal(signal.SIGCONT)
         self.sender.send_signal(signal.SIGINT)
         code = self.sender.wait(60)
-        expect(code == 0, "sluice send, interrupted: exit", code, self.sender.stderr.read())
+        refused = None in self.receipts_of_send().values()
+        expect(code == refused, "sluice send, interrupted: exit", code, self.sender.stderr.read())
         for p in self.producers:
             p.end = True
             p.go.set()

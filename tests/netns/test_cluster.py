@@ -6,6 +6,7 @@ Producers send to each node all the time and record every receipt with its place
 fault was really there, and that receipts go on, or do not, as they should; when it is over, every receipt ever
 given is checked on every node: the event is there, at that place, once, and all have the same chain.
 """
+import contextlib
 import os
 import random
 import sys
@@ -15,7 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from lab import BIN, FULL, expect, expect_equal, main, need, wait_until  # noqa: E402
+from lab import BIN, FULL, Failed, expect, expect_equal, main, need, wait_until  # noqa: E402
 from cluster_lab import Balloon, Disks, Load, NetCluster, quick_status  # noqa: E402
 
 ELECTION_S = 0.3  # cluster.h: CLUSTER_ELECTION_MS
@@ -32,7 +33,8 @@ if FULL:
         disks = Disks()
     except OSError as e:
         no_disks = str(e)
-cluster = NetCluster("netns", disks=disks, ledger__save_ms=50, log__disk_free_bytes_min="16MiB")
+cluster = NetCluster("netns", disks=disks, ledger__save_ms=50, log__disk_free_bytes_min="0",
+                     log__scrub_bytes_per_s="100MiB", log__scrub_pause_s=1)
 load = Load(cluster, chance, seed)
 
 
@@ -286,6 +288,32 @@ def test_disk_of_leader_is_full():
     disk_is_full(leader)
 
 
+def test_all_disks_are_full():
+    """all disks are full to the last segment, and the leader dies: nothing gets a receipt, and no node ends; with
+    room on the two it goes on, and with the third"""
+    if not disks:
+        print("     left out: no small file systems here (%s)" % no_disks)
+        return
+    leader, others = begin()
+    begun = time.monotonic()
+    with contextlib.ExitStack() as room:
+        for m in cluster:
+            room.enter_context(Balloon(m))
+        load.silence()
+        expect(any(m.status().disk_full for m in cluster), "somebody says that its disk is full")
+        leader = cluster.leader() # the lead has gone round
+        others = cluster.others(leader)
+        leader.kill()
+        for m in others:
+            load.none_of(m, 4 * ELECTION_S)
+            expect(m.process.poll() is None, "node %d goes on: %s" % (m.number, m.stderr(3)))
+    load.more(20, others)
+    gap = load.gap(begun)
+    leader.start()
+    load.more(5, [leader])
+    checked("longest gap %.2f s" % gap)
+
+
 # --- restarts -------------------------------------------------------------------------------------
 
 
@@ -351,8 +379,17 @@ def flip(path):
         f.write(bytes([byte ^ 1 << chance.randrange(8)]))
 
 
+def whole(node):
+    """Can all of its log be read?"""
+    try:
+        return sum(1 for _ in node.tail()) > 0
+    except Failed as e:
+        expect("damaged" in str(e), e)
+        return False
+
+
 def test_rot():
-    """bits flip in sealed segments of a node that is down: it mends them from the others when it starts"""
+    """bits flip in sealed segments of a node that is down: it mends them from the others, at its start or behind it"""
     _, others = begin()
     node = chance.choice(others)
     wait_until(lambda: load.count() and len(sealed(node)) >= 3, "segments of node %d end" % node.number)
@@ -366,6 +403,7 @@ def test_rot():
     said = node.said()
     node.start()
     node.heard("repaired", said)
+    wait_until(lambda: whole(node), "node %d is whole again" % node.number)
     cluster.healthy()
     load.more(5, [node])
     load.read.pop(node.number)
@@ -423,7 +461,7 @@ def test_replace():
 ROUNDS = [test_init, test_leader_is_killed, test_follower_is_killed, test_all_are_killed, test_restart_storm,
           test_leader_is_stopped, test_follower_is_stopped, test_leader_hears_only, test_leader_sends_only,
           test_leader_is_cut_off, test_follower_is_cut_off, test_one_direction_of_a_pair, test_rolling_restart,
-          test_disk_of_follower_is_full, test_disk_of_leader_is_full, test_rot, test_rolling_upgrade, test_four,
+          test_disk_of_follower_is_full, test_disk_of_leader_is_full, test_all_disks_are_full, test_rot, test_rolling_upgrade, test_four,
           test_replace]
 QUICK = [test_init, test_leader_is_stopped, test_leader_hears_only, test_all_are_killed]
 
