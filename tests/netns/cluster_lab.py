@@ -202,7 +202,8 @@ class Disks:
 
 
 class Balloon:
-    """All the room that a node's file system has left, as long as there is room for that."""
+    """All the room that a node's file system has left, but less than 64 KiB: the log's directory may need a block for
+    one more name."""
 
     def __init__(self, node):
         self.path = os.path.join(os.path.dirname(node.data), "balloon")
@@ -210,7 +211,7 @@ class Balloon:
     def __enter__(self):
         with open(self.path, "wb") as f:
             size = 1 << 24
-            while size >= 4096:
+            while size >= 65536:
                 try:
                     os.posix_fallocate(f.fileno(), f.tell(), size)
                     f.seek(size, os.SEEK_CUR)
