@@ -231,6 +231,34 @@ void commit_withdraw(struct cluster *c, uint64_t from)
     c->answers = reverse(c->answers);
 }
 
+/* Also those that are not too old yet: what admission has entered can be taken back from its end
+ * alone. Once their blocks are gone nobody could do it any more, should the entries be cut; then
+ * the events would stay known, and be lost as duplicates of nothing. */
+bool commit_disown(struct cluster *c)
+{
+    uint64_t newest = 0;
+
+    assert(!consensus_leads(c));
+    for (const struct block *b = c->answers; b != NULL; b = b->next) {
+        if (!forward_waits(b) && b->wait_index > c->applied_index && b->index > newest)
+            newest = b->index;
+    }
+    if (!propose_release(c, newest))
+        return false;
+    c->answers = reverse(c->answers);
+    for (struct block *b = c->answers; b != NULL; b = b->next) {
+        if (forward_waits(b) || b->wait_index <= c->applied_index)
+            continue;
+        if (b->index > c->applied_index)
+            c->app.withdraw(c->app.arg, b);
+        if (b->worker != FORWARDED_WORKER)
+            c->events_doubtful += b->accepted; /* they may be committed yet */
+        propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
+    }
+    c->answers = reverse(c->answers);
+    return true;
+}
+
 static int commit_answers(struct cluster *c)
 {
     bool touched[CLUSTER_WORKERS_MAX] = { false };

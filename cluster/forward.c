@@ -200,13 +200,6 @@ static int send_block(struct cluster *c, struct block *b, uint16_t leader, uint6
     return 1;
 }
 
-/* Nobody may ever say what became of b. It may be in this node's log: one that has led and was
- * removed then, or is cut off, does not learn of it. */
-static bool may_give_up(struct cluster *c, const struct block *b)
-{
-    return forward_waits(b) || (!consensus_leads(c) && propose_release(c, b->index));
-}
-
 static void give_up(struct cluster *c, struct block *b)
 {
     propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
@@ -224,13 +217,17 @@ static int send_waiting(struct cluster *c, uint64_t now_ns)
     for (struct block *b = c->answers; b != NULL; b = b->next) {
         if (b->wait_index <= c->applied_index)
             continue;
-        if (is_too_old(c, b, now_ns) && may_give_up(c, b)) {
+        if (!forward_waits(b)) {
+            /* It is in this node's log, and nobody may ever say what became of it: one that has led
+             * and was removed then, or is cut off, does not learn of it. */
+            done += is_too_old(c, b, now_ns) && !consensus_leads(c) && commit_disown(c);
+            continue;
+        }
+        if (is_too_old(c, b, now_ns)) {
             give_up(c, b);
             done++;
             continue;
         }
-        if (!forward_waits(b))
-            continue;
         /* There may be more than fit: what was cut when another took the lead. */
         if (leader == 0 || place++ >= CLUSTER_FORWARD_WINDOW || now_ns < c->forward.blocked_ns ||
             now_ns < due_ns(c, b, leader))

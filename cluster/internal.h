@@ -487,6 +487,9 @@ bool commit_idle(const struct cluster *c);
 void commit_answer_later(struct cluster *c, struct block *b);
 /* What waits for an index from here on is forwarded, or answered as refused. */
 void commit_withdraw(struct cluster *c, uint64_t from);
+/* This node leads no more, and waits no longer for what it has admitted: that is refused, and
+ * applied as another's if it is committed after all. False: it is not durable yet. */
+bool commit_disown(struct cluster *c);
 
 /* fetch.c */
 /* Fills what the engine leaves to the host of an InstallSnapshot that is about to be sent; then

@@ -73,7 +73,10 @@ static int app_admit(void *arg, struct block *b, uint64_t index)
 static int app_apply(void *arg, const struct log_record *r, const void *payload,
                      enum cluster_apply how)
 {
-    return (void)arg, (void)r, (void)payload, (void)how, 0;
+    (void)arg, (void)payload;
+    t.applied_ours += r->type == LOG_EVENTS && how == APPLY_OURS;
+    t.applied_others += r->type == LOG_EVENTS && how == APPLY_OTHERS;
+    return 0;
 }
 
 static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
@@ -83,7 +86,13 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64
     return 0;
 }
 
-static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
+static void app_withdraw(void *arg, const struct block *b)
+{
+    (void)arg;
+    assert_true(t.withdrawals < POSTS);
+    t.withdrawn[t.withdrawals++] = b->index;
+}
+
 static void app_opened(void *arg) { (void)arg; }
 static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
 static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, k->settings = 0; }

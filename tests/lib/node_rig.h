@@ -39,6 +39,9 @@ struct node_rig {
     uint32_t conflicts;  /* ... and of those behind them for conflicts */
     int ready;
     unsigned admitted;
+    uint64_t withdrawn[POSTS]; /* indexes, in the order in which they were */
+    unsigned withdrawals;
+    unsigned applied_ours, applied_others; /* blocks */
 };
 
 extern struct node_rig t;

@@ -255,6 +255,11 @@ static void what_a_former_leader_hears_no_more_of_is_refused(void **state)
     assert_int_equal(t.block[0]->refuse_reason, sluice_v1_Reason_NOT_LEADER);
     assert_int_equal(told(0, NULL)->outcome, PEER_AGAIN);
     assert_true(t.c->applied_index < last);
+    /* What admission has entered is taken back, newest first: nobody would do it when the entries
+     * are cut. If they are not, they are entered as another's. */
+    assert_int_equal(t.withdrawals, 2);
+    assert_int_equal(t.withdrawn[0], last);
+    assert_int_equal(t.withdrawn[1], last - 1);
     /* Their memory is used again; the entries are in the log as they were. */
     memset(t.block[0]->buf, 0xff, BLOCK_BYTES_MAX);
     m.server_address = "";
@@ -265,7 +270,54 @@ static void what_a_former_leader_hears_no_more_of_is_refused(void **state)
     assert_int_equal(consensus_receive(t.c, &m, NULL, &taken), 0);
     node_rig_turn();
     assert_int_equal(t.c->applied_index, last);
+    assert_int_equal(t.applied_ours, 0);
+    assert_int_equal(t.applied_others, 2);
     assert_null(node_rig_answer());
+}
+
+/* The same, but the next leader does not have them: an event of theirs that comes again is new. */
+static void what_a_former_leader_has_refused_is_no_duplicate_after_a_cut(void **state)
+{
+    struct raft_message m = { .type = RAFT_APPEND_ENTRIES, .server_id = THIRD };
+    struct proposal *barrier;
+    uint64_t before, term;
+    unsigned taken;
+
+    (void)state;
+    lead();
+    before = log_last_index(t.c->log);
+    term = log_last_term(t.c->log);
+    test_disk_stall(t.disk, true);
+    node_rig_submit(0);
+    node_rig_submit(1);
+    node_rig_turn();
+    assert_int_equal(log_last_index(t.c->log), before + 2);
+    node_rig_follow(THIRD);
+    test_disk_stall(t.disk, false);
+    node_rig_turn();
+    node_rig_later_ms(CLUSTER_FORWARD_MS);
+    assert_ptr_equal(node_rig_answer(), t.block[0]);
+    assert_ptr_equal(node_rig_answer(), t.block[1]);
+    memset(t.block[0]->buf, 0xff, BLOCK_BYTES_MAX);
+    m.server_address = "";
+    m.append_entries = (struct raft_append_entries){ .term = t.c->state.term,
+                                                     .prev_log_index = before,
+                                                     .prev_log_term = term,
+                                                     .leader_commit = before + 1,
+                                                     .n_entries = 1 };
+    barrier = proposal_new(LOG_BARRIER, NULL, 0);
+    assert_non_null(barrier);
+    barrier->write.record.index = before + 1;
+    barrier->write.record.term = t.c->state.term;
+    barrier->write.record.time_ns = log_last_time_ns(t.c->log);
+    assert_int_equal(consensus_receive(t.c, &m, &barrier, &taken), 0);
+    assert_int_equal(taken, 1);
+    node_rig_turn();
+    assert_int_equal(log_last_index(t.c->log), before + 1);
+    assert_int_equal(t.c->applied_index, before + 1);
+    assert_int_equal(t.withdrawals, 2); /* each once */
+    assert_int_equal(t.withdrawn[0], before + 2);
+    assert_int_equal(t.withdrawn[1], before + 1);
 }
 
 /* With the pool and all that the engine needs in place. */
@@ -314,6 +366,7 @@ int main(void)
         TEST(there_is_room_for_one_nodes_window),
         TEST(who_does_not_lead_takes_nothing),
         TEST(what_a_former_leader_hears_no_more_of_is_refused),
+        TEST(what_a_former_leader_has_refused_is_no_duplicate_after_a_cut),
         TEST(nothing_is_allocated_for_a_block),
         TEST(what_is_not_believed_is_said_so),
     };
