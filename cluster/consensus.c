@@ -673,6 +673,9 @@ static int receive_entries(struct cluster *c, struct raft_message *m, struct pro
     bool known = a->term == raft_current_term(&c->raft);
     int e;
 
+    /* The engine would write a follower's state over the leader's. */
+    if (known && consensus_leads(c))
+        return -EBADMSG;
     if (known)
         note_leader(c, a);
     e = take_entries(c, m, entry, ret_taken);

@@ -62,12 +62,24 @@ static void two_leaders_may_speak_while_there_is_no_room(void **state)
     assert_int_equal(say(OTHER, term, false), 0);
 }
 
+/* No node of this cluster says that: there is one leader in a term. */
+static void who_leads_believes_no_other_leader_of_its_term(void **state)
+{
+    (void)state;
+    node_rig_start(true);
+    assert_true(consensus_leads(t.c));
+    assert_int_equal(say(OTHER, t.c->state.term, false), -EBADMSG);
+    assert_int_equal(say(OTHER, t.c->state.term, true), -EBADMSG);
+    assert_true(consensus_leads(t.c));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, node_rig_setup, node_rig_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(two_leaders_may_speak_while_there_is_no_room),
+        TEST(who_leads_believes_no_other_leader_of_its_term),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
