@@ -640,17 +640,13 @@ static int receive_rest(struct cluster *c, struct raft_append_entries *a, struct
     return feed(c, m, NULL);
 }
 
-static int receive_entries(struct cluster *c, struct raft_message *m, struct proposal **entry,
-                           unsigned *ret_taken)
+static int take_entries(struct cluster *c, struct raft_message *m, struct proposal **entry,
+                        unsigned *ret_taken)
 {
     struct raft_append_entries *a = &m->append_entries;
     bool any = a->n_entries > 0;
     int e;
 
-    if (a->term >= raft_current_term(&c->raft)) {
-        c->heard_ms = node_now_ns(c) / NS_PER_MS;
-        lag_note(c, a);
-    }
     if (a->term < raft_current_term(&c->raft) || !any || c->raft.snapshot.installing) {
         drop_entries(a, entry, ret_taken);
         c->fetch.refuses = any;
@@ -674,6 +670,32 @@ static int receive_entries(struct cluster *c, struct raft_message *m, struct pro
     }
     /* Also what begins within what is applied is answered, by its last entry's end. */
     return a->prev_log_index <= c->applied_index ? receive_rest(c, a, m) : 0;
+}
+
+static void note_leader(struct cluster *c, const struct raft_append_entries *a)
+{
+    c->heard_ms = node_now_ns(c) / NS_PER_MS;
+    lag_note(c, a);
+}
+
+static int receive_entries(struct cluster *c, struct raft_message *m, struct proposal **entry,
+                           unsigned *ret_taken)
+{
+    const struct raft_append_entries *a = &m->append_entries;
+    bool known = a->term == raft_current_term(&c->raft);
+    int e;
+
+    /* The engine would write a follower's state over the leader's. */
+    if (known && consensus_leads(c))
+        return -EBADMSG;
+    if (known)
+        note_leader(c, a);
+    e = take_entries(c, m, entry, ret_taken);
+    /* One of a new term is a leader once the engine is in that term. Its message may have to wait
+     * for room, and the one before may speak meanwhile. */
+    if (!known && a->term == raft_current_term(&c->raft))
+        note_leader(c, a);
+    return e;
 }
 
 /* The engine takes the message's memory if it begins with it or has no use for it; while it is at
