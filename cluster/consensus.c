@@ -121,6 +121,9 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     e = raft_step(&c->raft, event, &update);
     if (e != 0)
         return cluster_fail(c, -EPROTO, "engine: event %d: %s", (int)event->type, raft_strerror(e));
+    if (raft_current_term(&c->raft) >> CLUSTER_EPOCH_SHIFT != c->state.term >> CLUSTER_EPOCH_SHIFT)
+        return cluster_fail(c, -EOVERFLOW, "the terms of epoch %llu are used up",
+                            (unsigned long long)(c->state.term >> CLUSTER_EPOCH_SHIFT));
     if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
         c->state.term = raft_current_term(&c->raft);
         c->state.voted_for = raft_voted_for(&c->raft);
@@ -686,6 +689,12 @@ static int receive_entries(struct cluster *c, struct raft_message *m, struct pro
     return e;
 }
 
+static void free_snapshot(struct raft_install_snapshot *s)
+{
+    raft_configuration_close(&s->conf);
+    raft_free(s->data.base);
+}
+
 /* The engine takes the message's memory if it begins with it or has no use for it; while it is at
  * one already, it forgets it. */
 static int receive_snapshot(struct cluster *c, struct raft_message *m)
@@ -705,8 +714,7 @@ static int receive_snapshot(struct cluster *c, struct raft_message *m)
 
         if (e == 0)
             e = consensus_step(c, &event);
-        raft_configuration_close(&ours.conf);
-        raft_free(ours.data.base);
+        free_snapshot(&ours);
         return e;
     }
     return consensus_step(c, &event);
@@ -720,6 +728,11 @@ int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal
     int e;
 
     *ret_taken = 0;
+    if (!guard_epoch(c, m)) {
+        if (m->type == RAFT_INSTALL_SNAPSHOT)
+            free_snapshot(&m->install_snapshot);
+        return -EBADMSG;
+    }
     switch (m->type) {
     case RAFT_APPEND_ENTRIES:
         return receive_entries(c, m, entry, ret_taken);
