@@ -130,6 +130,8 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
 #ifndef PLANT_VOTE_UNSAVED
         e = state_write(c);
 #endif
+        if (e < 0 && (update.flags & RAFT_UPDATE_ENTRIES) && event->type == RAFT_RECEIVE)
+            raft_free(update.entries.batch[0].batch);
         if (e < 0)
             return e;
     }
@@ -591,7 +593,8 @@ static void drop_entries(struct raft_append_entries *a, struct proposal **entry,
 }
 
 /* The first of m's entries. Returns 1 when it was dealt with. */
-static int receive_entry(struct cluster *c, struct raft_message *m, struct proposal *p)
+static int receive_entry(struct cluster *c, struct raft_message *m, struct proposal *p,
+                         unsigned *ret_taken)
 {
     struct raft_append_entries *a = &m->append_entries;
     const struct log_record r = p->write.record;
@@ -612,10 +615,12 @@ static int receive_entry(struct cluster *c, struct raft_message *m, struct propo
             if (e < 0 || !follows(c, a))
                 return e;
         }
+        (*ret_taken)++;
         e = feed(c, m, p);
         if (e < 0)
             return e;
     } else {
+        (*ret_taken)++;
         proposal_free(p); /* E8: committed, and perhaps compacted: nothing to look at */
     }
     a->prev_log_index = r.index;
@@ -646,12 +651,11 @@ static int take_entries(struct cluster *c, struct raft_message *m, struct propos
         return e;
     }
     while (a->n_entries > 0) {
-        e = receive_entry(c, m, *entry);
+        e = receive_entry(c, m, *entry, ret_taken);
         if (e < 0)
             return e;
         if (e == 1) {
             a->n_entries--;
-            (*ret_taken)++;
             entry++;
         }
         if (e == 0 || !follows(c, a)) {

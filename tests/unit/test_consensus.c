@@ -138,6 +138,43 @@ static void a_node_does_not_stand_for_election_into_the_next_epoch(void **state)
     assert_int_equal(t.c->state.term, last);
 }
 
+/* Whatever fails, and when, an entry has one owner: the sanitizer looks at the end of each. */
+static void an_entry_of_a_message_that_fails_is_freed_once(void **state)
+{
+    (void)state;
+    node_rig_start(false);
+    node_rig_follow(OTHER);
+    test_disk_fail_file(t.disk, STATE_NAME, -EIO);
+    assert_true(say(THIRD, t.c->state.term + 1, true) < 0);
+    assert_non_null(strstr(t.c->error, "state"));
+    test_disk_fail_file(t.disk, NULL, 0);
+}
+
+static void an_entry_that_cannot_be_sent_is_freed_once(void **state)
+{
+    struct raft_message yes = { .type = RAFT_REQUEST_VOTE_RESULT };
+    int e = 0;
+
+    (void)state;
+    node_rig_start(false);
+    node_rig_later_ms(200000);
+    for (int pre_vote = 1; pre_vote >= 0; pre_vote--) {
+        yes.request_vote_result = (struct raft_request_vote_result){
+            .version = 2, .term = t.c->state.term, .vote_granted = true, .pre_vote = pre_vote == 1
+        };
+        assert_int_equal(hear(yes), 0);
+    }
+    assert_true(consensus_leads(t.c));
+    assert_int_equal(t.c->lead, LEAD_NONE); /* its first entry comes with the next turn */
+    t.send_error = -EINVAL;
+    for (int i = 0; i < 32 && e >= 0; i++) {
+        t.now_ns += 13 * NS_PER_S; /* a heartbeat is due */
+        e = node_turn(t.c);
+    }
+    assert_int_equal(e, -EINVAL);
+    assert_int_equal(t.c->appended_n, 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, node_rig_setup, node_rig_teardown)
 
 int main(void)
@@ -147,6 +184,8 @@ int main(void)
         TEST(who_leads_believes_no_other_leader_of_its_term),
         TEST(a_term_of_a_later_epoch_is_not_entered),
         TEST(a_node_does_not_stand_for_election_into_the_next_epoch),
+        TEST(an_entry_of_a_message_that_fails_is_freed_once),
+        TEST(an_entry_that_cannot_be_sent_is_freed_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
