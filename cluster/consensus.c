@@ -125,12 +125,17 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     e = raft_step(&c->raft, event, &update);
     if (e != 0)
         return cluster_fail(c, -EPROTO, "engine: event %d: %s", (int)event->type, raft_strerror(e));
+    if (raft_current_term(&c->raft) >> CLUSTER_EPOCH_SHIFT != c->state.term >> CLUSTER_EPOCH_SHIFT)
+        return cluster_fail(c, -EOVERFLOW, "the terms of epoch %llu are used up",
+                            (unsigned long long)(c->state.term >> CLUSTER_EPOCH_SHIFT));
     if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
         c->state.term = raft_current_term(&c->raft);
         c->state.voted_for = raft_voted_for(&c->raft);
 #ifndef PLANT_VOTE_UNSAVED
         e = state_write(c);
 #endif
+        if (e < 0 && (update.flags & RAFT_UPDATE_ENTRIES) && event->type == RAFT_RECEIVE)
+            raft_free(update.entries.batch[0].batch);
         if (e < 0)
             return e;
     }
@@ -600,7 +605,8 @@ static void drop_entries(struct raft_append_entries *a, struct proposal **entry,
 }
 
 /* The first of m's entries. Returns 1 when it was dealt with. */
-static int receive_entry(struct cluster *c, struct raft_message *m, struct proposal *p)
+static int receive_entry(struct cluster *c, struct raft_message *m, struct proposal *p,
+                         unsigned *ret_taken)
 {
     struct raft_append_entries *a = &m->append_entries;
     const struct log_record r = p->write.record;
@@ -621,10 +627,12 @@ static int receive_entry(struct cluster *c, struct raft_message *m, struct propo
             if (e < 0 || !follows(c, a))
                 return e;
         }
+        (*ret_taken)++;
         e = feed(c, m, p);
         if (e < 0)
             return e;
     } else {
+        (*ret_taken)++;
         proposal_free(p); /* E8: committed, and perhaps compacted: nothing to look at */
     }
     a->prev_log_index = r.index;
@@ -655,12 +663,11 @@ static int take_entries(struct cluster *c, struct raft_message *m, struct propos
         return e;
     }
     while (a->n_entries > 0) {
-        e = receive_entry(c, m, *entry);
+        e = receive_entry(c, m, *entry, ret_taken);
         if (e < 0)
             return e;
         if (e == 1) {
             a->n_entries--;
-            (*ret_taken)++;
             entry++;
         }
         if (e == 0 || !follows(c, a)) {
@@ -698,6 +705,12 @@ static int receive_entries(struct cluster *c, struct raft_message *m, struct pro
     return e;
 }
 
+static void free_snapshot(struct raft_install_snapshot *s)
+{
+    raft_configuration_close(&s->conf);
+    raft_free(s->data.base);
+}
+
 /* The engine takes the message's memory if it begins with it or has no use for it; while it is at
  * one already, it forgets it. */
 static int receive_snapshot(struct cluster *c, struct raft_message *m)
@@ -717,8 +730,7 @@ static int receive_snapshot(struct cluster *c, struct raft_message *m)
 
         if (e == 0)
             e = consensus_step(c, &event);
-        raft_configuration_close(&ours.conf);
-        raft_free(ours.data.base);
+        free_snapshot(&ours);
         return e;
     }
     return consensus_step(c, &event);
@@ -748,6 +760,11 @@ int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal
     *ret_taken = 0;
     if (c->repair.at_start)
         return drop_message(m, entry, ret_taken);
+    if (!guard_epoch(c, m)) {
+        if (m->type == RAFT_INSTALL_SNAPSHOT)
+            free_snapshot(&m->install_snapshot);
+        return -EBADMSG;
+    }
     switch (m->type) {
     case RAFT_APPEND_ENTRIES:
         return receive_entries(c, m, entry, ret_taken);

@@ -430,6 +430,8 @@ uint64_t lag_ms(const struct cluster *c);
 
 /* guard.c */
 int guard_start_term(struct cluster *c, bool sole_voter);
+/* Is the message's term one that this node may enter? */
+bool guard_epoch(const struct cluster *c, const struct raft_message *m);
 struct guard_vote {
     struct raft_server *server;
     int role;
