@@ -13,6 +13,7 @@ class Recorder(threading.Thread):
     connection, or raises OSError. What is refused for one of the reasons in `again` has no receipt."""
 
     WINDOW = 16
+    ENDS = ("the stream ends inside a frame", "got None", "ERROR_STOPPING")  # of a connection, and no failure
 
     def __init__(self, source, port, seed, again=()):
         super().__init__(daemon=True)
@@ -33,7 +34,7 @@ class Recorder(threading.Thread):
                 if self.wanted():
                     self.connection()
             except Failed as e:
-                if "the stream ends inside a frame" not in str(e) and "got None" not in str(e):
+                if not any(w in str(e) for w in self.ENDS):
                     self.error = e
             except (OSError, EOFError):
                 time.sleep(0.005)

@@ -149,8 +149,7 @@ def test_leader_is_stopped():
     second = cluster.new_leader(leader)
     committed = second.status().commit_index
     load.more(20, others)
-    producer = next(p for p in load.producers if p.where() is leader)
-    expect(producer.pending, "something waits for the node that is stopped")
+    expect(next(p for p in load.prompt if p.where() is leader).pending, "something waits for the node that is stopped")
     pause_at_most(2 * ELECTION_S)
     resumed = time.monotonic()
     leader.resume()
