@@ -64,7 +64,7 @@ UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
 
-.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full tidy clean
+.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full check-netns tidy clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -196,6 +196,12 @@ sim: $(OUT)/sim ## SEEDS=n new runs of a simulated cluster
 
 sim-mutants: ## plant bugs in the cluster and see the simulator find them
 	@tests/sim/mutants.sh
+
+check-netns: ## as root: a cluster in network namespaces, under every fault and through an upgrade
+	@deploy/deps.sh
+	@$(MAKE) -s -j$$(nproc) BUILD=release all
+	@$(MAKE) -s -j$$(nproc) BUILD=release PLANT=NEXT_VERSION all
+	@SLUICE_BIN=build/release SLUICE_MODE=full tests/netns/test_cluster.py
 
 bench: ## measure: lines of "bench NAME VALUE UNIT"
 	@deploy/deps.sh

@@ -7,6 +7,7 @@
  * found.c     a new cluster, made from nodes that wait
  * state.c     term, vote and identity, on disk before anything depends on them
  * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
+ * consensus_receive.c what other nodes say, into the engine
  * guard.c     what the host must add so that the engine is safe
  * lag.c       how far a read here may be behind
  * propose.c   blocks and other entries into the log
@@ -395,6 +396,10 @@ void consensus_forget_entries(struct cluster *c);
 size_t consensus_configuration(const struct cluster *c, const void **ret);
 int consensus_start(struct cluster *c);
 void consensus_close(struct cluster *c);
+/* An event into the engine, and what it says about it carried out. */
+int consensus_step(struct cluster *c, struct raft_event *event);
+/* A CHANGE is committed. The engine keeps its own copy. */
+int consensus_tell_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes);
 /* The engine takes the entry, and calls propose_taken() for it. */
 int consensus_submit(struct cluster *c, enum log_type type, const void *payload, size_t bytes);
 /* The term of an entry that the engine remembers, 0: it does not. */
