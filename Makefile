@@ -201,7 +201,7 @@ check-netns: ## as root: a cluster in network namespaces, under every fault and 
 	@deploy/deps.sh
 	@$(MAKE) -s -j$$(nproc) BUILD=release all
 	@$(MAKE) -s -j$$(nproc) BUILD=release PLANT=NEXT_VERSION all
-	@SLUICE_BIN=build/release SLUICE_MODE=full tests/netns/test_cluster.py
+	@SLUICE_BIN=build/release SLUICE_MODE=full /usr/bin/python3 tests/netns/test_cluster.py
 
 bench: ## measure: lines of "bench NAME VALUE UNIT"
 	@deploy/deps.sh
