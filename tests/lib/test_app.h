@@ -18,6 +18,7 @@ struct test_app {
     struct disk *disk;       /* NULL: the real one */
     uint64_t segment_age_ns; /* 0: five minutes */
     uint16_t node;           /* 0: 1 */
+    uint8_t region;          /* 0: 1 */
     const struct cluster_peering *peering;
     /* What apply() was given; on the cluster thread, read after the cluster was stopped or waited
      * for. */
