@@ -215,8 +215,11 @@ int consensus_bootstrap(struct cluster *c)
 {
     uint8_t bytes[CLUSTER_CONFIGURATION_BYTES_MAX];
     struct proposal *p = NULL;
-    int e = configuration_begin(c, bytes, sizeof bytes);
+    uint64_t term;
+    int e = state_first_term(c, &term);
 
+    if (e == 0)
+        e = configuration_begin(c, bytes, sizeof bytes);
     if (e > 0) {
         p = proposal_new(LOG_CHANGE, bytes, (size_t)e);
         e = p != NULL ? log_reserve_own(c->log, p->write.record.payload_bytes) : -ENOMEM;
@@ -229,7 +232,7 @@ int consensus_bootstrap(struct cluster *c)
     if (e < 0)
         goto out;
     p->write.record.index = 1;
-    p->write.record.term = c->state.term;
+    p->write.record.term = term;
     p->write.record.time_ns =
         c->config.bootstrap != NULL ? c->config.bootstrap->time_ns : node_unix_ns(c);
     e = log_append(c->log, &p->write);

@@ -376,6 +376,9 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
 /* state.c */
 int state_open(struct cluster *c);
 int state_write(struct cluster *c);
+/* The term of entry 1, the same on all nodes that begin a cluster; this node is in it then, or in a
+ * later one. */
+int state_first_term(struct cluster *c, uint64_t *ret);
 
 /* An entry from the disk, which c->read_record is of then. Valid until the next call. */
 int node_read(struct cluster *c, uint64_t index, const void **ret_payload);

@@ -138,6 +138,26 @@ static void a_node_does_not_stand_for_election_into_the_next_epoch(void **state)
     assert_int_equal(t.c->state.term, last);
 }
 
+/* It was offered a place before, heard of a term there, and died without an entry. */
+static void the_first_entry_is_the_same_whatever_a_node_has_been_through(void **state)
+{
+    const uint64_t first = (1ull << CLUSTER_EPOCH_SHIFT) | 1;
+    struct node_state old = { .term = first + 6, .node = SELF, .region = 1 };
+    struct twoslot file;
+    struct peer_entry entry;
+
+    (void)state;
+    memcpy(old.cluster_id, t.bootstrap.cluster_id, sizeof old.cluster_id);
+    memset(old.directory_id, 1, sizeof old.directory_id);
+    assert_true(twoslot_open(&file, t.disk, STATE_NAME, STATE_MAGIC, &old, sizeof old) >= 0);
+    twoslot_close(&file);
+    node_rig_start(false);
+    assert_int_equal(node_entry(t.c, 1, &entry), 0);
+    assert_int_equal(entry.record->term, first);
+    assert_int_equal(entry.record->time_ns, t.bootstrap.time_ns);
+    assert_int_equal(t.c->state.term, first + 6); /* and what it may have promised there holds */
+}
+
 /* Whatever fails, and when, an entry has one owner: the sanitizer looks at the end of each. */
 static void an_entry_of_a_message_that_fails_is_freed_once(void **state)
 {
@@ -184,6 +204,7 @@ int main(void)
         TEST(who_leads_believes_no_other_leader_of_its_term),
         TEST(a_term_of_a_later_epoch_is_not_entered),
         TEST(a_node_does_not_stand_for_election_into_the_next_epoch),
+        TEST(the_first_entry_is_the_same_whatever_a_node_has_been_through),
         TEST(an_entry_of_a_message_that_fails_is_freed_once),
         TEST(an_entry_that_cannot_be_sent_is_freed_once),
     };

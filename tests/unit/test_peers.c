@@ -188,6 +188,20 @@ static void three_nodes_become_a_cluster_and_take_blocks(void **state)
     found_at(2); /* again, elsewhere: it is there */
 }
 
+static void nodes_of_two_regions_become_one_cluster(void **state)
+{
+    struct cluster_status s;
+
+    (void)state;
+    app[0].region = 2;
+    start_all();
+    found_at(1);
+    blocks_at(leader(), 3, 0);
+    assert_together(leader());
+    cluster_status(app[1].cluster, &s);
+    assert_int_equal(s.epoch, 2); /* of the first one's region */
+}
+
 static void over_tls_it_is_the_same(void **state)
 {
     sluice_v1_Member listed[CLUSTER_MEMBERS_MAX];
@@ -599,6 +613,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(three_nodes_become_a_cluster_and_take_blocks, start, stop),
+        cmocka_unit_test_setup_teardown(nodes_of_two_regions_become_one_cluster, start, stop),
         cmocka_unit_test_setup_teardown(over_tls_it_is_the_same, start, stop),
         cmocka_unit_test_setup_teardown(a_certificate_of_another_node_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(blocks_may_come_to_any_node, start, stop),
