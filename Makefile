@@ -179,6 +179,10 @@ check-full: ## the tests with every sanitizer, long campaigns, all planted bugs 
 	@deploy/deps.sh
 	@tests/run.sh full
 
+check-netns: ## three and four daemons in network namespaces, with every fault, under load (<= 10 minutes, root)
+	@deploy/deps.sh
+	@tests/run.sh netns
+
 demo: ## install what is missing, build, and show a node at work (exit 0 only if every account balances)
 	@deploy/deps.sh
 	@$(MAKE) -s -j$$(nproc) BUILD=release all $$([ $$(id -u) != 0 ] || echo build/release/flood)
@@ -196,12 +200,6 @@ sim: $(OUT)/sim ## SEEDS=n new runs of a simulated cluster
 
 sim-mutants: ## plant bugs in the cluster and see the simulator find them
 	@tests/sim/mutants.sh
-
-check-netns: ## as root: a cluster in network namespaces, under every fault and through an upgrade
-	@deploy/deps.sh
-	@$(MAKE) -s -j$$(nproc) BUILD=release all
-	@$(MAKE) -s -j$$(nproc) BUILD=release PLANT=NEXT_VERSION all
-	@SLUICE_BIN=build/release SLUICE_MODE=full /usr/bin/python3 tests/netns/test_cluster.py
 
 bench: ## measure: lines of "bench NAME VALUE UNIT"
 	@deploy/deps.sh

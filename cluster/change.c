@@ -25,10 +25,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/report.h"
 #include "cluster/internal.h"
 
 #define CHANGE_TIMEOUT_MS  60000u
 #define TRANSFER_ELECTIONS 2u /* how long the log stands still for a hand-over */
+#define YIELD_MS           10000u
 #define CHANGE_VOTERS_MIN  3u
 
 /* The members by the engine's configuration, committed or not. */
@@ -484,6 +486,56 @@ static int change_work(struct cluster *c)
         break;
     }
     return e;
+}
+
+/* --- without being asked ------------------------------------------------------------------------
+ */
+
+/* Who comes next by number among the voters that answer, and has all of the log if `whole`; 0:
+ * nobody. Nobody knows whose disk is full, too: so the lead goes round. */
+static uint16_t next_voter(struct cluster *c, bool whole)
+{
+    const struct raft_configuration *all = &c->raft.configuration;
+    uint16_t node = 0, best = UINT16_MAX;
+
+    for (unsigned i = 0; i < all->n; i++) {
+        const struct raft_server *s = &all->servers[i];
+        uint16_t distance = (uint16_t)(s->id - c->raft.id);
+
+        if (s->role != RAFT_VOTER || s->id == c->raft.id || distance >= best ||
+            !guard_healthy(c, (uint16_t)s->id) || (whole && !guard_transfer(c, (uint16_t)s->id)))
+            continue;
+        best = distance;
+        node = (uint16_t)s->id;
+    }
+    return node;
+}
+
+int change_yield(struct cluster *c)
+{
+    uint64_t now = now_ms(c);
+    uint16_t to;
+    int e;
+
+    assert(consensus_leads(c) && !change_quiet(c));
+    if (c->lead != LEAD_READY || c->change.step != CHANGE_NONE ||
+        c->raft.configuration_uncommitted_index != 0 || c->raft.leader_state.promotee_id != 0)
+        return 0;
+    if (c->yield_ms == 0 || now >= c->yield_ms + YIELD_MS) {
+        if (next_voter(c, false) == 0)
+            return 0;
+        c->yield_ms = now;
+        c->yield_told = false;
+    }
+    if (c->yield_told || now >= c->yield_ms + TRANSFER_ELECTIONS * c->raft.election_timeout)
+        return 0;
+    to = next_voter(c, true);
+    if (to == 0)
+        return 1;
+    report_warn("disk_full", "this node's disk is full: node %u is to lead", to);
+    c->yield_told = true;
+    e = consensus_transfer(c, to);
+    return e < 0 ? e : 1;
 }
 
 /* --- turns ---------------------------------------------------------------------------------------

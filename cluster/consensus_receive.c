@@ -119,6 +119,7 @@ static int receive_entry(struct cluster *c, struct raft_message *m, struct propo
         return -EBADMSG;
     if (r.index > c->applied_index) {
         e = propose_room(c, r.payload_bytes);
+        c->disk_full = c->disk_full || e == -ENOSPC;
         if (e < 0)
             return e == -ENOSPC ? -EAGAIN : e;
         if (r.type == LOG_CHANGE) {

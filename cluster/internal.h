@@ -242,6 +242,9 @@ struct cluster {
     uint64_t seal_due_ns; /* monotonic: when the segment is to be sealed, since it holds what is
                            * worth it (an event, a setting); 0: it does not */
     bool disk_full;
+    /* change.c: since when the lead is handed over for a full disk (0: never), and was it. */
+    uint64_t yield_ms;
+    bool yield_told;
     struct proposal *failed_proposals; /* the log may still borrow them: freed after log_close() */
 
     struct forward forward; /* forward.c */
@@ -526,6 +529,9 @@ int change_turn(struct cluster *c); /* returns the work done or a negative errno
 void change_tell_status(const struct cluster *c, char *ret, size_t bytes);
 /* Nothing may enter the log: the lead is being handed over. */
 bool change_quiet(const struct cluster *c);
+/* The disk of this leader is full: it hands the lead to a voter that has the log, at most once in
+ * ten seconds. Returns 1 while that may succeed (blocks wait), 0 if not, or a negative errno. */
+int change_yield(struct cluster *c);
 
 /* commit.c */
 int commit_turn(struct cluster *c); /* applies and answers what has become committed */

@@ -210,7 +210,8 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
     if (o->first != NULL && out_frame_owned(o, o->first, o->first_n) == 0)
         o->first = NULL;
     if (o->call == 0)
-        report_info("peer_up", "node %u at %s port %u", o->known.node, o->host, o->port);
+        report_info("peer_up", "node %u at %s port %u, protocol version %u", o->known.node, o->host,
+                    o->port, w.version);
 }
 
 static void out_told(struct peer_out *o, const struct peer_message *m)

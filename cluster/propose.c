@@ -327,6 +327,9 @@ int propose_block(struct cluster *c, struct block *b)
         return 0;
     c->disk_full = e == -ENOSPC;
     if (e == -ENOSPC) {
+        e = change_yield(c);
+        if (e != 0)
+            return e < 0 ? e : 0;
         propose_refuse(b, sluice_v1_Reason_DISK_FULL);
         return 1;
     }

@@ -6,6 +6,7 @@
 #          (sanitizers bring an allocator of their own), and the planted bugs that are quick to find
 #   full   the same with every seed and operation, the release build, the end-to-end tests under TSan
 #          too, longer campaigns, all planted bugs, fuzzing, and XDP on Linux 6.1 in an emulated machine
+#   netns  a cluster in network namespaces, with every fault, in the release build (make check-netns)
 #
 # A test exits with 0 (passed), 77 (skipped; its last line says why) or anything else (failed). Output of
 # a test is shown when it fails. The last line counts: "N passed, N failed, N skipped".
@@ -95,10 +96,12 @@ end_to_end() { # end_to_end BUILD
 }
 
 # Hosts in network namespaces; skipped where these cannot be made.
-namespaces() { # namespaces BUILD
+namespaces() { # namespaces BUILD [TEST]
   local t
   build "$1" '' all || return
-  for t in tests/netns/test_*.py; do
+  # A rolling upgrade needs another build.
+  [ "$mode" = quick ] || build "$1" NEXT_VERSION all || return
+  for t in tests/netns/${2:-test_*.py}; do
     SLUICE_BIN="build/$1" SLUICE_MODE=$mode check "$1/netns/$(basename "$t")" 600 /usr/bin/python3 "$t"
   done
 }
@@ -132,6 +135,20 @@ all_planted() { # tests/planted.txt: name, build, test, quick|full
   done <tests/planted.txt
 }
 
+summary() {
+  [ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[*]}"
+  printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+if [ "$mode" = netns ]; then
+  SLUICE_MODE=full
+  mode=full
+  namespaces release test_cluster.py
+  cat "$log"
+  summary
+  exit
+fi
 unit asan tests/unit/test_*.c tests/unit/test_*.cc
 # shellcheck disable=SC2046
 unit tsan $(threaded)
@@ -150,6 +167,4 @@ if [ "$mode" = full ]; then
   check kernel 6000 tests/kernel/run.sh
   check fuzz 3000 make -s fuzz FUZZ_SECONDS="${FUZZ_SECONDS:-60}"
 fi
-[ ${#failures[@]} -eq 0 ] || printf 'failed: %s\n' "${failures[*]}"
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
-[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+summary

@@ -111,6 +111,18 @@ class NetMember(Member):
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
 
+    def said(self):
+        """How much it has said so far: for heard()."""
+        return os.path.getsize(self.log) if os.path.exists(self.log) else 0
+
+    def heard(self, words, since=0):
+        """Waits for a line with these words behind what it had said then."""
+        def there():
+            with open(self.log, encoding="utf-8", errors="replace") as f:
+                f.seek(since)
+                return words in f.read()
+        wait_until(there, "node %d says %r" % (self.number, words))
+
     def runs_program(self):
         return os.path.realpath("/proc/%d/exe" % self.process.pid)
 
@@ -216,7 +228,7 @@ class Producer(Recorder):
 
     def __init__(self, load, source, where, seed, window=1):
         super().__init__(source, None, seed, LATER)
-        self.load, self.where, self.at = load, where, None
+        self.load, self.where, self.at = load, where, None  # at: the number of the node
         self.WINDOW = window  # pylint: disable=invalid-name
         self.times = []  # (monotonic time, node, term, index) of each receipt
 
@@ -246,7 +258,7 @@ class Load:
     """The producers: one at each of some nodes, one that goes to any, and `sluice send` with all addresses."""
 
     def __init__(self, cluster, chance, seed):
-        self.cluster, self.net, self.sent_by_cli = cluster, cluster.switch, {}
+        self.cluster, self.net, self.seed, self.sent_by_cli = cluster, cluster.switch, seed, {}
         self.files = cluster.pki.client("producer", "feed")
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.tls.load_verify_locations(self.files["ca"])
@@ -260,6 +272,17 @@ class Load:
         self.read = {}     # node number: (next index, {source: {id: (index, slot)}}): of the log, as far as read
         self.receipts_file = os.path.join(WORK, "receipts")
         self.sender = None
+
+    def at(self, node, instead_of=None):
+        """Receipts of this node are counted, too; by the producer that was at another until now, if there is one."""
+        if instead_of:
+            next(p for p in self.prompt if p.where() is instead_of).where = lambda: node
+            return
+        producer = Producer(self, "at-%d" % node.number, lambda: node, self.seed)
+        self.producers.append(producer)
+        self.prompt.append(producer)
+        producer.go.set()
+        producer.start()
 
     def a_follower(self, chance):
         """Some node that does not say that it leads."""

@@ -311,10 +311,120 @@ def test_rolling_restart():
     checked("longest gap %.2f s" % gap)
 
 
+def test_rolling_upgrade():
+    """one node after the other gets a build that speaks a newer version of the protocol, and then the old one
+    again: every mixture works under load, and two nodes speak the newest version that both know"""
+    expect(os.path.exists(NEXT), "first: make PLANT=NEXT_VERSION, for", NEXT)
+    begin()
+    old, begun = cluster[1].program, time.monotonic()
+    for program in (NEXT, old):
+        for m in cluster:
+            heard_from = m.said()
+            restart(m, program)
+            for other in cluster.others(m):
+                version = 2 if {m.program, other.program} == {NEXT} else 1
+                m.heard("node %d at %s port %s, protocol version %d" % (
+                    other.number, *other.peer.split(":"), version), heard_from)
+        load.check()
+        load.go()
+    gap = load.gap(begun)
+    checked("longest gap %.2f s, with pauses to check" % gap)
+
+
+# --- rot ------------------------------------------------------------------------------------------
+
+
+def sealed(node):
+    """Its segments that end."""
+    directory = os.path.join(node.data, "log")
+    names = sorted(f for f in os.listdir(directory) if f.endswith(".seg"))
+    return [os.path.join(directory, f) for f in names[:-1]]
+
+
+def flip(path):
+    """A bit in the first half, which is full of records."""
+    with open(path, "r+b") as f:
+        at = chance.randrange(4096, os.path.getsize(path) // 2)
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1 << chance.randrange(8)]))
+
+
+def test_rot():
+    """bits flip in sealed segments of a node that is down: it mends them from the others when it starts"""
+    _, others = begin()
+    node = chance.choice(others)
+    wait_until(lambda: load.count() and len(sealed(node)) >= 3, "segments of node %d end" % node.number)
+    node.stop()
+    rotten = chance.sample(sealed(node), 2)
+    for path in rotten:
+        for _ in range(8):
+            flip(path)
+    done = node.cli("log", "verify", node.data, code=None)
+    expect(done.returncode not in (0, 2), "verify finds rot: exit", done.returncode, done.stdout.decode())
+    said = node.said()
+    node.start()
+    node.heard("repaired", said)
+    cluster.healthy()
+    load.more(5, [node])
+    load.read.pop(node.number)
+    checked("rot in %s" % ", ".join(map(os.path.basename, rotten)))
+    node.stop()
+    node.verify()
+    node.start()
+
+
+# --- members --------------------------------------------------------------------------------------
+
+
+def test_four():
+    """a fourth node joins under load; with two of four nothing gets a receipt, with three it goes on"""
+    begin()
+    four = cluster.member(4)
+    four.start()
+    cluster[1].cli("cluster", "add", four.place)
+    load.at(four)
+    load.more(5, [four])
+    victims = chance.sample(list(cluster), 2)
+    left = [m for m in cluster if m not in victims]
+    for m in victims:
+        m.kill()
+    pause_at_most(4 * ELECTION_S)
+    for m in left:
+        load.none_of(m, ELECTION_S)
+    victims[0].start()
+    load.more(20, left)
+    victims[1].start()
+    load.more(5, victims)
+    checked("nodes %d and %d were dead" % tuple(m.number for m in victims))
+
+
+def test_replace():
+    """a node that is dead for good is replaced by a fresh one under a new id; its old directory is refused"""
+    leader, others = begin()
+    dead, fresh = chance.choice(others), cluster.member(5)
+    dead.kill()
+    del cluster.members[dead.number]
+    fresh.start()
+    leader.cli("cluster", "replace", str(dead.number), fresh.place, "--yes")
+    load.at(fresh, instead_of=dead)
+    load.more(5, [fresh])
+    term, said, index = cluster.leader().status().term, dead.said(), cluster.leader().status().last_index
+    dead.start()
+    dead.heard("is not a node of this cluster", said)
+    load.more(40)
+    expect(dead.status().role != "leader" and dead.status().commit_index <= index, "what it gets:", dead.status())
+    expect_equal(cluster.leader().status().term, term, "the term, in spite of it")
+    dead.stop()
+    checked("node %d in place of %d" % (fresh.number, dead.number))
+
+
 ROUNDS = [test_init, test_leader_is_killed, test_follower_is_killed, test_all_are_killed, test_restart_storm,
           test_leader_is_stopped, test_follower_is_stopped, test_leader_hears_only, test_leader_sends_only,
           test_leader_is_cut_off, test_follower_is_cut_off, test_one_direction_of_a_pair, test_rolling_restart,
-          test_disk_of_follower_is_full, test_disk_of_leader_is_full]
+          test_disk_of_follower_is_full, test_disk_of_leader_is_full, test_rot, test_rolling_upgrade, test_four,
+          test_replace]
 QUICK = [test_init, test_leader_is_stopped, test_leader_hears_only, test_all_are_killed]
 
 

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "cluster/internal.h"
+#include "proto/wire.pb.h"
 #include "tests/lib/test_disk.h"
 
 #define NODES    5u
@@ -37,6 +38,7 @@ struct node {
     struct block block;
     char dir[64];
     bool silent; /* hears nothing and says nothing */
+    bool full;   /* its disk */
 };
 
 static struct node node[NODES + 1];
@@ -107,7 +109,13 @@ static int no_background(struct cluster *c, void (*fn)(struct cluster *),
     return (void)c, (void)fn, (void)done, -1;
 }
 
-static int app_ready(void *arg, size_t n) { return (void)arg, (void)n, 0; }
+/* Blocks of those that do not lead go nowhere. */
+static int env_post(void *arg, const struct node_post *p) { return (void)arg, (void)p, -EAGAIN; }
+
+static int app_ready(void *arg, size_t n)
+{
+    return (void)n, ((struct node *)arg)->full ? -ENOSPC : 0;
+}
 
 static int app_admit(void *arg, struct block *b, uint64_t index)
 {
@@ -153,14 +161,15 @@ static void start(unsigned n)
         .bootstrap = n <= FOUNDERS ? &founders : NULL,
         .join_cluster_id = n > FOUNDERS ? founders.cluster_id : NULL,
     };
-    const struct cluster_app app = { .ready = app_ready,
+    const struct cluster_app app = { .arg = &node[n],
+                                     .ready = app_ready,
                                      .admit = app_admit,
                                      .withdraw = app_withdraw,
                                      .apply = app_apply,
                                      .open = app_open,
                                      .opened = app_opened };
     const struct node_environment environment = { env_monotonic, env_unix, env_random,
-                                                  env_send,      NULL,     &node[n] };
+                                                  env_send,      env_post, &node[n] };
 
     node[n].c = node_new(&config, &app, &environment);
     assert_non_null(node[n].c);
@@ -629,6 +638,48 @@ static void blocks_wait_while_the_lead_moves_and_go_on_if_it_does_not(void **sta
     assert_int_equal(b->verdict[0], VERDICT_COMMITTED);
 }
 
+static void a_leader_whose_disk_is_full_hands_over_and_its_blocks_wait(void **state)
+{
+    unsigned l = wait_leader();
+
+    (void)state;
+    node[l].full = true;
+    hand_over_block(l);
+    pass_ms(200);
+    assert_int_not_equal(wait_leader(), l);
+    assert_null(
+        ring_pop(&node[l].link.answer)); /* it is not refused: the next leader may take it */
+}
+
+static void where_all_disks_are_full_the_lead_goes_round_once_and_blocks_are_refused(void **state)
+{
+    unsigned led[NODES + 1] = { 0 }, last = 0, refused[NODES + 1] = { 0 };
+
+    (void)state;
+    wait_leader();
+    for (unsigned n = 1; n <= FOUNDERS; n++) {
+        node[n].full = true;
+        hand_over_block(n);
+    }
+    for (unsigned ms = 0; ms < 5000; ms++) {
+        unsigned l = leader();
+
+        led[l] += l != last;
+        last = l != 0 ? l : last;
+        for (unsigned n = 1; n <= FOUNDERS; n++) {
+            struct block *b = ring_pop(&node[n].link.answer);
+
+            assert_true(b == NULL || b->refuse_reason == sluice_v1_Reason_DISK_FULL);
+            refused[n] += b != NULL;
+            if (b != NULL)
+                hand_over_block(n); /* it comes again */
+        }
+        turn();
+    }
+    assert_int_equal(led[1] + led[2] + led[3], FOUNDERS + 1); /* it stays where it began */
+    assert_true(refused[last] > 1000);
+}
+
 static void a_leader_hands_over_before_it_is_removed(void **state)
 {
     unsigned l = wait_leader(), next;
@@ -737,6 +788,8 @@ int main(void)
         test(what_was_done_before_the_deadline_stays_done),
         test(the_lead_goes_to_whom_it_is_sent),
         test(blocks_wait_while_the_lead_moves_and_go_on_if_it_does_not),
+        test(a_leader_whose_disk_is_full_hands_over_and_its_blocks_wait),
+        test(where_all_disks_are_full_the_lead_goes_round_once_and_blocks_are_refused),
         test(a_leader_hands_over_before_it_is_removed),
         test(a_lost_lead_ends_the_operation_and_the_next_leader_goes_on),
         test(the_log_says_what_was_asked_by_whom_and_how_it_went),
