@@ -64,7 +64,7 @@ UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
 
-.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full tidy clean
+.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full check-netns tidy clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 

@@ -505,6 +505,7 @@ static uint16_t next_voter(struct cluster *c, bool whole)
         if (s->role != RAFT_VOTER || s->id == c->raft.id || distance >= best ||
             !guard_healthy(c, (uint16_t)s->id) || (whole && !guard_transfer(c, (uint16_t)s->id)))
             continue;
+        assert(distance > 0);
         best = distance;
         node = (uint16_t)s->id;
     }
@@ -532,6 +533,7 @@ int change_yield(struct cluster *c)
     to = next_voter(c, true);
     if (to == 0)
         return 1;
+    assert(is_other_voter(c, to) && !c->yield_told);
     report_warn("disk_full", "this node's disk is full: node %u is to lead", to);
     c->yield_told = true;
     e = consensus_transfer(c, to);

@@ -250,9 +250,11 @@ bool commit_abandon(struct cluster *c)
         if (forward_waits(b) || b->wait_index <= c->applied_index)
             continue;
 #ifndef PLANT_ABANDONED_KEPT
-        if (b->index > 0)
+        if (b->index > c->applied_index)
             c->app.withdraw(c->app.arg, b);
 #endif
+        if (b->worker != FORWARDED_WORKER)
+            c->events_doubtful += b->accepted; /* they may be committed yet */
         propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
     }
     c->answers = reverse(c->answers);

@@ -7,10 +7,6 @@
  * entries into the log, then messages, which may be about entries that are not durable yet, then
  * the commit index.
  *
- * What is received is fed to the engine an entry at a time: it costs less than half a microsecond,
- * the log can say after each one that it has no room for more, and a CHANGE is never behind another
- * entry (E1 of guard.c).
- *
  * Any error of the engine ends the node: it has no event for a failed disk or a lost entry.
  */
 #include <assert.h>
@@ -113,7 +109,7 @@ static bool is_stale(const struct cluster *c, const struct raft_event *event)
            (m->type == RAFT_INSTALL_SNAPSHOT && m->install_snapshot.term < c->state.term);
 }
 
-static int consensus_step(struct cluster *c, struct raft_event *event)
+int consensus_step(struct cluster *c, struct raft_event *event)
 {
     bool stale = is_stale(c, event);
     struct raft_update update;
@@ -125,12 +121,17 @@ static int consensus_step(struct cluster *c, struct raft_event *event)
     e = raft_step(&c->raft, event, &update);
     if (e != 0)
         return cluster_fail(c, -EPROTO, "engine: event %d: %s", (int)event->type, raft_strerror(e));
+    if (raft_current_term(&c->raft) >> CLUSTER_EPOCH_SHIFT != c->state.term >> CLUSTER_EPOCH_SHIFT)
+        return cluster_fail(c, -EOVERFLOW, "the terms of epoch %llu are used up",
+                            (unsigned long long)(c->state.term >> CLUSTER_EPOCH_SHIFT));
     if (update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
         c->state.term = raft_current_term(&c->raft);
         c->state.voted_for = raft_voted_for(&c->raft);
 #ifndef PLANT_VOTE_UNSAVED
         e = state_write(c);
 #endif
+        if (e < 0 && (update.flags & RAFT_UPDATE_ENTRIES) && event->type == RAFT_RECEIVE)
+            raft_free(update.entries.batch[0].batch);
         if (e < 0)
             return e;
     }
@@ -214,8 +215,11 @@ int consensus_bootstrap(struct cluster *c)
 {
     uint8_t bytes[CLUSTER_CONFIGURATION_BYTES_MAX];
     struct proposal *p = NULL;
-    int e = configuration_begin(c, bytes, sizeof bytes);
+    uint64_t term;
+    int e = state_first_term(c, &term);
 
+    if (e == 0)
+        e = configuration_begin(c, bytes, sizeof bytes);
     if (e > 0) {
         p = proposal_new(LOG_CHANGE, bytes, (size_t)e);
         e = p != NULL ? log_reserve_own(c->log, p->write.record.payload_bytes) : -ENOMEM;
@@ -228,7 +232,7 @@ int consensus_bootstrap(struct cluster *c)
     if (e < 0)
         goto out;
     p->write.record.index = 1;
-    p->write.record.term = c->state.term;
+    p->write.record.term = term;
     p->write.record.time_ns =
         c->config.bootstrap != NULL ? c->config.bootstrap->time_ns : node_unix_ns(c);
     e = log_append(c->log, &p->write);
@@ -465,6 +469,7 @@ int consensus_tick(struct cluster *c)
 
     if (now_ms < c->raft_timeout_ms)
         return 0;
+    assert(c->raft_open && c->log != NULL);
     if (!consensus_leads(c) && !guard_may_lead(c)) {
         c->raft_timeout_ms = now_ms + c->raft.heartbeat_timeout;
         return 0;
@@ -490,7 +495,7 @@ uint64_t consensus_term(const struct cluster *c, uint64_t index)
 }
 
 /* The engine keeps its own copy of the configuration. */
-static int tell_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes)
+int consensus_tell_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes)
 {
     struct raft_event event = { .type = RAFT_CONFIGURATION, .configuration = { .index = index } };
     int e = configuration_decode(payload, bytes, &event.configuration.conf);
@@ -511,247 +516,7 @@ int consensus_changed(struct cluster *c, uint64_t index, const void *payload, si
     memcpy(c->configuration, payload, bytes);
     c->configuration_bytes = bytes;
     c->configuration_index = index;
-    return tell_changed(c, index, payload, bytes);
-}
-
-/* --- messages of other nodes --------------------------------------------------------------------
- */
-
-/* An AppendEntries with one entry of m's, or none. The engine takes p or does not. */
-static int feed(struct cluster *c, const struct raft_message *m, struct proposal *p)
-{
-    struct raft_message one = *m;
-    struct raft_entry entry = { 0 };
-    struct raft_event event = { .type = RAFT_RECEIVE, .receive = { &one } };
-    void *batch;
-    int e;
-
-    one.append_entries.n_entries = p != NULL ? 1 : 0;
-    one.append_entries.entries = p != NULL ? &entry : NULL;
-    if (p != NULL) {
-        entry = peer_raft_entry(&p->write);
-        /* The engine reads a CHANGE's bytes and frees them; of the others it wants some memory. */
-        batch = raft_malloc(entry.type == RAFT_CHANGE ? entry.buf.len : 8);
-        if (batch == NULL)
-            return cluster_fail(c, -ENOMEM, "a message: out of memory");
-        if (entry.type == RAFT_CHANGE)
-            memcpy(batch, entry.buf.base, entry.buf.len);
-        else
-            entry.buf.len = 8;
-        entry.batch = entry.buf.base = batch;
-    }
-    assert(c->receiving == NULL);
-    c->receiving = p;
-    e = consensus_step(c, &event);
-    if (e < 0)
-        proposal_failed(c, p); /* the log may have it; freed after that is closed */
-    else
-        proposal_free(c->receiving);
-    c->receiving = NULL;
-    return e;
-}
-
-/* E8: what the engine has forgotten here is committed, and so this leader has it, too: the message
- * may as well begin at our checkpoint, which is remembered. */
-static void restart_at_checkpoint(const struct cluster *c, struct raft_append_entries *a)
-{
-    const struct raft_trail *t = &c->raft.trail;
-
-    assert(a->n_entries == 0 || c->raft.snapshot.installing);
-    if (a->prev_log_index > t->offset || a->prev_log_index >= t->snapshot.index ||
-        c->raft.snapshot.installing || a->term < raft_current_term(&c->raft))
-        return;
-    a->prev_log_index = t->snapshot.index;
-    a->prev_log_term = t->snapshot.term;
-}
-
-/* Does the message's previous entry, and its term, still hold here? */
-static bool follows(const struct cluster *c, const struct raft_append_entries *a)
-{
-    return raft_current_term(&c->raft) == a->term && !consensus_leads(c) &&
-           (a->prev_log_index == 0 || a->prev_log_index <= c->applied_index ||
-            consensus_term(c, a->prev_log_index) == a->prev_log_term);
-}
-
-/* E2: a second CHANGE, before the first is known to be committed, makes the engine forget what to
- * roll back to. It follows the first only if that is committed, whatever this leader says of it. */
-static int settle_change(struct cluster *c, const struct raft_message *m, uint64_t term)
-{
-    const struct raft_append_entries *a = &m->append_entries;
-    struct peer_entry entry;
-    uint64_t pending;
-    int e = feed(c, m, NULL);
-
-#ifdef PLANT_CHANGE_UNSETTLED
-    return e;
-#endif
-    pending = c->raft.configuration_uncommitted_index;
-    if (e < 0 || !follows(c, a) || pending == 0 || pending > a->prev_log_index ||
-        consensus_term(c, a->prev_log_index + 1) == term)
-        return e; /* nothing is pending, or the entry is there already */
-    e = node_entry(c, pending, &entry);
-    if (e < 0)
-        return e;
-    return tell_changed(c, pending, entry.payload, entry.record->payload_bytes);
-}
-
-static void drop_entries(struct raft_append_entries *a, struct proposal **entry,
-                         unsigned *ret_taken)
-{
-    for (unsigned i = 0; i < a->n_entries; i++)
-        proposal_free(entry[i]);
-    *ret_taken += a->n_entries;
-    a->n_entries = 0;
-}
-
-/* The first of m's entries. Returns 1 when it was dealt with. */
-static int receive_entry(struct cluster *c, struct raft_message *m, struct proposal *p)
-{
-    struct raft_append_entries *a = &m->append_entries;
-    const struct log_record r = p->write.record;
-    int e;
-
-    if (r.index != a->prev_log_index + 1 || r.term < a->prev_log_term || r.term > a->term)
-        return -EBADMSG;
-    if (r.type == LOG_CHANGE &&
-        peer_configuration_check((const uint8_t *)p->write.buf + LOG_HEADER_BYTES,
-                                 r.payload_bytes) != NULL)
-        return -EBADMSG;
-    if (r.index > c->applied_index) {
-        e = propose_room(c, r.payload_bytes);
-        c->disk_full = c->disk_full || e == -ENOSPC;
-        if (e < 0)
-            return e == -ENOSPC ? -EAGAIN : e;
-        if (r.type == LOG_CHANGE) {
-            e = settle_change(c, m, r.term);
-            if (e < 0 || !follows(c, a))
-                return e;
-        }
-        e = feed(c, m, p);
-        if (e < 0)
-            return e;
-    } else {
-        proposal_free(p); /* E8: committed, and perhaps compacted: nothing to look at */
-    }
-    a->prev_log_index = r.index;
-    a->prev_log_term = r.term;
-    return 1;
-}
-
-/* The message without its entries: for its term, its leader and its commit index. */
-static int receive_rest(struct cluster *c, struct raft_append_entries *a, struct raft_message *m)
-{
-    assert(a->n_entries == 0);
-    restart_at_checkpoint(c, a);
-    return feed(c, m, NULL);
-}
-
-static int receive_entries(struct cluster *c, struct raft_message *m, struct proposal **entry,
-                           unsigned *ret_taken)
-{
-    struct raft_append_entries *a = &m->append_entries;
-    bool any = a->n_entries > 0;
-    int e;
-
-    if (a->term >= raft_current_term(&c->raft)) {
-        c->heard_ms = node_now_ns(c) / NS_PER_MS;
-        lag_note(c, a);
-    }
-    if (a->term < raft_current_term(&c->raft) || !any || c->raft.snapshot.installing) {
-        drop_entries(a, entry, ret_taken);
-        c->fetch.refuses = any;
-        e = receive_rest(c, a, m);
-        c->fetch.refuses = false;
-        return e;
-    }
-    while (a->n_entries > 0) {
-        e = receive_entry(c, m, *entry);
-        if (e < 0)
-            return e;
-        if (e == 1) {
-            a->n_entries--;
-            (*ret_taken)++;
-            entry++;
-        }
-        if (e == 0 || !follows(c, a)) {
-            drop_entries(a, entry, ret_taken);
-            return 0;
-        }
-    }
-    /* Also what begins within what is applied is answered, by its last entry's end. */
-    return a->prev_log_index <= c->applied_index ? receive_rest(c, a, m) : 0;
-}
-
-/* The engine takes the message's memory if it begins with it or has no use for it; while it is at
- * one already, it forgets it. */
-static int receive_snapshot(struct cluster *c, struct raft_message *m)
-{
-    struct raft_install_snapshot *s = &m->install_snapshot;
-    struct raft_event event = { .type = RAFT_RECEIVE, .receive = { m } };
-    bool current = s->term >= raft_current_term(&c->raft);
-    bool forgotten = current && c->raft.snapshot.installing;
-    int e = s->data.len == SHA256_BYTES ? 0 : -EBADMSG;
-
-    if (s->term == raft_current_term(&c->raft) && consensus_leads(c))
-        e = -EBADMSG;
-    if (e == 0 && current)
-        c->heard_ms = node_now_ns(c) / NS_PER_MS;
-    if (e < 0 || forgotten) {
-        struct raft_install_snapshot ours = *s;
-
-        if (e == 0)
-            e = consensus_step(c, &event);
-        raft_configuration_close(&ours.conf);
-        raft_free(ours.data.base);
-        return e;
-    }
-    return consensus_step(c, &event);
-}
-
-/* This node does not know yet what it has: it neither votes nor acknowledges. */
-static int drop_message(struct raft_message *m, struct proposal **entry, unsigned *ret_taken)
-{
-    if (m->type == RAFT_APPEND_ENTRIES) {
-        *ret_taken = m->append_entries.n_entries;
-        for (unsigned i = 0; i < *ret_taken; i++)
-            proposal_free(entry[i]);
-    } else if (m->type == RAFT_INSTALL_SNAPSHOT) {
-        raft_configuration_close(&m->install_snapshot.conf);
-        raft_free(m->install_snapshot.data.base);
-    }
-    return 0;
-}
-
-int consensus_receive(struct cluster *c, struct raft_message *m, struct proposal **entry,
-                      unsigned *ret_taken)
-{
-    struct raft_event event = { .type = RAFT_RECEIVE, .receive = { m } };
-    struct guard_vote vote;
-    int e;
-
-    *ret_taken = 0;
-    if (c->repair.at_start || (m->type == RAFT_TIMEOUT_NOW && !guard_may_lead(c)))
-        return drop_message(m, entry, ret_taken);
-    switch (m->type) {
-    case RAFT_APPEND_ENTRIES:
-        return receive_entries(c, m, entry, ret_taken);
-    case RAFT_REQUEST_VOTE:
-        guard_vote_begin(c, &vote);
-        e = consensus_step(c, &event);
-        guard_vote_end(c, &vote);
-        return e;
-    case RAFT_INSTALL_SNAPSHOT:
-        return receive_snapshot(c, m);
-    case RAFT_APPEND_ENTRIES_RESULT:
-        guard_heard(c, m);
-        guard_rejection(c, m);
-        return consensus_step(c, &event);
-    case RAFT_REQUEST_VOTE_RESULT:
-    case RAFT_TIMEOUT_NOW:
-        return consensus_step(c, &event);
-    default:
-        return -EBADMSG;
-    }
+    return consensus_tell_changed(c, index, payload, bytes);
 }
 
 /* The event's configuration becomes the engine's. What has been fetched meanwhile goes further than

@@ -32,6 +32,34 @@ int guard_start_term(struct cluster *c, bool sole_voter)
     return state_write(c);
 }
 
+static uint64_t term_of(const struct raft_message *m)
+{
+    switch (m->type) {
+    case RAFT_REQUEST_VOTE:
+        return m->request_vote.term;
+    case RAFT_REQUEST_VOTE_RESULT:
+        return m->request_vote_result.term;
+    case RAFT_APPEND_ENTRIES:
+        return m->append_entries.term;
+    case RAFT_APPEND_ENTRIES_RESULT:
+        return m->append_entries_result.term;
+    case RAFT_INSTALL_SNAPSHOT:
+        return m->install_snapshot.term;
+    case RAFT_TIMEOUT_NOW:
+        return m->timeout_now.term;
+    default:
+        return 0;
+    }
+}
+
+/* A term that is believed once is every node's for ever: one of a later epoch would be of the other
+ * region, or one after which no log can be started (guard_start_digits()). One of an earlier epoch
+ * is only old. */
+bool guard_epoch(const struct cluster *c, const struct raft_message *m)
+{
+    return term_of(m) >> CLUSTER_EPOCH_SHIFT <= c->state.term >> CLUSTER_EPOCH_SHIFT;
+}
+
 /* E11: a server votes only once its own log says that it is a voter; but whether it is one the
  * candidate's configuration decides, and a new voter that is needed for the quorum may not have
  * that entry yet. And one that is no voter never forgets its leader, so it would deny for ever.
@@ -80,6 +108,7 @@ bool guard_may_lead(struct cluster *c)
 #ifdef PLANT_GUARD_ROOM
     return true;
 #endif
+    assert(c->appended_n <= c->appended_max);
     return propose_room(c, 0) == 0;
 }
 

@@ -7,6 +7,7 @@
  * found.c     a new cluster, made from nodes that wait
  * state.c     term, vote and identity, on disk before anything depends on them
  * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
+ * consensus_receive.c what other nodes say, into the engine
  * guard.c     what the host must add so that the engine is safe
  * lag.c       how far a read here may be behind
  * propose.c   blocks and other entries into the log
@@ -378,6 +379,9 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
 /* state.c */
 int state_open(struct cluster *c);
 int state_write(struct cluster *c);
+/* The term of entry 1, the same on all nodes that begin a cluster; this node is in it then, or in a
+ * later one. */
+int state_first_term(struct cluster *c, uint64_t *ret);
 
 /* An entry from the disk, which c->read_record is of then. Valid until the next call. */
 int node_read(struct cluster *c, uint64_t index, const void **ret_payload);
@@ -398,6 +402,10 @@ void consensus_forget_entries(struct cluster *c);
 size_t consensus_configuration(const struct cluster *c, const void **ret);
 int consensus_start(struct cluster *c);
 void consensus_close(struct cluster *c);
+/* An event into the engine, and what it says about it carried out. */
+int consensus_step(struct cluster *c, struct raft_event *event);
+/* A CHANGE is committed. The engine keeps its own copy. */
+int consensus_tell_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes);
 /* The engine takes the entry, and calls propose_taken() for it. */
 int consensus_submit(struct cluster *c, enum log_type type, const void *payload, size_t bytes);
 /* The term of an entry that the engine remembers, 0: it does not. */
@@ -433,6 +441,8 @@ uint64_t lag_ms(const struct cluster *c);
 
 /* guard.c */
 int guard_start_term(struct cluster *c, bool sole_voter);
+/* Is the message's term one that this node may enter? */
+bool guard_epoch(const struct cluster *c, const struct raft_message *m);
 struct guard_vote {
     struct raft_server *server;
     int role;

@@ -198,10 +198,16 @@ static void do_status(const struct caller *to)
 /* --- what the leader does -----------------------------------------------------------------------
  */
 
+/* A certificate of a node is no leave to change a cluster: also one of another cluster has it, and
+ * one that was removed. Those may ask who this node is, or give it a beginning while it waits. */
 static bool leads(const struct caller *to)
 {
     struct cluster *c = to->c;
 
+    if (to->ask == NULL && !to->remote.member && c->log != NULL && consensus_leads(c)) {
+        refuse(to, -EACCES, "node %u is not a member of this cluster", to->remote.node);
+        return false;
+    }
     if (c->log != NULL && consensus_leads(c) && c->lead == LEAD_READY)
         return true;
     if (c->repair.at_start)

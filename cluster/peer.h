@@ -74,6 +74,7 @@ int peers_call(struct peers *p, uint16_t node, const char *address, const void *
 struct peer_caller {
     uint64_t connection, id;
     uint16_t node;
+    bool member; /* of this cluster, and by a connection of it */
 };
 void peers_reply(struct peers *p, const struct peer_caller *to, int status, const void *body,
                  size_t bytes);

@@ -173,7 +173,12 @@ void call_turn(struct peers *p, uint64_t now_ns)
 void call_received(struct peer_in *in, const void *body, size_t bytes)
 {
     const struct wire_call *head = body;
-    struct peer_caller from = { .connection = in->number, .node = in->node };
+    const struct peer_out *o = peers_out(in->p, in->node);
+    struct peer_caller from = {
+        .connection = in->number,
+        .node = in->node,
+        .member = !in->calls_only && o != NULL && o->member,
+    };
 
     if (bytes < sizeof *head || head->bytes > bytes - sizeof *head || head->id == 0)
         return; /* nobody can be answered */

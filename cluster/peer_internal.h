@@ -13,7 +13,7 @@
 #define PEER_HOST_BYTES  256u
 #define PEER_STAGE_BYTES (64u << 10)
 #define PEER_SMALL_BYTES 80u /* a frame that needs no memory of its own */
-#define PEER_OUT_MAX     (2u * CLUSTER_MEMBERS_MAX + PEER_CALLS_MAX)
+#define PEER_OUT_MAX     (2u * CLUSTER_MEMBERS_MAX + PEER_IN_MAX + PEER_CALLS_MAX)
 
 /* --- peer_link.c --- */
 

@@ -105,6 +105,10 @@ void proposal_failed(struct cluster *c, struct proposal *p)
 {
     if (p == NULL)
         return;
+    for (uint32_t i = 0; i < c->appended_n; i++) {
+        if (c->appended[(c->appended_head + i) % c->appended_max].proposal == p)
+            return; /* what failed came after it; freed with the others */
+    }
     p->next = c->failed_proposals;
     c->failed_proposals = p;
 }

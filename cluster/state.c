@@ -12,7 +12,7 @@
 static void state_fresh(struct cluster *c, struct node_state *s)
 {
     *s = (struct node_state){
-        .term = ((uint64_t)c->config.region << CLUSTER_EPOCH_SHIFT) | 1,
+        .term = STATE_FIRST_TERM(c->config.region),
         .node = c->config.node,
         .region = c->config.region,
     };
@@ -85,4 +85,21 @@ int state_write(struct cluster *c)
     if (e < 0)
         return cluster_fail(c, e, "%s/log/state: write failed: %s", c->config.dir, strerror(-e));
     return 0;
+}
+
+/* The first of the first member's region. A node's own may be another, for it is of another region,
+ * or was offered a place before and has heard of a term there; that one it keeps, if it is higher,
+ * and what it may have promised in it. */
+int state_first_term(struct cluster *c, uint64_t *ret)
+{
+    const struct cluster_bootstrap *b = c->config.bootstrap;
+    struct node_state *s = &c->state;
+    bool unused = s->term == STATE_FIRST_TERM(s->region) && s->voted_for == 0;
+
+    *ret = b != NULL ? STATE_FIRST_TERM(b->member[0].region) : s->term;
+    if (s->term == *ret || (s->term > *ret && !unused))
+        return 0;
+    s->term = *ret;
+    s->voted_for = 0;
+    return state_write(c);
 }

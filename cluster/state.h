@@ -9,6 +9,9 @@
 #define STATE_NAME  "state"
 #define STATE_MAGIC 0x54534c53u /* "SLST" */
 
+/* Of a region's first epoch. */
+#define STATE_FIRST_TERM(region) (((uint64_t)(region) << CLUSTER_EPOCH_SHIFT) | 1)
+
 struct node_state {
     uint64_t term;
     uint64_t voted_for; /* node id, 0: nobody */

@@ -79,7 +79,7 @@ simulated() {
     build release '' build/release/sim && check sim 6000 build/release/sim -n 20000
     check sim-mutants 6000 tests/sim/mutants.sh
   else
-    build release '' build/release/sim && check sim 300 build/release/sim -n 300
+    build release '' build/release/sim && check sim 400 build/release/sim -n 150
   fi
 }
 

@@ -34,13 +34,14 @@ static void refusal_travels(const struct refusal *refusal)
     struct peer_frame f = frame_at(out, PEER_REFUSE, HANDSHAKE_REFUSE_BYTES, 1);
     const char *wrong = handshake_get_refusal(&again, &f);
 
-    assert(n == (int)HANDSHAKE_FRAME_MAX && wrong == NULL);
+    assert(n == (int)(PEER_HEADER_BYTES + HANDSHAKE_REFUSE_BYTES) && wrong == NULL);
     assert(memcmp(&again, refusal, sizeof again) == 0);
 }
 
 static void on_hello(const struct peer_frame *f, const struct handshake_self *self,
                      const struct handshake_known *known, bool unknown)
 {
+    static const uint8_t no_id[HANDSHAKE_ID_BYTES];
     struct hello hello, again;
     struct refusal refusal;
     struct peer_frame back;
@@ -56,10 +57,13 @@ static void on_hello(const struct peer_frame *f, const struct handshake_self *se
         refusal_travels(&refusal);
         return;
     }
-    assert(!unknown && hello.region == known->region && hello.dialled == self->node);
-    assert(hello.epoch >= self->epoch && handshake_version(self, &hello) > 0);
-    assert(((r & HANDSHAKE_REMEMBER) != 0) == !known->directory_known);
-    assert(((r & HANDSHAKE_NEWER_EPOCH) != 0) == (hello.epoch > self->epoch));
+    assert(hello.dialled == self->node && handshake_version(self, &hello) > 0);
+    assert((r == HANDSHAKE_CALLS_ONLY) == (memcmp(hello.cluster_id, no_id, sizeof no_id) == 0));
+    if (r != HANDSHAKE_CALLS_ONLY) {
+        assert(!unknown && hello.region == known->region && hello.epoch >= self->epoch);
+        assert(((r & HANDSHAKE_REMEMBER) != 0) == !known->directory_known);
+        assert(((r & HANDSHAKE_NEWER_EPOCH) != 0) == (hello.epoch > self->epoch));
+    }
     r = handshake_put_hello(out, sizeof out, &hello);
     back = frame_at(out, PEER_HELLO, HANDSHAKE_HELLO_BYTES, hello.epoch);
     assert(r == (int)(PEER_HEADER_BYTES + HANDSHAKE_HELLO_BYTES));

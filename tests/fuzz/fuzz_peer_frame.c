@@ -120,6 +120,14 @@ static void same_bytes(const struct peer_message *m, const uint8_t *from, size_t
         same_append(m, from, bytes);
         return;
     }
+    if (m->frame.type >= PEER_POST_FIRST) {
+        const struct iovec body = { (void *)(uintptr_t)m->frame.head, m->frame.head_bytes };
+
+        peer_frame_put_post(buf, (enum peer_type)m->frame.type, m->frame.epoch, &body, 1);
+        assert(memcmp(buf, from, PEER_HEADER_BYTES) == 0);
+        assert(memcmp(m->frame.head, from + PEER_HEADER_BYTES, m->frame.head_bytes) == 0);
+        return;
+    }
     if (m->frame.type == PEER_PING) {
         n = peer_encode_ping(buf, sizeof buf, m->frame.epoch);
     } else {

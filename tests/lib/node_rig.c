@@ -23,7 +23,10 @@ struct node_rig t;
 static uint64_t now(void *arg) { return (void)arg, t.now_ns; }
 static uint64_t unix_now(void *arg) { return (void)arg, 1790000000ull * NS_PER_S + t.now_ns; }
 static void fixed(void *arg, void *ret, size_t n) { (void)arg, memset(ret, 0x5a, n); }
-static int drop(void *arg, const struct raft_message *m) { return (void)arg, (void)m, 0; }
+static int drop(void *arg, const struct raft_message *m)
+{
+    return (void)arg, (void)m, t.send_error;
+}
 
 static int post(void *arg, const struct node_post *p)
 {

@@ -34,7 +34,7 @@ struct node_rig {
     uint64_t now_ns;
     struct sent sent[POSTS];
     unsigned posts;
-    int post_error;
+    int post_error, send_error;
     uint32_t duplicates; /* this many of a block's first events are taken for duplicates ... */
     uint32_t conflicts;  /* ... and of those behind them for conflicts */
     int ready;

@@ -143,7 +143,7 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .dir = t->dir,
         .node = t->node ? t->node : 1,
         .peering = t->peering,
-        .region = 1,
+        .region = t->region != 0 ? t->region : 1,
         .segment_age_ns_max = t->segment_age_ns ? t->segment_age_ns : 300000000000ull,
         .log = { .segment_bytes = 1 << 20,
                  .disk_free_bytes_min = 0,

@@ -19,6 +19,7 @@ struct test_app {
     uint64_t segment_age_ns;    /* 0: five minutes */
     uint64_t scrub_bytes_per_s; /* 0: no scrub; else with 1 ms between passes */
     uint16_t node;              /* 0: 1 */
+    uint8_t region;             /* 0: 1 */
     const struct cluster_peering *peering;
     /* What apply() was given; on the cluster thread, read after the cluster was stopped or waited
      * for. */

@@ -233,10 +233,15 @@ static void take_answers(struct sim_node *n)
 }
 
 /* The node has failed: only when its disk did. */
-void machine_check(struct sim_node *n, int e)
+bool machine_check(struct sim_node *n, int e)
 {
-    if (e < 0)
+    if (e >= 0)
+        return true;
+    if (e != -EILSEQ || sim.rotten != number_of(n))
         violation("node %u failed: %s", number_of(n), n->c->error);
+    trace("node %u met rot where it cannot go on: %s", number_of(n), n->c->error);
+    machine_crash(n);
+    return false;
 }
 
 void machine_run(struct sim_node *n)
@@ -245,7 +250,8 @@ void machine_run(struct sim_node *n)
 
     while ((e = node_turn(n->c)) > 0) {
     }
-    machine_check(n, e);
+    if (!machine_check(n, e))
+        return;
     check_opened(n);
     if (n->opened) {
         check_leader(n);
@@ -264,12 +270,16 @@ void machine_run(struct sim_node *n)
 
 void machine_disk(struct sim_node *n)
 {
+    bool ok = true;
+
     n->disk_ns = UINT64_MAX;
     for (unsigned i = 1; i <= sim.nodes; i++)
         sim.link[i][number_of(n)].waits = false;
     test_disk_stall(n->disk, false);
     if (n->opened)
-        machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));
+        ok = machine_check(n, log_do_work(n->c->log, sim_monotonic(n)));
+    if (!ok)
+        return;
     test_disk_stall(n->disk, true);
     machine_run(n);
 }

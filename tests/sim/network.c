@@ -240,7 +240,8 @@ void deliver(unsigned from, unsigned to)
     }
     if (e == -EBADMSG)
         violation("node %u does not believe node %u", to, from);
-    machine_check(n, e);
+    if (!machine_check(n, e))
+        return; /* with its links */
     l->head = m->next;
     if (l->head == NULL)
         l->tail = &l->head;

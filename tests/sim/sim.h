@@ -217,6 +217,7 @@ void machine_start(struct sim_node *n);
 void machine_crash(struct sim_node *n);
 void machine_run(struct sim_node *n);
 void machine_disk(struct sim_node *n);
-void machine_check(struct sim_node *n, int e);
+/* False: it had to end, and is down. */
+bool machine_check(struct sim_node *n, int e);
 
 #endif

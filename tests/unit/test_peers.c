@@ -9,13 +9,17 @@
 #include <cmocka.h>
 #include <arpa/inet.h>
 #include <errno.h>
+#include <pb_decode.h>
+#include <pb_encode.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cluster/handshake.h"
 #include "cluster/segment.h"
 #include "tests/lib/pki_rig.h"
 #include "tests/lib/test_app.h"
@@ -184,6 +188,20 @@ static void three_nodes_become_a_cluster_and_take_blocks(void **state)
     found_at(2); /* again, elsewhere: it is there */
 }
 
+static void nodes_of_two_regions_become_one_cluster(void **state)
+{
+    struct cluster_status s;
+
+    (void)state;
+    app[0].region = 2;
+    start_all();
+    found_at(1);
+    blocks_at(leader(), 3, 0);
+    assert_together(leader());
+    cluster_status(app[1].cluster, &s);
+    assert_int_equal(s.epoch, 2); /* of the first one's region */
+}
+
 static void over_tls_it_is_the_same(void **state)
 {
     sluice_v1_Member listed[CLUSTER_MEMBERS_MAX];
@@ -317,6 +335,99 @@ static void a_setting_can_be_changed_at_any_node(void **state)
         last = index;
     }
     assert_together(lead);
+}
+
+/* --- a node that is none of them ---------------------------------------------------------------
+ */
+
+static void receive(int fd, void *ret, size_t n)
+{
+    if (recv(fd, ret, n, MSG_WAITALL) != (ssize_t)n)
+        fail_msg("the connection ends, or is silent");
+}
+
+/* It says that it is of no cluster. */
+static int dial_as_stranger(int i)
+{
+    struct hello h = { .magic = HANDSHAKE_MAGIC,
+                       .version_min = PEER_VERSION_MIN,
+                       .version_max = PEER_VERSION_MIN,
+                       .directory_id = { 9 },
+                       .process = 9,
+                       .connection = 1,
+                       .node = 9,
+                       .dialled = (uint16_t)(i + 1),
+                       .region = 1 };
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    const struct timeval patience = { .tv_sec = 20 };
+    uint8_t frame[HANDSHAKE_FRAME_MAX] __attribute__((aligned(8)));
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), n;
+    struct peer_header *head = (void *)frame;
+
+    a.sin_port = htons((uint16_t)strtoul(strchr(peering[i].listen, ':') + 1, NULL, 10));
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    n = handshake_put_hello(frame, sizeof frame, &h);
+    assert_int_equal(send(fd, frame, (size_t)n, 0), n);
+    receive(fd, frame, PEER_HEADER_BYTES + HANDSHAKE_WELCOME_BYTES);
+    assert_int_equal(head->type, PEER_WELCOME);
+    return fd;
+}
+
+/* Returns the status of the reply; frames as in peer_call.c. */
+static int call(int fd, const sluice_v1_NodeRequest *request, sluice_v1_NodeReply *ret)
+{
+    uint64_t frame[512] = { 0 };
+    struct peer_header *head = (void *)frame;
+    uint64_t *body = frame + PEER_HEADER_BYTES / sizeof *frame;
+    pb_ostream_t out = pb_ostream_from_buffer((uint8_t *)(body + 2), sizeof frame - 48);
+    pb_istream_t in;
+    uint32_t word[2];
+
+    assert_true(pb_encode(&out, sluice_v1_NodeRequest_fields, request));
+    body[0] = 1;
+    body[1] = out.bytes_written;
+    peer_frame_put(frame, PEER_CALL, 1, (uint32_t)(16 + ((out.bytes_written + 7) & ~7ull)), 0);
+    assert_true(send(fd, frame, PEER_HEADER_BYTES + head->head_bytes, 0) > 0);
+    receive(fd, head, PEER_HEADER_BYTES);
+    assert_int_equal(head->type, PEER_REPLY);
+    assert_in_range(head->head_bytes, 16, sizeof frame - PEER_HEADER_BYTES);
+    receive(fd, body, head->head_bytes);
+    memcpy(word, &body[1], sizeof word);
+    in = pb_istream_from_buffer((uint8_t *)(body + 2), word[1]);
+    assert_true(pb_decode(&in, sluice_v1_NodeReply_fields, ret));
+    return (int)word[0];
+}
+
+static void who_is_not_a_member_changes_nothing(void **state)
+{
+    sluice_v1_NodeRequest r = { .which_body = sluice_v1_NodeRequest_status_tag };
+    sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
+    struct cluster_status before, after;
+    int lead, fd;
+
+    (void)state;
+    start_all();
+    found_at(0);
+    lead = leader();
+    fd = dial_as_stranger(lead);
+    assert_int_equal(call(fd, &r, &reply), 0);
+    assert_int_equal(reply.status.leader, lead + 1);
+    cluster_status(app[lead].cluster, &before);
+    r.which_body = sluice_v1_NodeRequest_barrier_tag;
+    assert_int_equal(call(fd, &r, &reply), -EACCES);
+    assert_non_null(strstr(reply.sentence, "not a member"));
+    r.which_body = sluice_v1_NodeRequest_setting_tag;
+    r.body.setting = (sluice_v1_Setting){ .key = "skew.past_ms", .value = "1" };
+    assert_int_equal(call(fd, &r, &reply), -EACCES);
+    r.which_body = sluice_v1_NodeRequest_membership_tag;
+    r.body.membership =
+        (sluice_v1_MembershipRequest){ .kind = sluice_v1_MembershipRequest_Kind_TRANSFER };
+    assert_int_equal(call(fd, &r, &reply), -EACCES);
+    close(fd);
+    cluster_status(app[lead].cluster, &after);
+    assert_int_equal(after.state, CLUSTER_LEADER);
+    assert_int_equal(after.last_index, before.last_index);
 }
 
 static void what_cannot_become_a_cluster_is_refused(void **state)
@@ -502,6 +613,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(three_nodes_become_a_cluster_and_take_blocks, start, stop),
+        cmocka_unit_test_setup_teardown(nodes_of_two_regions_become_one_cluster, start, stop),
         cmocka_unit_test_setup_teardown(over_tls_it_is_the_same, start, stop),
         cmocka_unit_test_setup_teardown(a_certificate_of_another_node_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(blocks_may_come_to_any_node, start, stop),
@@ -509,6 +621,7 @@ int main(void)
                                         start, stop),
         cmocka_unit_test_setup_teardown(members_say_what_they_are, start, stop),
         cmocka_unit_test_setup_teardown(a_setting_can_be_changed_at_any_node, start, stop),
+        cmocka_unit_test_setup_teardown(who_is_not_a_member_changes_nothing, start, stop),
         cmocka_unit_test_setup_teardown(what_cannot_become_a_cluster_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(one_that_died_while_it_began_waits_again, start, stop),
         cmocka_unit_test_setup_teardown(a_beginning_is_known_before_anybody_leads, start, stop),
