@@ -160,11 +160,8 @@ static int node_open_log(struct cluster *c, const char *log_dir)
     e = log_reader_open_on(&c->reader, c->disk);
     if (e < 0)
         return cluster_fail(c, e, "%s: %s", log_dir, strerror(-e));
-    if (log_last_index(c->log) > 0) {
-        /* The node may have died between entry 1 and saying so; with the new term it is written. */
-        c->state.bootstrapped = 1;
+    if (log_last_index(c->log) > 0)
         return 0;
-    }
     if (c->state.bootstrapped)
         return cluster_fail(
             c, -EILSEQ, "%s: the log is empty, but this node has written one; its files are gone",
@@ -408,7 +405,8 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
 /* --- turns --------------------------------------------------------------------------------------
  */
 
-/* A log that was begun by another node's entries: from now on an empty one is a lost one. */
+/* The log was begun by another node's entries, or this one died between entry 1 and saying so. From
+ * now on an empty one is a lost one. */
 static int node_begun(struct cluster *c)
 {
     if (c->state.bootstrapped || log_persisted_index(c->log) == 0)

@@ -158,6 +158,26 @@ static void the_first_entry_is_the_same_whatever_a_node_has_been_through(void **
     assert_int_equal(t.c->state.term, first + 6); /* and what it may have promised there holds */
 }
 
+/* It died between its first entry and saying that it has one. An empty log would not be taken for a
+ * lost one, and who has acknowledged something would vote without it. */
+static void that_a_log_was_begun_is_on_disk_before_anything_is_acknowledged(void **state)
+{
+    struct node_state s;
+    struct twoslot file;
+
+    (void)state;
+    node_rig_start(false);
+    node_free(t.c);
+    assert_true(twoslot_open(&file, t.disk, STATE_NAME, STATE_MAGIC, &s, sizeof s) >= 0);
+    assert_int_equal(s.bootstrapped, 1);
+    s.bootstrapped = 0;
+    assert_int_equal(twoslot_write(&file, &s, sizeof s), 0);
+    twoslot_close(&file);
+    node_rig_start(false);
+    assert_true(twoslot_peek(t.disk, STATE_NAME, STATE_MAGIC, &s, sizeof s) >= 0);
+    assert_int_equal(s.bootstrapped, 1);
+}
+
 /* Whatever fails, and when, an entry has one owner: the sanitizer looks at the end of each. */
 static void an_entry_of_a_message_that_fails_is_freed_once(void **state)
 {
@@ -205,6 +225,7 @@ int main(void)
         TEST(a_term_of_a_later_epoch_is_not_entered),
         TEST(a_node_does_not_stand_for_election_into_the_next_epoch),
         TEST(the_first_entry_is_the_same_whatever_a_node_has_been_through),
+        TEST(that_a_log_was_begun_is_on_disk_before_anything_is_acknowledged),
         TEST(an_entry_of_a_message_that_fails_is_freed_once),
         TEST(an_entry_that_cannot_be_sent_is_freed_once),
     };
