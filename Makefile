@@ -196,7 +196,7 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (default 20) from its corpus
 
 SEEDS ?= 200
 sim: $(OUT)/sim ## SEEDS=n new runs of a simulated cluster
-	@$(OUT)/sim -n $(SEEDS)
+	@$(OUT)/sim -n $(SEEDS) -j $$(nproc)
 
 sim-mutants: ## plant bugs in the cluster and see the simulator find them
 	@tests/sim/mutants.sh

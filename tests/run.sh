@@ -76,10 +76,10 @@ corpora() {
 simulated() {
   build asan '' build/asan/sim && check asan/sim 300 build/asan/sim -n 10
   if [ "$mode" = full ]; then
-    build release '' build/release/sim && check sim 6000 build/release/sim -n 20000
+    build release '' build/release/sim && check sim 12000 build/release/sim -n 20000 -j "$(nproc)"
     check sim-mutants 6000 tests/sim/mutants.sh
   else
-    build release '' build/release/sim && check sim 400 build/release/sim -n 150
+    build release '' build/release/sim && check sim 400 build/release/sim -n 300 -j "$(nproc)"
   fi
 }
 

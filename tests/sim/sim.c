@@ -2,7 +2,7 @@
  * sim.c - a simulator of a cluster: the real nodes (cluster/), on disks in memory, in a network and
  * a time of its own, with everything that can go wrong following from a seed.
  *
- *   sim [-s FIRST] [-n SEEDS] [-1] [-v]    -1: until one fails; -v: with a trace
+ *   sim [-s FIRST] [-n SEEDS] [-j JOBS] [-1] [-v]    -1: until one fails; -v: with a trace
  *
  * One seed is one run, in a process of its own. It has a phase of faults (power cuts, of one or
  * all, partitions, one-way too, rot, broken connections, slow disks, stopped processes, jumping
@@ -544,17 +544,44 @@ static void run(uint64_t seed)
           sim.fetches, sim.rots, sim.mended);
 }
 
+#define JOBS_MAX 64u
+
+static struct {
+    pid_t pid; /* 0: none */
+    uint64_t seed;
+} job[JOBS_MAX];
+
+/* The next run that ends. Returns its job. */
+static unsigned wait_for_one(uint64_t *bad)
+{
+    int status = 0;
+    pid_t pid = wait(&status);
+    unsigned i = 0;
+
+    while (job[i].pid != pid)
+        i++;
+    remove_dirs(pid);
+    if (WIFSIGNALED(status)) /* it has not said so itself */
+        printf("seed %" PRIu64 " ended by signal %d\n", job[i].seed, WTERMSIG(status));
+    *bad += status != 0;
+    job[i].pid = 0;
+    return i;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t first = (uint64_t)time(NULL) * 1000, seeds = 0, bad = 0, done = 0;
+    unsigned jobs = 1, running = 0;
     bool until_bad = false, given = false;
     int opt;
 
-    while ((opt = getopt(argc, argv, "s:n:1v")) != -1) {
+    while ((opt = getopt(argc, argv, "s:n:j:1v")) != -1) {
         if (opt == 's')
             first = strtoull(optarg, NULL, 10), given = true;
         else if (opt == 'n')
             seeds = strtoull(optarg, NULL, 10);
+        else if (opt == 'j' && atoi(optarg) > 0 && atoi(optarg) <= (int)JOBS_MAX)
+            jobs = (unsigned)atoi(optarg);
         else if (opt == '1')
             until_bad = true;
         else if (opt == 'v')
@@ -566,22 +593,21 @@ int main(int argc, char **argv)
     if (seeds == 0)
         seeds = given ? 1 : 100;
     for (uint64_t seed = first; seed < first + seeds && !(until_bad && bad > 0); seed++) {
-        fflush(stdout);
-        pid_t pid = fork();
-        int status = 0;
+        unsigned at = running < jobs ? running++ : wait_for_one(&bad);
 
-        if (pid == 0) {
+        fflush(stdout);
+        job[at].seed = seed;
+        job[at].pid = fork();
+        if (job[at].pid == 0) {
             run(seed);
             exit(0);
         }
-        if (pid < 0 || waitpid(pid, &status, 0) < 0)
+        if (job[at].pid < 0)
             return 1;
-        remove_dirs(pid);
-        if (WIFSIGNALED(status))
-            printf("seed %" PRIu64 " ended by signal %d\n", seed, WTERMSIG(status));
-        bad += status != 0;
         done++;
     }
+    for (; running > 0; running--)
+        (void)wait_for_one(&bad);
     printf("%" PRIu64 " seeds from %" PRIu64 ", %" PRIu64 " failed\n", done, first, bad);
     return bad > 0;
 }
