@@ -191,7 +191,9 @@ static int open_segment(struct recover *r, struct segment *s)
     return e;
 }
 
-/* Segments wholly below the origin: there, and the right ones? Returns the first to be read. */
+/* Segments wholly below the origin: there, and the right ones? Returns the first to be read: the
+ * one with the origin's record, since a cut just behind that reads it (cut.c), and rot there must
+ * be met here, where it is mended. */
 static int check_below_origin(struct recover *r, size_t *ret_first)
 {
     struct segment *at = r->l->segments.at;
@@ -207,7 +209,7 @@ static int check_below_origin(struct recover *r, size_t *ret_first)
         return note_missing(r, e, next, &at[0]);
     }
     assert(r->keep <= r->l->segments.n);
-    for (; i + 1 < r->keep && at[i + 1].first <= next; i++) {
+    for (; i + 1 < r->keep && at[i + 1].first < next; i++) {
         e = open_segment(r, &at[i]);
         if (e < 0)
             return e;

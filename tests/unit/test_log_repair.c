@@ -505,6 +505,39 @@ static void a_look_at_one_segment_finds_its_rot(void **state)
     assert_whole();
 }
 
+/* A checkpoint at the last record of a segment: a cut just behind it reads that segment, so a start
+ * has to as well. One that did not would end at the same cut again and again. */
+static void a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet(void **state)
+{
+    struct log_config config = fixture_config();
+    struct log_origin origin = { .index = 9, .term = FIXTURE_TERM };
+    char error[LOG_ERROR_BYTES];
+    struct log_damage m;
+    struct log_record record;
+    struct log_reader *reader;
+    const struct record_header *h = buf;
+    const void *payload;
+    struct log *l;
+
+    (void)state;
+    assert_non_null(strstr(segment(1), "-000000000000000a.seg"));
+    assert_int_equal(log_reader_open_on(&reader, disk), 0);
+    assert_int_equal(log_reader_get(reader, 9, buf, LOG_RECORD_BYTES_MAX, &record, &payload), 0);
+    origin.time_ns = record.time_ns;
+    assert_int_equal(log_reader_get(reader, 10, buf, LOG_RECORD_BYTES_MAX, &record, &payload), 0);
+    memcpy(origin.digest, h->agreed.before, SHA256_BYTES);
+    log_reader_close(reader);
+
+    flip(segment(0), record_at(segment(0), false) + 100);
+    assert_int_equal(log_open_damage(&l, disk, &config, &origin, NULL, NULL, error, &m), -EILSEQ);
+    assert_int_equal(m.first, 1);
+    assert_int_equal(mend(&m), 0);
+    assert_int_equal(log_open_damage(&l, disk, &config, &origin, NULL, NULL, error, &m), 0);
+    assert_int_equal(log_truncate(l, 10), 0);
+    assert_int_equal(log_last_index(l), 9);
+    log_close(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -521,6 +554,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(records_of_another_log_do_not_get_in, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_never_committed_makes_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_look_at_one_segment_finds_its_rot, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
