@@ -244,7 +244,8 @@ static void on_prepare(uv_prepare_t *p)
         return;
     }
     wake_prepare(&c->wake);
-    more = done > 0 || (c->log != NULL && !propose_idle(c) && c->arrived == NULL) ||
+    more = done > 0 ||
+           (c->log != NULL && !change_quiet(c) && !propose_idle(c) && c->arrived == NULL) ||
            (c->disk_fd < 0 && c->appended_n > 0);
     if (!more) {
         pthread_mutex_lock(&c->lock);

@@ -663,6 +663,8 @@ uint64_t forward_deadline_ns(const struct cluster *c)
     for (const struct block *b = c->answers; b != NULL; b = b->next) {
         if (b->wait_index <= c->applied_index || (leads && !forward_waits(b)))
             continue;
+        if (!forward_waits(b) && b->index > log_persisted_index(c->log))
+            continue; /* it cannot be given up before its write has ended, and that wakes */
         due = b->forward.arrived_ns + limit_ns(c);
         if (due < at)
             at = due;
