@@ -43,13 +43,8 @@ static uint64_t now_ms(const struct cluster *c) { return node_now_ns(c) / NS_PER
 
 static int members_now(struct cluster *c, struct members *ret)
 {
-    struct raft_buffer b;
-    int n;
+    int n = consensus_members(c, ret->m);
 
-    if (raft_configuration_encode(&c->raft.configuration, &b) != 0)
-        return cluster_fail(c, -ENOMEM, "change of members: out of memory");
-    n = members_list(b.base, b.len, ret->m);
-    raft_free(b.base);
     if (n < 0)
         return cluster_fail(c, n, "the configuration names members that cannot be read");
     ret->n = (unsigned)n;
@@ -249,11 +244,11 @@ static bool check_new(struct cluster *c, const struct members *now, const struct
             memcmp(m->directory_id, new->directory_id, sizeof m->directory_id) == 0;
         char address[MEMBER_ADDRESS_BYTES] = "";
 
-        (void)member_format(m, address);
         if (m->node == new->node
                 ? member_same(m, new)
                 : !same_directory && (m->port != new->port || strcmp(m->host, new->host) != 0))
             continue;
+        (void)member_format(m, address);
         if (m->node == new->node)
             change_end(c, -EEXIST, "node %u is another: %.200s", m->node, address);
         else if (same_directory)

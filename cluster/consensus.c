@@ -412,6 +412,20 @@ bool consensus_leads(const struct cluster *c)
     return c->raft_open && c->raft.state == RAFT_LEADER;
 }
 
+int consensus_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX])
+{
+    struct raft_buffer b;
+    int n;
+
+    if (!c->raft_open)
+        return 0;
+    if (raft_configuration_encode(&c->raft.configuration, &b) != 0)
+        return -ENOMEM;
+    n = members_list(b.base, b.len, ret);
+    raft_free(b.base);
+    return n;
+}
+
 uint16_t consensus_leader(const struct cluster *c)
 {
     if (consensus_leads(c))

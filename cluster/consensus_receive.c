@@ -239,14 +239,10 @@ static int receive_snapshot(struct cluster *c, struct raft_message *m)
 /* This node does not know yet what it has: it neither votes nor acknowledges. */
 static int drop_message(struct raft_message *m, struct proposal **entry, unsigned *ret_taken)
 {
-    if (m->type == RAFT_APPEND_ENTRIES) {
-        *ret_taken = m->append_entries.n_entries;
-        for (unsigned i = 0; i < *ret_taken; i++)
-            proposal_free(entry[i]);
-    } else if (m->type == RAFT_INSTALL_SNAPSHOT) {
-        raft_configuration_close(&m->install_snapshot.conf);
-        raft_free(m->install_snapshot.data.base);
-    }
+    if (m->type == RAFT_APPEND_ENTRIES)
+        drop_entries(&m->append_entries, entry, ret_taken);
+    else if (m->type == RAFT_INSTALL_SNAPSHOT)
+        free_snapshot(&m->install_snapshot);
     return 0;
 }
 

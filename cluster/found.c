@@ -8,7 +8,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <pb_encode.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,7 +32,7 @@ static bool waits(const struct cluster *c) { return c->log == NULL && node_waits
 
 static bool begins_with(const struct cluster *c, const sluice_v1_Bootstrap *b);
 
-static void offer_answered(void *arg, int status, const void *body, size_t bytes)
+static void offer_answered(void *arg, const struct peer_answer *a)
 {
     struct cluster *c = arg;
     sluice_v1_NodeReply reply;
@@ -43,8 +42,7 @@ static void offer_answered(void *arg, int status, const void *body, size_t bytes
     c->offer_asked = false;
     if (!waits(c) || c->bootstrap_given)
         return;
-    status = node_reply_decode(&reply, status, body, bytes);
-    if (status == 0 && reply.has_status && reply.status.has_bootstrap &&
+    if (node_reply_decode(&reply, a) == 0 && reply.has_status && reply.status.has_bootstrap &&
         begins_with(c, &reply.status.bootstrap) &&
         found_take(c, &reply.status.bootstrap, sentence) == 0)
         return;
@@ -56,10 +54,9 @@ static void offer_answered(void *arg, int status, const void *body, size_t bytes
  * or died before it had begun, begins as they did. Otherwise none of them might have a majority. */
 void node_offered(struct cluster *c, const struct hello *h)
 {
-    const sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_status_tag };
+    const sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_status_tag,
+                                            .body.status.beginning = true };
     uint8_t bytes[sluice_v1_NodeRequest_size];
-    pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
-    bool ok;
     int e;
 
     if (!waits(c) || memcmp(h->cluster_id, no_id, sizeof no_id) == 0 || c->bootstrap_given ||
@@ -67,13 +64,11 @@ void node_offered(struct cluster *c, const struct hello *h)
         return;
     report_info("join", "node %u is offered a place by node %u", c->config.node, h->node);
     memcpy(c->offer_id, h->cluster_id, sizeof c->offer_id);
-    ok = pb_encode(&out, sluice_v1_NodeRequest_fields, &request);
-    assert(ok);
     c->offer_asked = true;
-    e = peers_call(c->peers, h->node, h->address, bytes, out.bytes_written, FOUND_NS_MAX,
-                   offer_answered, c);
+    e = peers_call(c->peers, h->node, h->address, bytes, node_request_encode(&request, bytes),
+                   FOUND_NS_MAX, offer_answered, c);
     if (e < 0)
-        offer_answered(c, e, NULL, 0);
+        offer_answered(c, &(struct peer_answer){ .status = e, .body = "" });
 }
 
 static int refuse(char sentence[LOG_ERROR_BYTES], int error, const char *format, ...)
@@ -118,27 +113,22 @@ static bool begins_with(const struct cluster *c, const sluice_v1_Bootstrap *b)
            memcmp(self->directory_id, c->state.directory_id, sizeof self->directory_id) == 0;
 }
 
-void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret)
+void found_tell(struct cluster *c, sluice_v1_NodeStatus *ret)
 {
+    sluice_v1_Bootstrap *b = &ret->bootstrap;
     struct member member[CLUSTER_MEMBERS_MAX];
     struct peer_entry first;
     int n;
 
+    ret->has_bootstrap = c->log != NULL;
     /* The first entry is the same on every node of a cluster, known as committed or not. */
     if (c->log == NULL || log_persisted_index(c->log) < 1 || node_entry(c, 1, &first) < 0 ||
         first.record->type != LOG_CHANGE)
         return;
     n = members_list(first.payload, first.record->payload_bytes, member);
-    memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
-    ret->time_ns = first.record->time_ns;
-    for (int i = 0; i < n; i++) {
-        sluice_v1_Member *to = &ret->members[ret->members_count];
-
-        to->node = member[i].node;
-        to->voter = true;
-        if (member_format(&member[i], to->address) == NULL)
-            ret->members_count++;
-    }
+    memcpy(b->cluster_id, c->state.cluster_id, sizeof b->cluster_id);
+    b->time_ns = first.record->time_ns;
+    node_tell_members(member, n, b->members, &b->members_count);
 }
 
 int found_take(struct cluster *c, const sluice_v1_Bootstrap *b, char sentence[LOG_ERROR_BYTES])
@@ -308,14 +298,14 @@ static void found_next(struct found *f)
     found_end(f, f->result);
 }
 
-static void found_answered(void *arg, int status, const void *body, size_t bytes)
+static void found_answered(void *arg, const struct peer_answer *answered)
 {
     struct answer *a = arg;
     struct found *f = a->f;
     const sluice_v1_Member *m = &f->member[a->i];
-    sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
+    sluice_v1_NodeReply reply;
+    int status = node_reply_decode(&reply, answered);
 
-    status = node_reply_decode(&reply, status, body, bytes);
     if (status < 0 && f->result == 0)
         f->result = refuse(f->sentence, status, "node %u at %s: %s", m->node, m->address,
                            reply.sentence[0] != '\0' ? reply.sentence : strerror(-status));
@@ -336,15 +326,15 @@ static void found_round(struct found *f)
 {
     uint8_t bytes[sluice_v1_NodeRequest_size];
     sluice_v1_NodeRequest request = sluice_v1_NodeRequest_init_zero;
-    pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
-    bool ok;
+    size_t n;
 
     request.which_body =
         f->telling ? sluice_v1_NodeRequest_bootstrap_tag : sluice_v1_NodeRequest_status_tag;
     if (f->telling)
         request.body.bootstrap = f->begin;
-    ok = pb_encode(&out, sluice_v1_NodeRequest_fields, &request);
-    assert(ok);
+    else
+        request.body.status.beginning = true;
+    n = node_request_encode(&request, bytes);
     f->open = 1; /* this function */
     for (unsigned i = 0; i < f->members; i++) {
         struct answer *a;
@@ -352,6 +342,7 @@ static void found_round(struct found *f)
 
         if (f->member[i].node == f->c->config.node) {
             node_tell_status(f->c, &f->status[i]);
+            found_tell(f->c, &f->status[i]);
             continue;
         }
         a = malloc(sizeof *a);
@@ -361,10 +352,10 @@ static void found_round(struct found *f)
         }
         *a = (struct answer){ f, i };
         f->open++;
-        e = peers_call(f->c->peers, (uint16_t)f->member[i].node, f->member[i].address, bytes,
-                       out.bytes_written, FOUND_NS_MAX, found_answered, a);
+        e = peers_call(f->c->peers, (uint16_t)f->member[i].node, f->member[i].address, bytes, n,
+                       FOUND_NS_MAX, found_answered, a);
         if (e < 0)
-            found_answered(a, e, NULL, 0);
+            found_answered(a, &(struct peer_answer){ .status = e, .body = "" });
     }
     f->open--;
     found_next(f);

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hex.h"
+
 #define REGION_MAX 2u
 #define ID_TEXT    (2 * HANDSHAKE_ID_BYTES + 1)
 
@@ -69,9 +71,7 @@ static int refuse(struct refusal *ret, enum refusal_code code, const char *forma
 
 static const char *id_text(const uint8_t id[HANDSHAKE_ID_BYTES], char ret[ID_TEXT])
 {
-    for (size_t i = 0; i < HANDSHAKE_ID_BYTES; i++)
-        snprintf(ret + 2 * i, 3, "%02x", id[i]);
-    return ret;
+    return hex_put(ret, id, HANDSHAKE_ID_BYTES);
 }
 
 static bool id_equal(const uint8_t *a, const uint8_t *b)

@@ -425,6 +425,9 @@ int consensus_snapshot(struct cluster *c);
 int consensus_fetched(struct cluster *c, struct raft_snapshot_metadata *m);
 int consensus_changed(struct cluster *c, uint64_t index, const void *payload, size_t bytes);
 bool consensus_leads(const struct cluster *c);
+/* The members by the engine's configuration, committed or not. Returns how many, 0: of none yet; or
+ * -ENOMEM, -EBADMSG. */
+int consensus_members(const struct cluster *c, struct member ret[CLUSTER_MEMBERS_MAX]);
 /* Whom this node takes for the leader; 0: nobody. */
 uint16_t consensus_leader(const struct cluster *c);
 /* Only a leader may call these; a standby, and one that guard_transfer() has nothing against. */
@@ -477,6 +480,9 @@ int propose_entry(struct cluster *c, struct proposal *p);
 struct proposal *proposal_room(size_t payload_bytes);
 struct proposal *proposal_new(enum log_type type, const void *payload, size_t bytes);
 void proposal_free(struct proposal *p);
+/* Entries of messages are proposals: each write that it gives is the first member of one. */
+struct peer_decoder_memory;
+extern const struct peer_decoder_memory proposal_memory;
 /* The engine has given c->submitting this index: into the log, and among what is to be applied. */
 int propose_taken(struct cluster *c, uint64_t index);
 /* An entry of another node, or of the engine's own, after a propose_room(). */
@@ -585,8 +591,8 @@ struct hello;
 void node_offered(struct cluster *c, const struct hello *h);
 /* Takes it, or says why not in sentence. */
 int found_take(struct cluster *c, const sluice_v1_Bootstrap *b, char sentence[LOG_ERROR_BYTES]);
-/* What this node began with; ret->members_count 0: it did not begin a cluster, or still waits. */
-void found_tell(struct cluster *c, sluice_v1_Bootstrap *ret);
+/* What this node began with, beside its status; no members: it did not begin a cluster. */
+void found_tell(struct cluster *c, sluice_v1_NodeStatus *ret);
 
 /* node_call.c */
 void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret);

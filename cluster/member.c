@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/hex.h"
 #include "cluster/peer_frame.h"
 
 _Static_assert((int)MEMBER_VOTER == RAFT_VOTER && (int)MEMBER_STANDBY == RAFT_STANDBY,
@@ -146,8 +147,7 @@ const char *member_format(const struct member *m, char ret[MEMBER_ADDRESS_BYTES]
     at = (size_t)snprintf(ret, MEMBER_ADDRESS_BYTES, ipv6 ? "[%s]:%u/%u/" : "%s:%u/%u/", m->host,
                           m->port, m->region);
     assert(at + 2 * sizeof m->directory_id < MEMBER_ADDRESS_BYTES);
-    for (size_t i = 0; i < sizeof m->directory_id; i++)
-        at += (size_t)snprintf(ret + at, MEMBER_ADDRESS_BYTES - at, "%02x", m->directory_id[i]);
+    hex_put(ret + at, m->directory_id, sizeof m->directory_id);
     return NULL;
 }
 

@@ -47,17 +47,17 @@ struct caller {
 /* --- answers ------------------------------------------------------------------------------------
  */
 
-int node_reply_decode(sluice_v1_NodeReply *ret, int status, const void *body, size_t bytes)
+int node_reply_decode(sluice_v1_NodeReply *ret, const struct peer_answer *a)
 {
-    pb_istream_t in = pb_istream_from_buffer(body, bytes);
+    pb_istream_t in = pb_istream_from_buffer(a->body, a->bytes);
 
     *ret = (sluice_v1_NodeReply)sluice_v1_NodeReply_init_zero;
-    if (status == -ETIMEDOUT || status == -ENOTCONN) { /* what the connection complains of */
-        snprintf(ret->sentence, sizeof ret->sentence, "%.*s", (int)bytes, (const char *)body);
-        return status;
+    if (!a->there) { /* what the connection complains of */
+        snprintf(ret->sentence, sizeof ret->sentence, "%.*s", (int)a->bytes, (const char *)a->body);
+        return a->status;
     }
-    if (body == NULL || pb_decode(&in, sluice_v1_NodeReply_fields, ret))
-        return status;
+    if (pb_decode(&in, sluice_v1_NodeReply_fields, ret))
+        return a->status;
     *ret = (sluice_v1_NodeReply)sluice_v1_NodeReply_init_zero;
     snprintf(ret->sentence, sizeof ret->sentence, "its answer cannot be read");
     return -EBADMSG;
@@ -124,29 +124,24 @@ static const char *role_of(const struct cluster *c)
     return consensus_leads(c) ? "leader" : "follower";
 }
 
-static void tell_members(struct cluster *c, sluice_v1_NodeStatus *ret)
+void node_tell_members(const struct member *m, int n, sluice_v1_Member ret[CLUSTER_MEMBERS_MAX],
+                       pb_size_t *ret_n)
 {
-    struct member member[CLUSTER_MEMBERS_MAX];
-    struct raft_buffer b;
-    int n;
-
-    if (!c->raft_open || raft_configuration_encode(&c->raft.configuration, &b) != 0)
-        return;
-    n = members_list(b.base, b.len, member);
-    raft_free(b.base);
+    *ret_n = 0;
     for (int i = 0; i < n; i++) {
-        sluice_v1_Member *to = &ret->members[ret->members_count];
+        sluice_v1_Member *to = &ret[*ret_n];
 
-        to->node = member[i].node;
-        to->voter = member[i].role == MEMBER_VOTER;
-        if (member_format(&member[i], to->address) == NULL)
-            ret->members_count++;
+        to->node = m[i].node;
+        to->voter = m[i].role == MEMBER_VOTER;
+        if (member_format(&m[i], to->address) == NULL)
+            (*ret_n)++;
     }
 }
 
 void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret)
 {
     const struct cluster_peering *peering = c->config.peering;
+    struct member member[CLUSTER_MEMBERS_MAX];
     int64_t free_bytes = c->disk->ops->free_bytes(c->disk);
 
     *ret = (sluice_v1_NodeStatus)sluice_v1_NodeStatus_init_zero;
@@ -180,18 +175,18 @@ void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret)
     ret->last_time_ns = c->last_time_ns;
     ret->leader = consensus_leader(c);
     log_digest(c->log, ret->digest);
-    tell_members(c, ret);
+    node_tell_members(member, consensus_members(c, member), ret->members, &ret->members_count);
     change_tell_status(c, ret->change, sizeof ret->change);
-    ret->has_bootstrap = true;
-    found_tell(c, &ret->bootstrap);
 }
 
-static void do_status(const struct caller *to)
+static void do_status(const struct caller *to, const sluice_v1_NodeStatusRequest *request)
 {
     sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
 
     reply.has_status = true;
     node_tell_status(to->c, &reply.status);
+    if (request->beginning)
+        found_tell(to->c, &reply.status);
     answer(to, 0, &reply);
 }
 
@@ -367,17 +362,17 @@ static const char *newcomer_check(const struct cluster *c, const sluice_v1_Membe
     return NULL;
 }
 
-static void on_newcomer(void *arg, int status, const void *body, size_t bytes)
+static void on_newcomer(void *arg, const struct peer_answer *a)
 {
     struct newcomer *w = arg;
     sluice_v1_NodeReply reply;
     struct member member;
     const char *wrong;
 
-    if (status == -ETIMEDOUT || status == -ENOTCONN)
+    if (!a->there)
         refuse(&w->to, -EHOSTUNREACH, "node %u at %s does not answer: %.*s", w->request.node,
-               w->request.address, (int)bytes, body != NULL ? (const char *)body : "");
-    else if (node_reply_decode(&reply, status, body, bytes) < 0 || !reply.has_status)
+               w->request.address, (int)a->bytes, (const char *)a->body);
+    else if (node_reply_decode(&reply, a) < 0 || !reply.has_status)
         refuse(&w->to, -EBADMSG, "node %u at %s: its answer cannot be read", w->request.node,
                w->request.address);
     else if ((wrong = newcomer_check(w->to.c, &w->request, &reply.status, &member)) != NULL)
@@ -401,8 +396,8 @@ static void add_self(const struct caller *to, const sluice_v1_MembershipRequest 
         begin_change(to, m, &member);
 }
 
-static size_t encode_request(const sluice_v1_NodeRequest *request,
-                             uint8_t ret[sluice_v1_NodeRequest_size])
+size_t node_request_encode(const sluice_v1_NodeRequest *request,
+                           uint8_t ret[sluice_v1_NodeRequest_size])
 {
     pb_ostream_t out = pb_ostream_from_buffer(ret, sluice_v1_NodeRequest_size);
     bool ok = pb_encode(&out, sluice_v1_NodeRequest_fields, request);
@@ -446,7 +441,7 @@ static void do_membership(const struct caller *to, const sluice_v1_MembershipReq
     }
     *w = (struct newcomer){ *to, *m };
     e = peers_call(to->c->peers, (uint16_t)m->node, m->address, bytes,
-                   encode_request(&status, bytes), NEWCOMER_NS_MAX, on_newcomer, w);
+                   node_request_encode(&status, bytes), NEWCOMER_NS_MAX, on_newcomer, w);
     if (e < 0) {
         free(w);
         refuse(to, e, "node %u at %s cannot be asked: %s", m->node, m->address, strerror(-e));
@@ -460,7 +455,7 @@ static void node_do(const struct caller *to, const sluice_v1_NodeRequest *reques
 
     switch (request->which_body) {
     case sluice_v1_NodeRequest_status_tag:
-        do_status(to);
+        do_status(to, &request->body.status);
         break;
     case sluice_v1_NodeRequest_bootstrap_tag:
         e = found_take(to->c, &request->body.bootstrap, reply.sentence);
@@ -496,11 +491,11 @@ void node_called(struct cluster *c, const struct peer_caller *from, const void *
 /* --- asking -------------------------------------------------------------------------------------
  */
 
-static void on_reply(void *arg, int status, const void *body, size_t bytes)
+static void on_reply(void *arg, const struct peer_answer *answered)
 {
     struct ask *a = arg;
 
-    ask_answered(a, node_reply_decode(&a->reply, status, body, bytes));
+    ask_answered(a, node_reply_decode(&a->reply, answered));
 }
 
 static void ask_run(void *arg)
@@ -521,8 +516,8 @@ static void ask_run(void *arg)
         node_do(&self, &a->request);
         return;
     }
-    e = peers_call(c->peers, node, NULL, bytes, encode_request(&a->request, bytes), a->timeout_ns,
-                   on_reply, a);
+    e = peers_call(c->peers, node, NULL, bytes, node_request_encode(&a->request, bytes),
+                   a->timeout_ns, on_reply, a);
     if (e < 0)
         refuse(&self, e == -ENOTCONN || e == -ENOENT ? -ENOTCONN : e,
                "there is no connection to node %u", node);

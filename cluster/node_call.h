@@ -6,10 +6,19 @@
 #define SLUICE_CLUSTER_NODE_CALL_H
 
 #include "cluster/internal.h"
+#include "cluster/peer.h"
 
 /* Reads a REPLY's body. Returns status, or -EBADMSG when the body cannot be read. Without one, as
  * with an answer that never came, ret's sentence says why. */
-int node_reply_decode(sluice_v1_NodeReply *ret, int status, const void *body, size_t bytes);
+int node_reply_decode(sluice_v1_NodeReply *ret, const struct peer_answer *a);
+
+/* For a CALL. Returns its bytes. */
+size_t node_request_encode(const sluice_v1_NodeRequest *request,
+                           uint8_t ret[sluice_v1_NodeRequest_size]);
+
+/* The n members m, as a message has them; those of no address it leaves out. */
+void node_tell_members(const struct member *m, int n, sluice_v1_Member ret[CLUSTER_MEMBERS_MAX],
+                       pb_size_t *ret_n);
 
 /* A member's address (member.h): where the operator says that it is (HOST:PORT), and the rest as it
  * says itself. False: that is no place. */

@@ -62,8 +62,14 @@ uint64_t peers_connected_ns(const struct peers *p, uint16_t node);
 
 /* --- calls --- */
 
-/* status 0, or what the other node says; -ETIMEDOUT, -ENOTCONN: not known whether it was done. */
-typedef void (*peer_call_done)(void *arg, int status, const void *body, size_t bytes);
+/* Without an answer it is not known whether it was done. */
+struct peer_answer {
+    bool there; /* false: status is this node's, and body says in words why */
+    int status; /* negative errno, or 0 */
+    const void *body;
+    size_t bytes;
+};
+typedef void (*peer_call_done)(void *arg, const struct peer_answer *a);
 /* Asks a node, one of the cluster or at an address (HOST:PORT) that is dialled for this. body is
  * copied. done is called once, within timeout_ns, unless an error is returned: -ENOENT (no such
  * node), -EBUSY (PEER_CALLS_MAX are under way), -EINVAL (the address), -ENOMEM. */
@@ -78,7 +84,7 @@ struct peer_caller {
 };
 void peers_reply(struct peers *p, const struct peer_caller *to, int status, const void *body,
                  size_t bytes);
-/* member.c's; body is borrowed. The answer may come later. */
+/* node_call.c's; body is borrowed. The answer may come later. */
 void node_called(struct cluster *c, const struct peer_caller *from, const void *body, size_t bytes);
 
 #endif

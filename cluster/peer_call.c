@@ -47,18 +47,21 @@ static uint8_t *call_frame(struct peers *p, enum peer_type type, const void *hea
     return frame;
 }
 
-static void call_end(struct peers *p, struct peer_call *call, int status, const void *body,
-                     size_t bytes)
+static void call_end(struct peer_call *call, const struct peer_answer *a)
 {
     struct peer_call ended = *call;
 
-    assert(call->id != 0 && status <= 0);
+    assert(call->id != 0 && a->status <= 0);
     call->id = 0;
     /* What was dialled for this call alone is closed by the next turn: this may be its own. */
     if (ended.to != NULL && ended.to->call == ended.id)
         ended.to->call = UINT64_MAX;
-    (void)p;
-    ended.done(ended.arg, status, body, bytes);
+    ended.done(ended.arg, a);
+}
+
+static void call_failed(struct peer_call *call, int status, const struct peer_out *to)
+{
+    call_end(call, &(struct peer_answer){ false, status, to->said, strlen(to->said) });
 }
 
 static struct peer_out *call_dial(struct peers *p, uint16_t node, const char *address, uint64_t id)
@@ -129,7 +132,7 @@ void call_answered(struct peers *p, const struct peer_out *from, const void *bod
         struct peer_call *call = &p->call[i];
 
         if (call->id == head->id && call->to == from) {
-            call_end(p, call, head->status, head + 1, head->bytes);
+            call_end(call, &(struct peer_answer){ true, head->status, head + 1, head->bytes });
             return;
         }
     }
@@ -142,7 +145,7 @@ void call_lost(struct peers *p, const struct peer_out *to)
 
         /* One that was dialled for its sake is dialled again, until the time is over. */
         if (call->id != 0 && call->to == to && to->call == 0)
-            call_end(p, call, -ENOTCONN, to->said, strlen(to->said));
+            call_failed(call, -ENOTCONN, to);
     }
 }
 
@@ -153,7 +156,7 @@ void call_refused(struct peers *p, const struct peer_out *to)
         struct peer_call *call = &p->call[i];
 
         if (call->id != 0 && call->to == to)
-            call_end(p, call, -ENOTCONN, to->said, strlen(to->said));
+            call_failed(call, -ENOTCONN, to);
     }
 }
 
@@ -163,7 +166,7 @@ void call_turn(struct peers *p, uint64_t now_ns)
         struct peer_call *call = &p->call[i];
 
         if (call->id != 0 && now_ns >= call->deadline_ns)
-            call_end(p, call, -ETIMEDOUT, call->to->said, strlen(call->to->said));
+            call_failed(call, -ETIMEDOUT, call->to);
     }
 }
 

@@ -15,26 +15,6 @@
 #define DIRECT_BYTES (16u << 10)     /* from here on a payload is read to its place, not staged */
 #define ANSWER_MAX   (4u << 20)      /* answers that the caller does not read */
 
-static int entry_alloc(void *arg, const struct log_record *record, struct log_write **ret)
-{
-    struct proposal *p = proposal_room(record->payload_bytes);
-
-    (void)arg;
-    if (p == NULL)
-        return -ENOMEM;
-    *ret = &p->write;
-    return 0;
-}
-
-static void entry_free(void *arg, struct log_write *w)
-{
-    (void)arg;
-    proposal_free((struct proposal *)w);
-}
-_Static_assert(offsetof(struct proposal, write) == 0, "one is the other");
-
-static const struct peer_decoder_memory memory = { entry_alloc, entry_free, NULL };
-
 static void in_ready(struct peer_link *l, int events);
 
 void in_accept(struct peers *p, int fd)
@@ -47,7 +27,7 @@ void in_accept(struct peers *p, int fd)
     }
     assert(place != NULL); /* peer.c does not accept otherwise */
     if (in == NULL || (in->stage = malloc(PEER_STAGE_BYTES)) == NULL ||
-        peer_decoder_init(&in->decoder, &memory, PEER_TYPES_FIRST) < 0) {
+        peer_decoder_init(&in->decoder, &proposal_memory, PEER_TYPES_FIRST) < 0) {
         if (in != NULL)
             free(in->stage);
         free(in);

@@ -518,8 +518,8 @@ static ssize_t out_write_frames(struct peer_out *o)
 }
 
 /* The entries of the first item that go into one frame: from memory as many as fit, from the log's
- * files one, since the next reading ends it. Returns how many, -EILSEQ: it
- * has rotted, or another error, which is final. */
+ * files one, since the next reading ends it. Returns how many, -EILSEQ: it has rotted, or another
+ * error, which is final. */
 static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_MAX])
 {
     struct cluster *c = o->p->c;

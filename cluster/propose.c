@@ -9,11 +9,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "cluster/internal.h"
+#include "cluster/peer_decoder.h"
 #include "proto/wire.pb.h"
 
 #define SEAL_RETRY_NS (100 * NS_PER_MS)
@@ -100,6 +102,26 @@ void proposal_free(struct proposal *p)
     free(p->write.buf);
     free(p);
 }
+
+static int entry_alloc(void *arg, const struct log_record *record, struct log_write **ret)
+{
+    struct proposal *p = proposal_room(record->payload_bytes);
+
+    (void)arg;
+    if (p == NULL)
+        return -ENOMEM;
+    *ret = &p->write;
+    return 0;
+}
+
+static void entry_free(void *arg, struct log_write *w)
+{
+    (void)arg;
+    proposal_free((struct proposal *)w);
+}
+_Static_assert(offsetof(struct proposal, write) == 0, "one is the other");
+
+const struct peer_decoder_memory proposal_memory = { entry_alloc, entry_free, NULL };
 
 void proposal_failed(struct cluster *c, struct proposal *p)
 {

@@ -297,9 +297,8 @@ static int ask(struct cluster *c, uint64_t next, uint64_t now_ns)
     int e;
 
     assert(r->rebuild != NULL && next >= r->damage.from && next <= r->damage.to);
-    if (r->source != 0 && r->granted > 0 && now_ns >= r->ask_ns) {
+    if (r->source != 0 && r->granted > 0 && now_ns >= r->ask_ns)
         r->source = 0;
-    }
     if ((r->source != 0 && r->granted > 0) || now_ns < r->retry_ns || c->fetch.active)
         return 0;
     wait_for(c, next, now_ns);

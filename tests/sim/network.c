@@ -154,31 +154,13 @@ int sim_post(void *arg, const struct node_post *p)
     return 0;
 }
 
-static int entry_alloc(void *arg, const struct log_record *record, struct log_write **ret)
-{
-    struct proposal *p = proposal_room(record->payload_bytes);
-
-    (void)arg;
-    if (p == NULL)
-        return -ENOMEM;
-    *ret = &p->write;
-    return 0;
-}
-
-static void entry_free(void *arg, struct log_write *w)
-{
-    (void)arg;
-    proposal_free((struct proposal *)w);
-}
-
 /* From its bytes, in pieces. */
 static void decode(struct message *m, unsigned from)
 {
-    static const struct peer_decoder_memory memory = { entry_alloc, entry_free, NULL };
     static struct peer_decoder d; /* for as long as the process lives */
     const struct peer_message *got;
     size_t at = 0;
-    int e = d.head == NULL ? peer_decoder_init(&d, &memory, PEER_TYPES_WELCOMED) : 0;
+    int e = d.head == NULL ? peer_decoder_init(&d, &proposal_memory, PEER_TYPES_WELCOMED) : 0;
 
     while (e == 0) {
         void *to;

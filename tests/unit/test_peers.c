@@ -485,7 +485,9 @@ static void one_that_died_while_it_began_waits_again(void **state)
 /* It has entry 1, and knows nothing as committed until it hears from a leader. */
 static void a_beginning_is_known_before_anybody_leads(void **state)
 {
-    sluice_v1_NodeStatus s;
+    sluice_v1_NodeRequest r = { .which_body = sluice_v1_NodeRequest_status_tag };
+    sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
+    int fd;
 
     (void)state;
     start_all();
@@ -494,10 +496,16 @@ static void a_beginning_is_known_before_anybody_leads(void **state)
     for (int i = 0; i < NODES; i++)
         test_app_stop(&app[i]);
     test_app_start(&app[2]);
-    assert_int_equal(cluster_self(app[2].cluster, &s, NULL), 0);
-    assert_string_equal(s.role, "follower");
-    assert_int_equal(s.leader, 0);
-    assert_int_equal(s.bootstrap.members_count, NODES);
+    fd = dial_as_stranger(2);
+    assert_int_equal(call(fd, &r, &reply), 0);
+    assert_string_equal(reply.status.role, "follower");
+    assert_int_equal(reply.status.leader, 0);
+    assert_false(reply.status.has_bootstrap); /* which is read from the disk, for who asks */
+    r.body.status.beginning = true;
+    assert_int_equal(call(fd, &r, &reply), 0);
+    assert_true(reply.status.has_bootstrap);
+    assert_int_equal(reply.status.bootstrap.members_count, NODES);
+    close(fd);
 }
 
 /* A call to a node at its address takes nothing from the connection that there is. */

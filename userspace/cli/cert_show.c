@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/hash.h"
+#include "base/hex.h"
 #include "cli/cert.h"
 #include "cli/columns.h"
 
@@ -59,7 +60,7 @@ static void serial_text(char ret[SERIAL_TEXT_BYTES], const ASN1_INTEGER *serial)
     int bytes = ASN1_STRING_length(serial);
 
     if (bytes <= (int)(SERIAL_TEXT_BYTES - 1) / 2)
-        cli_hex(ret, ASN1_STRING_get0_data(serial), (size_t)bytes);
+        hex_put(ret, ASN1_STRING_get0_data(serial), (size_t)bytes);
     else
         snprintf(ret, SERIAL_TEXT_BYTES, "longer than 20 bytes");
 }
@@ -79,7 +80,7 @@ static int shown_init(struct shown *s, X509 *x, const char **ret_why)
     name_text(s->issuer, X509_get_issuer_name(x));
     serial_text(s->serial, X509_get0_serialNumber(x));
     if (X509_digest(x, EVP_sha256(), digest, &bytes) == 1)
-        cli_hex(s->fingerprint, digest, bytes);
+        hex_put(s->fingerprint, digest, bytes);
     cert_time(s->from, s->who.from_s);
     cert_time(s->until, s->who.until_s);
     s->early = now_s < s->who.from_s;

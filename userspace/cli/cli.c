@@ -271,16 +271,6 @@ int cli_print_json(json_t *document, int code)
     return cli_finish(code);
 }
 
-void cli_hex(char *ret, const void *data, size_t n)
-{
-    const uint8_t *bytes = data;
-    size_t i;
-
-    for (i = 0; i < n; i++)
-        snprintf(ret + 2 * i, 3, "%02x", bytes[i]);
-    ret[2 * n] = '\0';
-}
-
 const char *cli_bytes(char ret[CLI_BYTES_BYTES], uint64_t n)
 {
     static const char *const unit[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };

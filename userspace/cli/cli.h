@@ -114,9 +114,6 @@ int cli_print_json(json_t *document, int code);
 /* Flushes stdout. Returns code, or CLI_REFUSED with a sentence when what was printed was lost. */
 int cli_finish(int code);
 
-/* Hexadecimal text of bytes into ret (2 * n + 1 bytes). */
-void cli_hex(char *ret, const void *data, size_t n);
-
 /* 12345678 as "11.8 MiB". */
 #define CLI_BYTES_BYTES 32u
 const char *cli_bytes(char ret[CLI_BYTES_BYTES], uint64_t n);

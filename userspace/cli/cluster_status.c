@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "cli/cluster.h"
 #include "cli/columns.h"
 
@@ -110,7 +111,7 @@ static json_t *member_json(const sluice_v1_ClusterMember *m, const sluice_v1_Nod
     set_number(o, "diskFreeBytes", n->disk_free_bytes);
     json_object_set_new(o, "diskFull", json_boolean(n->disk_full));
     set_number(o, "certificateUntil", (uint64_t)n->certificate_until_s);
-    cli_hex(digest, n->digest, sizeof n->digest);
+    hex_put(digest, n->digest, sizeof n->digest);
     set_text(o, "digest", digest);
     set_text(o, "change", n->change);
     return o;
@@ -123,7 +124,7 @@ static json_t *status_json(const sluice_v1_ClusterStatusResponse *s, json_t *pro
     char id[2 * sizeof s->self.cluster_id + 1];
     json_t *members = json_array();
 
-    cli_hex(id, s->self.cluster_id, sizeof s->self.cluster_id);
+    hex_put(id, s->self.cluster_id, sizeof s->self.cluster_id);
     for (pb_size_t i = 0; i < s->members_count; i++)
         json_array_append_new(members, member_json(&s->members[i], leader));
     return json_pack("{s:I, s:s, s:s, s:I, s:b, s:o, s:O, s:O}", "node", (json_int_t)s->self.node,

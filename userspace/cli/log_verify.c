@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "cli/cli.h"
 #include "cli/columns.h"
 #include "cluster/log.h"
@@ -63,7 +64,7 @@ static void print_text(const struct log_verify_report *r)
     columns_number(t, r->events);
     columns_text(t, "bytes");
     columns_number(t, r->bytes);
-    cli_hex(digest, r->digest, sizeof r->digest);
+    hex_put(digest, r->digest, sizeof r->digest);
     columns_text(t, "digest");
     columns_text(t, "%s", digest);
     columns_text(t, "tail");
@@ -80,7 +81,7 @@ static json_t *report_json(const struct log_verify_report *r, json_t *problems)
 {
     char digest[2 * SHA256_BYTES + 1];
 
-    cli_hex(digest, r->digest, sizeof r->digest);
+    hex_put(digest, r->digest, sizeof r->digest);
     return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:b, s:o}", "segments",
                      (json_int_t)r->segments, "records", (json_int_t)r->records, "bytes",
                      (json_int_t)r->bytes, "events", (json_int_t)r->events, "firstIndex",

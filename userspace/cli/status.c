@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/hex.h"
 #include "cli/columns.h"
 
 static const char help[] =
@@ -56,8 +57,8 @@ static json_t *status_json(const sluice_v1_StatusResponse *s)
     json_t *o, *list;
     pb_size_t i;
 
-    cli_hex(cluster, s->cluster_id.bytes, s->cluster_id.size);
-    cli_hex(digest, s->digest.bytes, s->digest.size);
+    hex_put(cluster, s->cluster_id.bytes, s->cluster_id.size);
+    hex_put(digest, s->digest.bytes, s->digest.size);
     o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b}", "version", s->version,
                   "role", s->role, "nodeName", s->node_name, "regionName", s->region_name,
                   "clusterId", cluster, "digest", digest, "dataDir", s->data_dir, "error", s->error,
@@ -170,7 +171,7 @@ static void row_log(struct columns *t, const sluice_v1_StatusResponse *s)
     columns_text(t, "%s of log, %s free%s", cli_bytes(x, s->log_bytes),
                  cli_bytes(y, s->disk_free_bytes),
                  s->disk_full ? "; FULL: events are refused" : "");
-    cli_hex(digest, s->digest.bytes, s->digest.size);
+    hex_put(digest, s->digest.bytes, s->digest.size);
     row(t, "digest", digest);
     columns_text(t, "dedupe");
     columns_text(t, "%s keys, %s in memory; %s runs, %s on disk",
@@ -200,7 +201,7 @@ static void print_text(const sluice_v1_StatusResponse *s)
     if (s->xdp[0] != '\0')
         row(t, "xdp", s->xdp);
     row(t, "memory", cli_bytes(mem, s->rss_bytes));
-    cli_hex(id, s->cluster_id.bytes, s->cluster_id.size);
+    hex_put(id, s->cluster_id.bytes, s->cluster_id.size);
     row(t, "cluster", id);
     row_peers(t, s);
     row(t, "data", s->data_dir);
