@@ -137,7 +137,8 @@ void rot_scrub(struct sim_node *n)
     if (list == NULL || n->c->repair.at_start)
         return;
     check_mended(n);
-    if (list->n < 2)
+    if (list->n < 2 ||
+        (sim.rotten != number_of(n) && !chance(20))) /* it is seldom needed, and dear */
         return;
     while (i + 1 < list->n && list->at[i].first < n->scrub_index)
         i++;

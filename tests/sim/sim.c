@@ -30,6 +30,8 @@
 #include <errno.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -589,6 +591,9 @@ int main(int argc, char **argv)
         else
             return 2;
     }
+    /* Large buffers come and go with every start of a node: they are kept, not given back. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
     report_init(REPORT_ERROR, REPORT_TEXT, 2); /* the trace says what happens */
     if (seeds == 0)
         seeds = given ? 1 : 100;
