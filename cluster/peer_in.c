@@ -394,6 +394,10 @@ int in_turn(struct peer_in *in, uint64_t now_ns)
         in_close(in, "no HELLO in time");
         return 1;
     }
+    if (link_expired(in->link, in->p->c)) {
+        in_close(in, "its certificate has expired");
+        return 1;
+    }
     if (in->readable && in->state == IN_TLS) {
         e = in_secure(in);
         if (e < 0)

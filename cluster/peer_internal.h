@@ -45,6 +45,8 @@ const char *link_error(const struct peer_link *l, ssize_t e);
 /* After the TLS handshake: is it the node with this id? node 0: any node. Returns NULL or what is
  * wrong. */
 const char *link_identity(const struct peer_link *l, uint16_t node);
+/* Has the other side's certificate run out since? */
+bool link_expired(const struct peer_link *l, const struct cluster *c);
 /* Of numbers only; 0 or -EINVAL. */
 int link_address(const char *host, uint16_t port, struct sockaddr_storage *ret, socklen_t *ret_n);
 /* HOST:PORT, [IPv6]:PORT. Returns 0 or -EINVAL. */

@@ -158,6 +158,11 @@ const char *link_identity(const struct peer_link *l, uint16_t node)
     return NULL;
 }
 
+bool link_expired(const struct peer_link *l, const struct cluster *c)
+{
+    return l->tls != NULL && tls_peer_expired(l->tls, node_unix_ns(c));
+}
+
 int link_address(const char *host, uint16_t port, struct sockaddr_storage *ret, socklen_t *ret_n)
 {
     struct sockaddr_in *v4 = (struct sockaddr_in *)ret;

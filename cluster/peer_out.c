@@ -635,6 +635,10 @@ int out_turn(struct peer_out *o, uint64_t now_ns)
         out_lost(o, "it reads nothing");
         return 1;
     }
+    if (o->state == OUT_UP && link_expired(o->link, o->p->c)) {
+        out_lost(o, "its certificate has expired");
+        return 1;
+    }
     return out_flush(o, now_ns);
 }
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/lib/admin_fixture.h"
@@ -305,6 +306,36 @@ static void a_follower_that_has_gone_is_noticed(void **state)
     assert_int_equal(admin_connections(x->admin), 0);
 }
 
+/* To the second: it follows the log, and gets nothing more when its time is over. */
+static void a_follower_goes_with_its_certificate(void **state)
+{
+    struct admin_request r = { .which = ADMIN_TAIL };
+    struct fixture *x = *state;
+    const time_t until = time(NULL) + 3;
+    unsigned n = 0;
+
+    pki_add_dated(&pki, "carol", CERTIFICATE_READER, 0, -300, 3);
+    serve_remote(x, true);
+    connect_as(x, "carol");
+    r.tail.follow = true;
+    r.tail.from_index = 1;
+    ask(x, &r);
+    for (;; n++) {
+        fake_admin_block(&x->fake, 1);
+        next(x);
+        if (x->response.code != 0)
+            break;
+        assert_true(time(NULL) <= until + 3);
+        (void)poll(NULL, 0, 100);
+    }
+    assert_true(n > 0 && time(NULL) > until);
+    assert_int_equal(x->response.code, EACCES);
+    assert_string_equal(x->response.error, "your certificate has expired");
+    for (unsigned i = 0; i < WAIT_MS && admin_connections(x->admin) > 0; i++)
+        (void)poll(NULL, 0, 1);
+    assert_int_equal(admin_connections(x->admin), 0);
+}
+
 #define TEST(name)                                                                                 \
     cmocka_unit_test_setup_teardown(name, admin_fixture_setup, admin_fixture_teardown)
 
@@ -320,6 +351,7 @@ int main(void)
         TEST(a_handshake_has_as_long_as_a_request),
         TEST(a_long_tail_arrives_whole),
         TEST(a_follower_that_has_gone_is_noticed),
+        TEST(a_follower_goes_with_its_certificate),
     };
 
     return cmocka_run_group_tests(tests, open_files, close_files);

@@ -25,6 +25,7 @@
 #include "tests/lib/test_app.h"
 
 #define NODES   3
+#define YEAR_S  (365ll * 86400)
 #define WAIT_NS (20 * NS_PER_S)
 
 static struct test_app app[NODES];
@@ -72,15 +73,16 @@ static int stop(void **state)
     return 0;
 }
 
-/* Node 3 has the certificate of this node. */
-static void secure(uint16_t third)
+/* Node 3 has the certificate of this node, for so long. */
+static void secure(uint16_t third, int64_t third_s)
 {
     static const char *const file[NODES] = { "n1", "n2", "n3" };
     struct pki pki;
 
     pki_open(&pki);
     for (int i = 0; i < NODES; i++) {
-        pki_add(&pki, file[i], CERTIFICATE_NODE, (uint16_t)(i < 2 ? i + 1 : third));
+        pki_add_dated(&pki, file[i], CERTIFICATE_NODE, (uint16_t)(i < 2 ? i + 1 : third), -300,
+                      i < 2 ? YEAR_S : third_s);
         peering[i].tls = pki_context(&pki, file[i]);
     }
     pki_close(&pki);
@@ -209,7 +211,7 @@ static void over_tls_it_is_the_same(void **state)
     int lead;
 
     (void)state;
-    secure(3);
+    secure(3, YEAR_S);
     start_all();
     found_at(0);
     lead = leader();
@@ -228,10 +230,40 @@ static void a_certificate_of_another_node_is_refused(void **state)
     char sentence[LOG_ERROR_BYTES];
 
     (void)state;
-    secure(7);
+    secure(7, YEAR_S);
     start_all();
     assert_true(cluster_found(app[0].cluster, member, NODES, sentence) < 0);
     assert_non_null(strstr(sentence, "its certificate is that of another node"));
+}
+
+static uint64_t last_of(int i)
+{
+    struct cluster_status s;
+
+    cluster_status(app[i].cluster, &s);
+    return s.last_index;
+}
+
+/* The others close what they have with it, in both directions, and take nothing new from it. */
+static void a_node_whose_certificate_expires_is_cut_off(void **state)
+{
+    const uint64_t until = clock_unix_ns() + 3 * NS_PER_S;
+    uint64_t first = 0;
+
+    (void)state;
+    secure(3, 3);
+    start_all();
+    found_at(0);
+    (void)leader();
+    blocks_at(0, 1, first);
+    assert_together(0);
+    while (last_of(0) < last_of(2) + 50) {
+        assert_true(clock_unix_ns() < until + WAIT_NS);
+        blocks_at(0, 1, first += 10);
+        pause_briefly();
+    }
+    assert_true(clock_unix_ns() >= until);
+    assert_int_not_equal(leader(), 2);
 }
 
 static void without_its_leader_it_goes_on_and_the_old_one_follows(void **state)
@@ -624,6 +656,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(nodes_of_two_regions_become_one_cluster, start, stop),
         cmocka_unit_test_setup_teardown(over_tls_it_is_the_same, start, stop),
         cmocka_unit_test_setup_teardown(a_certificate_of_another_node_is_refused, start, stop),
+        cmocka_unit_test_setup_teardown(a_node_whose_certificate_expires_is_cut_off, start, stop),
         cmocka_unit_test_setup_teardown(blocks_may_come_to_any_node, start, stop),
         cmocka_unit_test_setup_teardown(without_its_leader_it_goes_on_and_the_old_one_follows,
                                         start, stop),

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/tls_internal.h"
 
 #define SILENT_RECORDS_MAX 32u /* one after the other without data for us: key updates */
@@ -407,6 +408,11 @@ const struct certificate *tls_peer(const struct tls *t)
 {
     assert(t->ready);
     return &t->peer;
+}
+
+bool tls_peer_expired(const struct tls *t, uint64_t now_unix_ns)
+{
+    return t->ready && (int64_t)(now_unix_ns / NS_PER_S) > t->peer.until_s;
 }
 
 short tls_wants(const struct tls *t) { return t->wants; }

@@ -66,6 +66,8 @@ void tls_free(struct tls *t);
 int tls_handshake(struct tls *t);
 bool tls_is_ready(const struct tls *t); /* has it been done? */
 const struct certificate *tls_peer(const struct tls *t);
+/* Has the time of the peer's certificate run out since? A connection outlives it otherwise. */
+bool tls_peer_expired(const struct tls *t, uint64_t now_unix_ns);
 
 /* After -EAGAIN: POLLIN or POLLOUT. */
 short tls_wants(const struct tls *t);

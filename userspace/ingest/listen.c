@@ -335,7 +335,7 @@ static void look_at(struct worker *w, struct connection *c)
     else if (c->state == CONN_OPEN && c->requests == 0 && c->pause == PAUSE_NONE &&
              now - c->active_ns > limit->idle_s_max * NS_PER_S)
         timed_out(w, c, sluice_v1_ErrorCode_ERROR_IDLE_TIMEOUT);
-    else if (c->state == CONN_OPEN && c->tls != NULL && secure_expired(w, c))
+    else if (c->state == CONN_OPEN && c->tls != NULL && tls_peer_expired(c->tls, w->now_unix_ns))
         connection_finish(w, c, sluice_v1_ErrorCode_ERROR_NOT_PERMITTED);
     else if (c->state == CONN_OPEN && now - c->active_ns > NS_PER_S)
         connection_trim(w, c);

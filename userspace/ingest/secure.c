@@ -46,11 +46,6 @@ static bool may_send(const struct certificate *who)
            who->role == CERTIFICATE_NODE;
 }
 
-bool secure_expired(const struct worker *w, const struct connection *c)
-{
-    return tls_is_ready(c->tls) && (int64_t)(w->now_unix_ns / NS_PER_S) > tls_peer(c->tls)->until_s;
-}
-
 /* Sends TLS's alert. There is none for what is no TLS at all: that is perhaps a client of ours,
  * which understands an Error. */
 static void fail(struct worker *w, struct connection *c, int error)

@@ -399,8 +399,6 @@ void secure_received(struct worker *w, struct connection *c, const uint8_t *data
 /* What to send next, encrypted; it stays until secure_sent(). Returns its bytes, or 0. */
 uint32_t secure_output(struct worker *w, struct connection *c, const uint8_t **ret);
 void secure_sent(struct connection *c, uint32_t bytes);
-/* Has the peer's certificate expired? */
-bool secure_expired(const struct worker *w, const struct connection *c);
 
 /* ack.c */
 void ack_tally(struct worker *w, const struct block *b);

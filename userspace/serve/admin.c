@@ -324,6 +324,7 @@ static int connection_turn(struct admin *a, struct admin_connection *c, short re
         expire(a, c, now_ns);
         return n;
     }
+    remote_expire(&a->answerer, c);
     if (((revents & (POLLIN | POLLHUP | POLLERR)) != 0 || is_pending(c)) &&
         connection_wants_input(c)) {
         connection_read(c);

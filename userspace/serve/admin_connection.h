@@ -149,6 +149,8 @@ static inline void connection_commit(struct admin_connection *c, size_t bytes)
 int remote_listen(const struct in6_addr *ip, uint16_t port, char error[ADMIN_OPEN_ERROR_BYTES]);
 /* Puts TLS on a connection that was accepted. 0 or a negative errno. */
 int remote_begin(struct admin_connection *c, struct tls_context *tls);
+/* Ends a connection whose client's certificate has run out: nothing more is given or taken. */
+void remote_expire(struct admin_answerer *a, struct admin_connection *c);
 /* A step of the handshake; a connection that fails is broken. */
 void remote_handshake(struct admin_connection *c);
 /* May it ask for this? */

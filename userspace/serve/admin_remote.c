@@ -96,6 +96,16 @@ void remote_handshake(struct admin_connection *c)
         report(c, "neither an admin nor a reader"); /* each of its requests is told, too */
 }
 
+void remote_expire(struct admin_answerer *a, struct admin_connection *c)
+{
+    if (c->tls == NULL || c->closing || !tls_peer_expired(c->tls, clock_unix_ns()))
+        return;
+    report(c, "the certificate has expired");
+    tap_stop(a, c);
+    c->tail.on = false;
+    connection_fail(c, EACCES, true, "your certificate has expired");
+}
+
 bool remote_may(const struct admin_connection *c, uint32_t which)
 {
     if (c->role == CERTIFICATE_ADMIN)
