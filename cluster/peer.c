@@ -17,7 +17,8 @@
 #include "cluster/member.h"
 #include "cluster/peer_internal.h"
 
-#define ACCEPTS_MAX 16u /* in one turn */
+#define ACCEPTS_MAX     16u /* in one turn */
+#define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 
 struct handshake_self peers_self(const struct peers *p)
 {
@@ -185,6 +186,15 @@ static bool peers_make_room(struct peers *p)
     return true;
 }
 
+/* Of descriptors or memory there are none: the connection stays where it is, for a moment. */
+static void peers_accept_later(struct peers *p, int error)
+{
+    report_every(&p->accept_report, NS_PER_S, REPORT_WARN, "peer_refused",
+                 "a connection cannot be accepted: %s", strerror(error));
+    uv_poll_stop(&p->listen);
+    p->accept_ns = node_now_ns(p->c) + ACCEPT_PAUSE_NS;
+}
+
 static void on_listen(uv_poll_t *h, int status, int events)
 {
     struct peers *p = h->data;
@@ -193,6 +203,8 @@ static void on_listen(uv_poll_t *h, int status, int events)
     for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
         int fd = accept4(p->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+            peers_accept_later(p, errno);
         if (fd < 0)
             return;
         if (peers_make_room(p))
@@ -387,6 +399,10 @@ int peers_turn(struct peers *p, uint64_t now_ns)
 
     if (e < 0)
         return e;
+    if (p->accept_ns != 0 && now_ns >= p->accept_ns) {
+        p->accept_ns = 0;
+        uv_poll_start(&p->listen, UV_READABLE, on_listen);
+    }
     for (unsigned i = 0; i < PEER_IN_MAX; i++) {
         e = p->in[i] != NULL ? in_turn(p->in[i], now_ns) : 0;
         if (e < 0)
@@ -406,7 +422,7 @@ int peers_turn(struct peers *p, uint64_t now_ns)
 
 uint64_t peers_deadline_ns(const struct peers *p)
 {
-    uint64_t at = UINT64_MAX;
+    uint64_t at = p->accept_ns != 0 ? p->accept_ns : UINT64_MAX;
 
     for (unsigned i = 0; i < PEER_OUT_MAX; i++) {
         if (p->out[i] != NULL && out_deadline_ns(p->out[i]) < at)

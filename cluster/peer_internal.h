@@ -157,6 +157,8 @@ struct peers {
     uv_loop_t *loop;
     int fd; /* listens */
     uv_poll_t listen;
+    uint64_t accept_ns; /* until then nothing is accepted; 0: it is */
+    struct report_limit accept_report;
     bool closing;
     char advertise[HANDSHAKE_ADDRESS_MAX + 1];
     uint64_t process, connection, in_number;

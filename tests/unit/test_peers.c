@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -379,7 +380,7 @@ static void receive(int fd, void *ret, size_t n)
 }
 
 /* It says that it is of no cluster. */
-static int dial_as_stranger(int i)
+static void stranger_connects(int fd, int i)
 {
     struct hello h = { .magic = HANDSHAKE_MAGIC,
                        .version_min = PEER_VERSION_MIN,
@@ -393,16 +394,30 @@ static int dial_as_stranger(int i)
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     const struct timeval patience = { .tv_sec = 20 };
     uint8_t frame[HANDSHAKE_FRAME_MAX] __attribute__((aligned(8)));
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), n;
-    struct peer_header *head = (void *)frame;
+    int n;
 
     a.sin_port = htons((uint16_t)strtoul(strchr(peering[i].listen, ':') + 1, NULL, 10));
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     n = handshake_put_hello(frame, sizeof frame, &h);
     assert_int_equal(send(fd, frame, (size_t)n, 0), n);
+}
+
+static void stranger_is_welcome(int fd)
+{
+    uint8_t frame[HANDSHAKE_FRAME_MAX] __attribute__((aligned(8)));
+    struct peer_header *head = (void *)frame;
+
     receive(fd, frame, PEER_HEADER_BYTES + HANDSHAKE_WELCOME_BYTES);
     assert_int_equal(head->type, PEER_WELCOME);
+}
+
+static int dial_as_stranger(int i)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    stranger_connects(fd, i);
+    stranger_is_welcome(fd);
     return fd;
 }
 
@@ -460,6 +475,31 @@ static void who_is_not_a_member_changes_nothing(void **state)
     cluster_status(app[lead].cluster, &after);
     assert_int_equal(after.state, CLUSTER_LEADER);
     assert_int_equal(after.last_index, before.last_index);
+}
+
+/* Its process has no descriptor left when somebody calls: nobody is hurt, and later it answers. */
+static void who_calls_when_descriptors_are_short_is_answered_later(void **state)
+{
+    sluice_v1_NodeRequest r = { .which_body = sluice_v1_NodeRequest_status_tag };
+    sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
+    struct rlimit before, none;
+    int fd, lead;
+
+    (void)state;
+    start_all();
+    found_at(0);
+    lead = leader();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    none = (struct rlimit){ (rlim_t)fd + 1, before.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    stranger_connects(fd, lead);
+    blocks_at(lead, 50, 0);
+    assert_int_equal(recv(fd, &reply, 1, MSG_DONTWAIT), -1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    stranger_is_welcome(fd);
+    assert_int_equal(call(fd, &r, &reply), 0);
+    close(fd);
 }
 
 static void what_cannot_become_a_cluster_is_refused(void **state)
@@ -663,6 +703,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(members_say_what_they_are, start, stop),
         cmocka_unit_test_setup_teardown(a_setting_can_be_changed_at_any_node, start, stop),
         cmocka_unit_test_setup_teardown(who_is_not_a_member_changes_nothing, start, stop),
+        cmocka_unit_test_setup_teardown(who_calls_when_descriptors_are_short_is_answered_later,
+                                        start, stop),
         cmocka_unit_test_setup_teardown(what_cannot_become_a_cluster_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(one_that_died_while_it_began_waits_again, start, stop),
         cmocka_unit_test_setup_teardown(a_beginning_is_known_before_anybody_leads, start, stop),

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Two lower-case digits for each of n bytes, and a NUL behind them: 2 * n + 1 characters. Returns ret. */
+/* Two lower-case digits for each of n bytes, and a NUL behind them: 2 * n + 1 characters. Returns
+ * ret. */
 static inline char *hex_put(char *ret, const void *data, size_t n)
 {
     static const char digit[] = "0123456789abcdef";
