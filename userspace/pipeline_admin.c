@@ -506,38 +506,42 @@ static int on_settings_list(void *arg, bool history, admin_setting_fn each, void
     return e;
 }
 
-static int64_t on_setting_set(void *arg, const char *key, const char *value, uint32_t uid,
-                              const char *by, char error[ADMIN_ERROR_BYTES])
+int pipeline_set(struct pipeline *p, const sluice_v1_SettingSetRequest *r,
+                 const struct admin_asker *asker, sluice_v1_SettingEntry *ret,
+                 char error[ADMIN_ERROR_BYTES])
 {
-    static struct settings_call call; /* the admin thread's alone */
-    sluice_v1_Setting change = { .uid = uid, .time_ns = clock_unix_ns() };
+    struct settings_call *call = malloc(sizeof *call);
+    sluice_v1_Setting change = { .uid = asker->uid, .time_ns = clock_unix_ns() };
     char sentence[LOG_ERROR_BYTES] = "";
     int64_t index;
-    int e;
 
     _Static_assert(sizeof sentence >= SETTINGS_ERROR_BYTES, "for both");
-    call.p = arg;
-    e = cluster_call(call.p->cluster, settings_run, &call);
-    if (e == 0) {
-        e = settings_check(&call.settings, key, value, sentence);
-        if (e < 0) {
-            snprintf(error, ADMIN_ERROR_BYTES, "%s", sentence);
-            return e;
-        }
-        snprintf(change.key, sizeof change.key, "%s", key);
-        snprintf(change.value, sizeof change.value, "%s", value);
-        snprintf(change.by, sizeof change.by, "%s", by);
-        index = cluster_propose_setting(call.p->cluster, &change, sentence);
-        if (index >= 0) {
-            /* What was changed holds when we say so, in the driver too; where it could not be put
-             * there, it is committed all the same, and xdp status says so. */
-            (void)policy_wait(call.p);
-            return index;
-        }
-        e = (int)index;
+    if (call == NULL)
+        return -ENOMEM;
+    call->p = p;
+    index = cluster_call(p->cluster, settings_run, call);
+    if (index == 0)
+        index = settings_check(&call->settings, r->key, r->value, sentence);
+    free(call);
+    memcpy(change.key, r->key, sizeof change.key);
+    memcpy(change.value, r->value, sizeof change.value);
+    snprintf(change.by, sizeof change.by, "%s", asker->name);
+    if (index == 0)
+        index = cluster_propose_setting(p->cluster, &change, sentence);
+    if (index < 0) {
+        snprintf(error, ADMIN_ERROR_BYTES, "%s",
+                 sentence[0] != '\0' ? sentence : strerror((int)-index));
+        return (int)index;
     }
-    snprintf(error, ADMIN_ERROR_BYTES, "%s", sentence[0] != '\0' ? sentence : strerror(-e));
-    return e;
+    /* What was changed holds when we say so, in the driver too; where it could not be put there, it
+     * is committed all the same, and xdp status says so. */
+    (void)policy_wait(p);
+    *ret = (sluice_v1_SettingEntry){ .index = (uint64_t)index, .uid = asker->uid };
+    memcpy(ret->key, r->key, sizeof ret->key);
+    memcpy(ret->value, r->value, sizeof ret->value);
+    snprintf(ret->by, sizeof ret->by, "%s", asker->name);
+    ret->is_default = r->value[0] == '\0';
+    return 0;
 }
 
 static int on_config(void *arg, bool json, FILE *f)
@@ -560,7 +564,6 @@ void pipeline_admin_source(struct pipeline *p, struct admin_source *ret)
         .watch = on_watch,
         .unwatch = on_unwatch,
         .settings = on_settings_list,
-        .setting_set = on_setting_set,
         .config = on_config,
         .operate = pipeline_operate,
     };

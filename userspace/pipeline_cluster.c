@@ -276,6 +276,8 @@ int pipeline_operate(void *arg, const struct admin_request *request,
     struct pipeline *p = arg;
 
     switch (request->which) {
+    case ADMIN_SETTING_SET:
+        return pipeline_set(p, &request->setting_set, asker, &ret->setting, error);
     case ADMIN_CLUSTER_STATUS:
         return do_status(p, &request->cluster_status, &ret->status, error);
     case ADMIN_CLUSTER_INIT:

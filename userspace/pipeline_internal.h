@@ -87,6 +87,11 @@ void policy_push(struct pipeline *p);
 int policy_wait(struct pipeline *p);
 void policy_free(struct pipeline *p);
 
+/* pipeline_admin.c: changes a setting; its part of operate(). */
+int pipeline_set(struct pipeline *p, const sluice_v1_SettingSetRequest *request,
+                 const struct admin_asker *asker, sluice_v1_SettingEntry *ret,
+                 char error[ADMIN_ERROR_BYTES]);
+
 /* pipeline_cluster.c: the admin server's operate(), on any thread; its part of status. */
 int pipeline_operate(void *arg, const struct admin_request *request,
                      const struct admin_asker *asker, union admin_operation_answer *ret,

@@ -221,24 +221,26 @@ static int fake_settings(void *arg, bool history, admin_setting_fn each, void *e
     return 0;
 }
 
-static int64_t fake_setting_set(void *arg, const char *key, const char *value, uint32_t uid,
-                                const char *by, char error[ADMIN_ERROR_BYTES])
+static int fake_setting_set(struct fake_admin *f, const sluice_v1_SettingSetRequest *r,
+                            const struct admin_asker *asker, sluice_v1_SettingEntry *ret,
+                            char error[ADMIN_ERROR_BYTES])
 {
-    struct fake_admin *f = arg;
-
-    if (strncmp(key, "no.", 3) == 0) {
-        snprintf(error, ADMIN_ERROR_BYTES, "there is no setting %s", key);
+    if (strncmp(r->key, "no.", 3) == 0) {
+        snprintf(error, ADMIN_ERROR_BYTES, "there is no setting %s", r->key);
         return -EINVAL;
     }
     if (atomic_load(&f->refuse)) {
-        snprintf(error, ADMIN_ERROR_BYTES, "%s must be something else", key);
+        snprintf(error, ADMIN_ERROR_BYTES, "%s must be something else", r->key);
         return -EINVAL;
     }
-    snprintf(f->set_key, sizeof f->set_key, "%s", key);
-    snprintf(f->set_value, sizeof f->set_value, "%s", value);
-    f->set_uid = uid;
-    snprintf(f->set_by, sizeof f->set_by, "%s", by);
-    return 42;
+    snprintf(f->set_key, sizeof f->set_key, "%s", r->key);
+    snprintf(f->set_value, sizeof f->set_value, "%s", r->value);
+    f->set_uid = asker->uid;
+    snprintf(f->set_by, sizeof f->set_by, "%s", asker->name);
+    *ret = (sluice_v1_SettingEntry){ .index = 42, .is_default = r->value[0] == '\0' };
+    memcpy(ret->key, r->key, sizeof ret->key);
+    memcpy(ret->value, r->value, sizeof ret->value);
+    return 0;
 }
 
 static int fake_config(void *arg, bool json, FILE *out)
@@ -257,8 +259,10 @@ static int fake_operate(void *arg, const struct admin_request *request,
     const struct timespec pause = { .tv_nsec = 1000000 };
 
     atomic_fetch_add(&c->calls, change ? 1 : 0);
-    while (change && atomic_load(&c->hold))
+    while ((change || request->which == ADMIN_SETTING_SET) && atomic_load(&c->hold))
         nanosleep(&pause, NULL);
+    if (request->which == ADMIN_SETTING_SET)
+        return fake_setting_set(arg, &request->setting_set, asker, &ret->setting, error);
     if (atomic_load(&c->error) < 0) {
         snprintf(error, ADMIN_ERROR_BYTES, "it cannot be done");
         return atomic_load(&c->error);
@@ -287,7 +291,6 @@ void fake_admin_source(struct fake_admin *f, struct admin_source *ret)
                                   .watch = fake_watch,
                                   .unwatch = fake_unwatch,
                                   .settings = fake_settings,
-                                  .setting_set = fake_setting_set,
                                   .config = fake_config,
                                   .operate = fake_operate };
     fake_xdp_source(ret);

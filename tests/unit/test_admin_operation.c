@@ -108,6 +108,31 @@ static void others_are_answered_while_a_change_goes_on(void **state)
     done_is(x, "it is done");
 }
 
+/* A setting waits for its commit, which there may be none of for long. */
+static void others_are_answered_while_a_setting_waits(void **state)
+{
+    struct fixture *x = *state;
+    struct admin_request set = { .which = ADMIN_SETTING_SET };
+    const struct admin_request status = { .which = ADMIN_STATUS };
+    struct admin_client waits;
+
+    strcpy(set.setting_set.key, "class.trade");
+    strcpy(set.setting_set.value, "2");
+    serve(x, true);
+    atomic_store(&x->fake.cluster.hold, true);
+    ask(x, &set);
+    waits = x->client;
+    assert_int_equal(admin_client_open(&x->client, x->path), 0);
+    call(x, &status);
+    assert_int_equal(x->response.which, ADMIN_BODY_STATUS);
+    assert_false(admin_client_ready(&waits));
+    atomic_store(&x->fake.cluster.hold, false);
+    admin_client_close(&x->client);
+    x->client = waits;
+    next(x);
+    assert_int_equal(x->response.which, ADMIN_BODY_SETTING);
+}
+
 static void who_goes_away_does_not_end_it_and_may_ask_again(void **state)
 {
     struct fixture *x = *state;
@@ -168,6 +193,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_be_done_is_said_in_its_sentence,
                                         admin_fixture_setup, admin_fixture_teardown),
         cmocka_unit_test_setup_teardown(others_are_answered_while_a_change_goes_on,
+                                        admin_fixture_setup, admin_fixture_teardown),
+        cmocka_unit_test_setup_teardown(others_are_answered_while_a_setting_waits,
                                         admin_fixture_setup, admin_fixture_teardown),
         cmocka_unit_test_setup_teardown(who_goes_away_does_not_end_it_and_may_ask_again,
                                         admin_fixture_setup, admin_fixture_teardown),

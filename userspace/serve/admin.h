@@ -60,6 +60,7 @@ union admin_operation_answer {
     sluice_v1_ClusterStatusResponse status;
     sluice_v1_ClusterDone done;
     sluice_v1_ReadPoint read_point;
+    sluice_v1_SettingEntry setting;
 };
 
 /* What the server asks the daemon; on the server's thread, but operate(). Every function must be
@@ -88,10 +89,6 @@ struct admin_source {
     /* Calls each() for every setting in force, or for every change, oldest first. Returns 0, a
      * negative errno, or what each() returned. */
     int (*settings)(void *arg, bool history, admin_setting_fn each, void *each_arg);
-    /* Returns the log index of the change, or a negative errno with a sentence in error. uid and
-     * by: who asks; by is the name in a certificate, and "" for one who came by the socket. */
-    int64_t (*setting_set)(void *arg, const char *key, const char *value, uint32_t uid,
-                           const char *by, char error[ADMIN_ERROR_BYTES]);
 
     /* Writes the effective configuration as text or JSON. 0 or a negative errno. */
     int (*config)(void *arg, bool json, FILE *f);
@@ -111,9 +108,9 @@ struct admin_source {
     int (*tap_next)(void *arg, sluice_v1_TapSample *ret);
     void (*tap_stop)(void *arg);
 
-    /* What may take long, since it asks other nodes: cluster_status, cluster_init, cluster_change,
-     * read_point. On a thread of its own, several at a time. Fills in the request's member of a
-     * zeroed answer: 0, or a negative errno with a sentence in error. */
+    /* What may take long, since it asks other nodes: setting_set, cluster_status, cluster_init,
+     * cluster_change, read_point. On a thread of its own, several at a time. Fills in the request's
+     * member of a zeroed answer: 0, or a negative errno with a sentence in error. */
     int (*operate)(void *arg, const struct admin_request *request, const struct admin_asker *asker,
                    union admin_operation_answer *ret, char error[ADMIN_ERROR_BYTES]);
 };

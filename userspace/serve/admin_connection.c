@@ -167,33 +167,6 @@ done:
     free(body.data);
 }
 
-static void answer_setting_set(struct admin_answerer *a, struct admin_connection *c,
-                               const sluice_v1_SettingSetRequest *r)
-{
-    sluice_v1_SettingEntry entry = sluice_v1_SettingEntry_init_zero;
-    char error[ADMIN_ERROR_BYTES] = "";
-    size_t cap;
-    uint8_t *to;
-    int64_t index;
-
-    index = a->source.setting_set(a->source.arg, r->key, r->value, c->uid, c->name, error);
-    if (index <= 0) {
-        int code = index < 0 ? (int)-index : EIO;
-
-        connection_fail(c, code, false, "%s", error[0] ? error : strerror(code));
-        return;
-    }
-    memcpy(entry.key, r->key, sizeof entry.key);
-    memcpy(entry.value, r->value, sizeof entry.value);
-    entry.is_default = r->value[0] == '\0';
-    entry.index = (uint64_t)index;
-    entry.uid = c->uid;
-    memcpy(entry.by, c->name, sizeof c->name);
-    to = admin_reserve(c, &cap);
-    connection_answer(c, admin_response_encode(to, cap, true, ADMIN_BODY_SETTING,
-                                               sluice_v1_SettingEntry_fields, &entry));
-}
-
 static size_t string_field(uint8_t *to, size_t cap, uint32_t tag, const char *text, size_t bytes)
 {
     pb_ostream_t out = to ? pb_ostream_from_buffer(to, cap) : (pb_ostream_t)PB_OSTREAM_SIZING;
@@ -268,9 +241,6 @@ static void answer(struct admin_answerer *a, struct admin_connection *c,
     case ADMIN_SETTINGS:
         answer_settings(a, c, r->settings.history);
         break;
-    case ADMIN_SETTING_SET:
-        answer_setting_set(a, c, &r->setting_set);
-        break;
     case ADMIN_CONFIG_SHOW:
         answer_config(a, c);
         break;
@@ -283,6 +253,7 @@ static void answer(struct admin_answerer *a, struct admin_connection *c,
     case ADMIN_TAP:
         tap_begin(a, c, &r->tap, now_ns);
         break;
+    case ADMIN_SETTING_SET:
     case ADMIN_CLUSTER_STATUS:
     case ADMIN_CLUSTER_INIT:
     case ADMIN_CLUSTER_CHANGE:

@@ -132,6 +132,9 @@ static int64_t put_answer(uint8_t *to, size_t cap, const struct admin_operation 
     case ADMIN_READ_POINT:
         return admin_response_encode(to, cap, true, ADMIN_BODY_READ_POINT,
                                      sluice_v1_ReadPoint_fields, &o->answer.read_point);
+    case ADMIN_SETTING_SET:
+        return admin_response_encode(to, cap, true, ADMIN_BODY_SETTING,
+                                     sluice_v1_SettingEntry_fields, &o->answer.setting);
     default:
         return admin_response_encode(to, cap, true, ADMIN_BODY_CLUSTER_DONE,
                                      sluice_v1_ClusterDone_fields, &o->answer.done);
