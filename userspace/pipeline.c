@@ -288,6 +288,7 @@ static int start_store_and_cluster(struct pipeline *p, char error[PIPELINE_ERROR
         .links = p->workers,
         .peering = peering_of(p),
         .election_ms = f->peer.election_ms,
+        .fetch_bytes_per_s = f->peer.fetch_bytes_per_s,
         .version = SLUICE_VERSION,
         .begun = on_begun,
         .begun_arg = p,

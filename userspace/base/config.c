@@ -70,6 +70,9 @@ const struct config_key config_keys[] = {
     { "peer.election_ms", TYPE_NUMBER, AT(peer.election_ms), 50, 10000, "300",
       "Without a word from the leader for so long, and up to twice that, another node stands for "
       "election. The same on all nodes." },
+    { "peer.fetch_bytes_per_s", TYPE_SIZE, AT(peer.fetch_bytes_per_s), 0, 16 * GiB, "0",
+      "How fast a node that is far behind, or new, fetches the log from the others, so that these "
+      "and the network have room for events. 0: as fast as it can." },
 
     { "data.dir", TYPE_PATH, AT(data.dir), NONE, "./sluice-data",
       "Where the log and everything else is kept. A relative path starts at the daemon's working "

@@ -92,6 +92,7 @@ struct config_peer {
     bool insecure;
     uint32_t user_timeout_ms;
     uint32_t election_ms;
+    uint64_t fetch_bytes_per_s; /* 0: no limit */
 };
 
 struct config_admin {
