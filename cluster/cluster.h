@@ -64,8 +64,10 @@ struct cluster_app {
      * negative errno (final). */
     int (*admit)(void *arg, struct block *b, uint64_t index);
     /* The entry of b, for which admit() was given b->index, will not be in the log; b->verdict
-     * still says which of its events are new. Newest first. */
+     * still says which of its events are new. Newest first; then cut() says from which index on
+     * all that was in the log, blocks or not, has made room for another leader's. */
     void (*withdraw)(void *arg, const struct block *b);
+    void (*cut)(void *arg, uint64_t from);
     /* A committed entry, in order, each once per start. -EAGAIN and -ENOSPC: nothing of it was
      * applied; it is given again later, and all behind it waits. Others are final. */
     int (*apply)(void *arg, const struct log_record *record, const void *payload,

@@ -231,6 +231,7 @@ void commit_withdraw(struct cluster *c, uint64_t from)
         else
             propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
     }
+    c->app.cut(c->app.arg, from);
     c->answers = reverse(c->answers);
 }
 
@@ -257,6 +258,7 @@ bool commit_abandon(struct cluster *c)
             c->events_doubtful += b->accepted; /* they may be committed yet */
         propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
     }
+    c->app.cut(c->app.arg, c->applied_index + 1);
     c->answers = reverse(c->answers);
     return true;
 }

@@ -14,6 +14,7 @@
 
 #include "proto/wire.pb.h"
 #include "tests/lib/node_rig.h"
+#include "tests/lib/quiet_app.h"
 
 struct node_rig t;
 
@@ -81,13 +82,6 @@ static int app_apply(void *arg, const struct log_record *r, const void *payload,
     return 0;
 }
 
-static int app_open(void *arg, const uint8_t id[16], uint64_t last_index, uint64_t *ret_covered)
-{
-    (void)arg, (void)id, (void)last_index;
-    *ret_covered = 0;
-    return 0;
-}
-
 static void app_withdraw(void *arg, const struct block *b)
 {
     (void)arg;
@@ -96,10 +90,13 @@ static void app_withdraw(void *arg, const struct block *b)
     t.withdrawn_index = b->index;
     t.withdrawn++;
 }
-static void app_opened(void *arg) { (void)arg; }
-static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
-static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, k->settings = 0; }
-static int app_load(void *arg, const struct cluster_checkpoint *k) { return (void)arg, (void)k, 0; }
+
+static void app_cut(void *arg, uint64_t from)
+{
+    (void)arg;
+    assert_true(t.withdrawn_index == 0 || from <= t.withdrawn_index);
+    t.cut_from = from;
+}
 
 void node_rig_turn(void)
 {
@@ -133,18 +130,14 @@ void node_rig_start(bool alone)
         .bootstrap = alone ? NULL : &t.bootstrap,
         .election_ms = 60000, /* nobody stands for election by chance */
     };
-    const struct cluster_app app = { .arg = NULL,
-                                     .ready = app_ready,
-                                     .admit = app_admit,
-                                     .withdraw = app_withdraw,
-                                     .apply = app_apply,
-                                     .open = app_open,
-                                     .opened = app_opened,
-                                     .failed = app_failed,
-                                     .save = app_save,
-                                     .load = app_load };
+    struct cluster_app app = quiet_app(NULL);
     const struct node_environment environment = { now, unix_now, fixed, drop, post, NULL };
 
+    app.ready = app_ready;
+    app.admit = app_admit;
+    app.withdraw = app_withdraw;
+    app.cut = app_cut;
+    app.apply = app_apply;
     t.c = node_new(&config, &app, &environment);
     assert_non_null(t.c);
     if (node_open(t.c) < 0)

@@ -40,6 +40,7 @@ struct node_rig {
     int ready;
     unsigned admitted, withdrawn;
     uint64_t withdrawn_index; /* the last one's */
+    uint64_t cut_from;        /* what the app was told last */
     unsigned applied_ours;
 };
 

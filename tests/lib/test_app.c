@@ -44,6 +44,8 @@ static void app_withdraw(void *arg, const struct block *b)
         fail_msg("a single node withdraws nothing");
 }
 
+static void app_cut(void *arg, uint64_t from) { (void)arg, (void)from; }
+
 static int app_apply(void *arg, const struct log_record *r, const void *payload,
                      enum cluster_apply how)
 {
@@ -160,6 +162,7 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .ready = app_ready,
         .admit = app_admit,
         .withdraw = app_withdraw,
+        .cut = app_cut,
         .apply = app_apply,
         .open = app_open,
         .opened = app_opened,

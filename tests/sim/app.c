@@ -36,6 +36,13 @@ static void app_withdraw(void *arg, const struct block *b)
     n->app.withdraw(n->app.arg, b);
 }
 
+static void app_cut(void *arg, uint64_t from)
+{
+    struct sim_node *n = arg;
+
+    n->app.cut(n->app.arg, from);
+}
+
 /* An entry that nobody has known to be committed: its events are in the log from now on. */
 static void note_events(const struct log_record *r, const void *payload)
 {
@@ -148,6 +155,7 @@ void app_start(struct sim_node *n, struct cluster_app *ret)
                                  .ready = app_ready,
                                  .admit = app_admit,
                                  .withdraw = app_withdraw,
+                                 .cut = app_cut,
                                  .apply = app_apply,
                                  .open = app_open,
                                  .opened = app_opened,

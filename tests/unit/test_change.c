@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "cluster/internal.h"
 #include "proto/wire.pb.h"
+#include "tests/lib/quiet_app.h"
 #include "tests/lib/test_disk.h"
 
 #define NODES    5u
@@ -117,20 +118,6 @@ static int app_ready(void *arg, size_t n)
     return (void)n, ((struct node *)arg)->full ? -ENOSPC : 0;
 }
 
-static int app_admit(void *arg, struct block *b, uint64_t index)
-{
-    return (void)arg, (void)index, (int)b->events;
-}
-
-static int app_apply(void *arg, const struct log_record *r, const void *payload,
-                     enum cluster_apply how)
-{
-    return (void)arg, (void)r, (void)payload, (void)how, 0;
-}
-
-static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
-static void app_opened(void *arg) { (void)arg; }
-
 static int app_open(void *arg, const uint8_t id[16], uint64_t last, uint64_t *ret_covered)
 {
     (void)arg, (void)id, (void)last;
@@ -161,16 +148,12 @@ static void start(unsigned n)
         .bootstrap = n <= FOUNDERS ? &founders : NULL,
         .join_cluster_id = n > FOUNDERS ? founders.cluster_id : NULL,
     };
-    const struct cluster_app app = { .arg = &node[n],
-                                     .ready = app_ready,
-                                     .admit = app_admit,
-                                     .withdraw = app_withdraw,
-                                     .apply = app_apply,
-                                     .open = app_open,
-                                     .opened = app_opened };
+    struct cluster_app app = quiet_app(&node[n]);
     const struct node_environment environment = { env_monotonic, env_unix, env_random,
                                                   env_send,      env_post, &node[n] };
 
+    app.ready = app_ready;
+    app.open = app_open;
     node[n].c = node_new(&config, &app, &environment);
     assert_non_null(node[n].c);
     node[n].c->background = no_background;

@@ -17,6 +17,7 @@
 #include "cluster/internal.h"
 #include "proto/wire.pb.h"
 #include "store/apply.h"
+#include "tests/lib/quiet_app.h"
 #include "tests/lib/test_app.h"
 #include "tests/lib/test_disk.h"
 
@@ -33,19 +34,6 @@ static uint64_t test_monotonic(void *arg) { return (void)arg, now_ns; }
 static uint64_t test_unix(void *arg) { return (void)arg, 1790000000 * NS_PER_S + now_ns; }
 static void test_random(void *arg, void *ret, size_t n) { (void)arg, memset(ret, 7, n); }
 
-static int app_ready(void *arg, size_t n) { return (void)arg, (void)n, 0; }
-static int app_admit(void *arg, struct block *b, uint64_t index)
-{
-    return (void)arg, (void)index, (int)b->events;
-}
-static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
-static int app_open(void *arg, const uint8_t id[16], uint64_t last, uint64_t *ret_covered)
-{
-    (void)arg, (void)id, (void)last;
-    *ret_covered = 0;
-    return 0;
-}
-static void app_opened(void *arg) { (void)arg; }
 static void app_failed(void *arg, const char *sentence)
 {
     (void)arg;
@@ -120,14 +108,9 @@ static int teardown(void **state)
 /* A node that leads and has taken a block of 10 events, which the app does not take yet. */
 static void submit_refused(int error)
 {
-    static const struct cluster_app app = { .ready = app_ready,
-                                            .admit = app_admit,
-                                            .withdraw = app_withdraw,
-                                            .apply = app_apply,
-                                            .open = app_open,
-                                            .opened = app_opened,
-                                            .failed = app_failed };
+    struct cluster_app app = quiet_app(NULL);
 
+    app.apply = app_apply;
     make(&app);
     if (node_open(node) < 0)
         fail_msg("%s", node->error);

@@ -59,6 +59,7 @@ static void withdraw(struct rig *g, uint64_t from)
         while (g->count > 0 && g->log[g->count - 1].place.index == g->index)
             g->count--;
     }
+    dedupe_cut(g->d, from);
 }
 
 static void a_withdrawn_key_is_new_again_and_only_that(void **state)
@@ -79,6 +80,7 @@ static void a_withdrawn_key_is_new_again_and_only_that(void **state)
     assert_int_equal(dedupe_admit(g.d, key, sizeof key[0], content, 4, 2, verdict, first), 2);
     assert_memory_equal(verdict, ((uint8_t[]){ 1, 0, 0, 2 }), 4);
     dedupe_withdraw(g.d, key, sizeof key[0], verdict, 4, 2);
+    dedupe_cut(g.d, 2);
     assert_int_equal(dedupe_lookup(g.d, key[1], &p), 0);
     assert_int_equal(dedupe_lookup(g.d, key[2], &p), 0);
     assert_int_equal(dedupe_lookup(g.d, key[0], &p), 1);
@@ -115,6 +117,43 @@ static void what_is_withdrawn_from_a_frozen_table_is_not_written(void **state)
     dedupe_rig_restart(&g);
     dedupe_rig_check_all(&g);
     dedupe_rig_fini(&g);
+}
+
+/* Entries without events went, too, before those that were withdrawn. A table that is full with the
+ * next leader's entry covers what is before that, and nothing of what has gone. */
+static void what_has_gone_without_events_is_not_covered(void **state)
+{
+    struct rig g;
+    struct key128 key[EVENTS];
+    uint64_t content[EVENTS];
+
+    open_with(&g, 100);
+    for (uint64_t i = 1; i <= 80; i++)
+        assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(i), i), DEDUPE_NEW);
+    dedupe_commit(g.d, 80);
+    g.index = 89; /* nine entries of its own that are no blocks */
+    for (uint64_t i = 90; i <= 95; i++)
+        assert_int_equal(dedupe_rig_admit(&g, dedupe_rig_key(i), i), DEDUPE_NEW);
+    for (uint64_t from = 90; g.index >= from; g.index--) {
+        assert_int_equal(events_of(&g, g.index, key, content), 1);
+        dedupe_withdraw(g.d, key, sizeof key[0], (uint8_t[]){ DEDUPE_NEW }, 1, g.index);
+        g.count--;
+    }
+    dedupe_cut(g.d, 81);
+    for (uint16_t s = 0; s < 30; s++)
+        dedupe_rig_remember(&g, (struct dedupe_event){ dedupe_rig_key(1000 + s), s },
+                            (struct dedupe_place){ 81, s });
+    g.index = 81;
+    assert_int_equal(events_of(&g, 81, key, content), 30);
+    assert_int_equal(dedupe_enter(g.d, key, sizeof key[0], content, 30, 81), 0);
+    dedupe_commit(g.d, 81);
+    dedupe_rig_settle(&g);
+    assert_int_equal(dedupe_rig_stats(&g).runs, 1);
+    assert_int_equal(dedupe_rig_stats(&g).covered_index, 80);
+    dedupe_rig_restart(&g);
+    dedupe_rig_check_all(&g);
+    dedupe_rig_fini(&g);
+    (void)state;
 }
 
 static void a_frozen_table_that_loses_every_key_is_the_spare_one_again(void **state)
@@ -375,6 +414,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_withdrawn_key_is_new_again_and_only_that),
         cmocka_unit_test(what_is_withdrawn_from_a_frozen_table_is_not_written),
+        cmocka_unit_test(what_has_gone_without_events_is_not_covered),
         cmocka_unit_test(a_frozen_table_that_loses_every_key_is_the_spare_one_again),
         cmocka_unit_test(an_entry_is_entered_wholly_or_not_at_all_and_any_number_of_times),
         cmocka_unit_test(what_is_there_needs_no_room),

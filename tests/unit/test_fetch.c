@@ -17,6 +17,7 @@
 #include "cluster/log_private.h"
 #include "cluster/peer_fetch.h"
 #include "tests/lib/log_fixture.h"
+#include "tests/lib/quiet_app.h"
 #include "tests/lib/test_disk.h"
 
 #define OWNER   1
@@ -75,20 +76,6 @@ static int test_post(void *arg, const struct node_post *p)
     return 0;
 }
 
-static int app_ready(void *arg, size_t n) { return (void)arg, (void)n, 0; }
-static int app_admit(void *arg, struct block *b, uint64_t i) { return (void)arg, (void)b, (int)i; }
-static void app_withdraw(void *arg, const struct block *b) { (void)arg, (void)b; }
-static void app_opened(void *arg) { (void)arg; }
-static void app_failed(void *arg, const char *sentence) { (void)arg, (void)sentence; }
-static void app_save(void *arg, struct cluster_checkpoint *k) { (void)arg, (void)k; }
-static int app_load(void *arg, const struct cluster_checkpoint *k) { return (void)arg, (void)k, 0; }
-
-static int app_apply(void *arg, const struct log_record *r, const void *payload,
-                     enum cluster_apply how)
-{
-    return (void)arg, (void)r, (void)payload, (void)how, 0;
-}
-
 static int app_open(void *arg, const uint8_t id[16], uint64_t last, uint64_t *ret_covered)
 {
     (void)arg, (void)id, (void)last;
@@ -114,22 +101,14 @@ static struct node *node_make(uint16_t number, const uint8_t *join, uint64_t fet
         .join_cluster_id = join,
         .fetch_bytes_per_s = fetch_bytes_per_s,
     };
-    const struct cluster_app app = { .arg = n,
-                                     .ready = app_ready,
-                                     .admit = app_admit,
-                                     .withdraw = app_withdraw,
-                                     .apply = app_apply,
-                                     .open = app_open,
-                                     .opened = app_opened,
-                                     .failed = app_failed,
-                                     .save = app_save,
-                                     .load = app_load };
+    struct cluster_app app = quiet_app(n);
     const struct node_environment environment = { test_now,    test_now,
                                                   test_random, join != NULL ? test_send : NULL,
                                                   test_post,   n };
 
     fixture_dir_make(n->dir);
     config.disk = n->disk = test_disk_make(number);
+    app.open = app_open;
     n->c = node_new(&config, &app, &environment);
     assert_non_null(n->c);
     n->c->background = not_now;

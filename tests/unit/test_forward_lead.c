@@ -256,6 +256,7 @@ static void what_a_former_leader_hears_no_more_of_is_refused(void **state)
     assert_int_equal(told(0, NULL)->outcome, PEER_AGAIN);
     assert_true(t.c->applied_index < last);
     assert_int_equal(t.withdrawn, 2); /* their events may come again, and be new */
+    assert_int_equal(t.cut_from, t.withdrawn_index);
     /* Their memory is used again; the entries are in the log as they were. */
     memset(t.block[0]->buf, 0xff, BLOCK_BYTES_MAX);
     m.server_address = "";

@@ -181,6 +181,13 @@ static void store_withdraw(void *arg, const struct block *b)
     dedupe_withdraw(s->dedupe, &b->desc[0].key, sizeof b->desc[0], b->verdict, b->events, b->index);
 }
 
+static void store_cut(void *arg, uint64_t from)
+{
+    struct store *s = arg;
+
+    dedupe_cut(s->dedupe, from);
+}
+
 /* At a start there is no thread yet: room is made by working. */
 static int replay_block(struct store *s, uint64_t index, const struct block_view *v)
 {
@@ -286,6 +293,7 @@ void store_app(struct store *s, struct cluster_app *ret)
         .ready = store_ready,
         .admit = store_admit,
         .withdraw = store_withdraw,
+        .cut = store_cut,
         .apply = store_apply,
         .open = store_open,
         .opened = store_opened,

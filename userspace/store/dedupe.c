@@ -298,11 +298,23 @@ void dedupe_withdraw(struct dedupe *d, const struct key128 *key, size_t stride,
         assert(removed);
         slot++;
     }
-    d->entered = index - 1;
-    table_cut(d->active, index);
-    if (d->frozen != NULL)
-        frozen_cut(d, index);
     atomic_store_explicit(&d->keys_active, d->active->count, memory_order_relaxed);
+}
+
+void dedupe_cut(struct dedupe *d, uint64_t from)
+{
+    uint64_t committed = atomic_load_explicit(&d->committed, memory_order_relaxed);
+
+#ifdef PLANT_DEDUPE_CUT_FORGOTTEN
+    return;
+#endif
+    if (from <= committed)
+        from = committed + 1;
+    if (d->entered >= from)
+        d->entered = from - 1;
+    table_cut(d->active, from);
+    if (d->frozen != NULL)
+        frozen_cut(d, from);
 }
 
 /* Looks for the keys of an entry of the log; d->found[i].place is 0 where there is none. Returns

@@ -110,9 +110,14 @@ int dedupe_admit(struct dedupe *d, const struct key128 *key, size_t stride, cons
                  size_t n, uint64_t index, uint8_t *ret_verdict, struct dedupe_place *ret_first);
 
 /* Takes back what dedupe_admit() entered for this index, by its verdicts: the entry will not be in
- * the log. Newest index first, and none that is committed. */
+ * the log. None that is committed; dedupe_cut() is to follow. */
 void dedupe_withdraw(struct dedupe *d, const struct key128 *key, size_t stride,
                      const uint8_t *verdict, size_t n, uint64_t index);
+
+/* The log ends before index `from` now, and what comes next there is of another leader: entries
+ * without events, too, may have gone. What was admitted from there on has been withdrawn. What the
+ * runs cover is committed, and stays, whatever the log's owner knows of that yet. */
+void dedupe_cut(struct dedupe *d, uint64_t from);
 
 /* Enters the n <= DEDUPE_EVENTS_MAX events of a committed entry, in the log's order; what is there
  * already stays as it is. dedupe_commit() is to follow. 0, or nothing was entered: -EAGAIN (a
