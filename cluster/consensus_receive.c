@@ -103,6 +103,17 @@ static void drop_entries(struct raft_append_entries *a, struct proposal **entry,
     a->n_entries = 0;
 }
 
+/* Also for what has to go before it, once the engine has said so. */
+static int room_for(struct cluster *c, const struct log_record *r)
+{
+    int e = propose_room(c, r->payload_bytes);
+
+    if (e == 0 && r->index <= log_last_index(c->log) && consensus_term(c, r->index) != r->term)
+        e = log_cut_room(c->log, r->index);
+    c->disk_full = c->disk_full || e == -ENOSPC;
+    return e == -ENOSPC ? -EAGAIN : e;
+}
+
 /* The first of m's entries. Returns 1 when it was dealt with. */
 static int receive_entry(struct cluster *c, struct raft_message *m, struct proposal *p,
                          unsigned *ret_taken)
@@ -118,10 +129,9 @@ static int receive_entry(struct cluster *c, struct raft_message *m, struct propo
                                  r.payload_bytes) != NULL)
         return -EBADMSG;
     if (r.index > c->applied_index) {
-        e = propose_room(c, r.payload_bytes);
-        c->disk_full = c->disk_full || e == -ENOSPC;
+        e = room_for(c, &r);
         if (e < 0)
-            return e == -ENOSPC ? -EAGAIN : e;
+            return e;
         if (r.type == LOG_CHANGE) {
             e = settle_change(c, m, r.term);
             if (e < 0 || !follows(c, a))
@@ -223,6 +233,12 @@ static int receive_snapshot(struct cluster *c, struct raft_message *m)
 
     if (s->term == raft_current_term(&c->raft) && consensus_leads(c))
         e = -EBADMSG;
+    if (e == 0 && current && s->last_index <= log_last_index(c->log) &&
+        log_cut_room(c->log, c->commit_index + 1) == -ENOSPC) {
+        c->disk_full = true;
+        free_snapshot(s); /* it is offered again */
+        return 0;
+    }
     if (e == 0 && current)
         c->heard_ms = node_now_ns(c) / NS_PER_MS;
     if (e < 0 || forgotten) {

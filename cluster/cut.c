@@ -181,6 +181,18 @@ int log_remove_below(struct log *l, uint64_t index)
     return r < 0 ? log_fail(l, r) : 0;
 }
 
+int log_cut_room(struct log *l, uint64_t from)
+{
+    uint64_t bytes = l->config.segment_bytes; /* at most, to fill a segment up again */
+
+    if (l->segments.n == 0 || from > l->segments.at[l->segments.n - 1].first)
+        return 0;
+    if (l->prepare != PREPARE_READY)
+        bytes += l->config.segment_bytes + l->config.disk_free_bytes_min;
+    prepare_check_free(l);
+    return l->free_bytes < bytes ? -ENOSPC : 0;
+}
+
 int log_truncate(struct log *l, uint64_t from)
 {
     void *buf;

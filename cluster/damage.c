@@ -236,6 +236,21 @@ static int read_on(const struct check *c, struct scan *s, enum scan_result *ret)
     return 0;
 }
 
+/* Does the segment behind go on where this one ends? Not if one of them is an old copy. */
+static int check_next(const struct check *c, size_t i, const struct scan *s, struct log_damage *ret)
+{
+    struct damage_place place = {
+        .at = c->list.at, .i = i, .keep = c->list.n, .segment_bytes = c->segment_bytes
+    };
+    struct segment_header header;
+    int e = read_header(c->disk, &c->list.at[i + 1], i + 2 == c->list.n, c->buf, &header);
+
+    if (e <= 0 || memcmp(header.before, s->digest, SHA256_BYTES) == 0)
+        return e < 0 ? e : 0; /* a header that is bad is found with its segment */
+    e = damage_of_segment(c->disk, &place, c->buf, ret);
+    return e < 0 ? e : -EILSEQ;
+}
+
 static int check_one(const struct check *c, size_t i, struct log_damage *ret)
 {
     const struct segment *at = c->list.at, *next = &at[i + 1];
@@ -265,6 +280,9 @@ static int check_one(const struct check *c, size_t i, struct log_damage *ret)
         else
             e = damage_in_segment(&scan, next, i + 2 == c->list.n, 0, ret);
         e = e < 0 ? e : -EILSEQ;
+    } else if (e == 0 && scan.index == next->first) {
+        ahead_drop(&scan.ahead); /* the buffer is needed */
+        e = check_next(c, i, &scan, ret);
     }
     scan_close(&scan);
     return e;
@@ -297,6 +315,30 @@ int log_check_segment(struct disk *d, uint64_t index, uint64_t segment_bytes,
 
 /* --- more than was thought ----------------------------------------------------------------------
  */
+
+int log_damage_whole(struct disk *d, uint64_t segment_bytes, struct log_damage *damage)
+{
+    struct damage_place place = { .segment_bytes = segment_bytes };
+    struct segment_list list;
+    void *buf;
+    int e;
+
+    assert(damage->first > 0);
+    if (damage->from == damage->first && damage->rest == 0)
+        return -ENOENT;
+    buf = aligned_alloc(LOG_ALIGN, SCAN_BYTES);
+    e = buf != NULL ? segment_list_read(&list, d) : -ENOMEM;
+    if (e == 0) {
+        while (place.i < list.n && list.at[place.i].first != damage->first)
+            place.i++;
+        place.at = list.at;
+        place.keep = list.n;
+        e = place.i + 1 < list.n ? damage_of_segment(d, &place, buf, damage) : -ENOENT;
+        segment_list_fini(&list);
+    }
+    free(buf);
+    return e < 0 || damage->first > 0 ? e : -ENOENT;
+}
 
 struct widen {
     struct disk *disk;

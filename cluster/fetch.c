@@ -217,7 +217,8 @@ static int fetch_ask_turn(struct cluster *c, uint64_t now_ns)
     return f->silences == 0 && f->next <= f->to.index ? fetch_ask(c, now_ns, true) : 0;
 }
 
-/* Does what has come go on where our log ends? Returns 1, 0: the log was cut, or an error. */
+/* Does what has come go on where our log ends? Returns 1, 0: the log was cut, -EAGAIN: there is
+ * no room to do so now, or an error. */
 static int fetch_check_link(struct cluster *c, const struct fetched *q)
 {
     struct fetch *f = &c->fetch;
@@ -241,6 +242,8 @@ static int fetch_check_link(struct cluster *c, const struct fetched *q)
                             "the log differs from node %u's at or before index %" PRIu64
                             ", where both are committed",
                             f->source, q->body.from - 1);
+    if (log_cut_room(c->log, c->commit_index + 1) == -ENOSPC)
+        return -EAGAIN;
     fetch_drop_queue(f);
     f->ask_ns = 0;
     f->checked = true; /* what is left is committed */
@@ -313,6 +316,8 @@ static int fetch_queue_turn(struct cluster *c)
         struct peer_entry entry;
         int e = rest.done == 0 ? fetch_check_link(c, q) : 1;
 
+        if (e == -EAGAIN)
+            return done;
         if (e <= 0)
             return e < 0 ? e : done + 1;
         while (peer_fetched_next(&rest, &record, &entry)) {

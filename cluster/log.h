@@ -133,6 +133,12 @@ int log_check_segment(struct disk *d, uint64_t index, uint64_t segment_bytes,
                       bool (*pace)(void *arg, uint64_t bytes), void *arg, struct log_damage *damage,
                       uint64_t *ret_next);
 
+/* What other nodes have committed does not go on where a segment that is not the last one is good:
+ * an old copy of it may have come back, with records that were never committed. All of it has to
+ * come then, and the segment behind it says whether it is right. Returns 0, -ENOENT: there is none
+ * behind it, or that is asked for already; -ENOMEM or the disk's error. */
+int log_damage_whole(struct disk *d, uint64_t segment_bytes, struct log_damage *damage);
+
 /* Of a log that is not open: other nodes have committed other records than there are here in front
  * of the damage, or behind it. So those were never committed, and go; what took their places has to
  * come up to the highest index that may have been acknowledged from here, which the mark says from
@@ -229,6 +235,10 @@ uint64_t log_disk_bytes(const struct log *l);
  * it gave away when it was sealed; nothing was cut), or the final error; -EILSEQ: rot below `from`,
  * nothing was cut. */
 int log_truncate(struct log *l, uint64_t from);
+
+/* Is there room to cut the log so, and to append a record behind it? Asked before anything is done
+ * that the cut has to follow. Returns 0 or -ENOSPC. */
+int log_cut_room(struct log *l, uint64_t from);
 
 /* Removes, durably, the segments whose records are all below index; never the last segment. The
  * next start's origin must be at or above what was removed. Returns 0 or the final error. */

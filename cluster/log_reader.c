@@ -317,11 +317,13 @@ static int try_get(struct log_reader *r, uint64_t index, bool next, void *buf, s
     uint32_t piece = AHEAD_PIECE_MIN;
     struct way *w;
     uint64_t offset;
+    bool there;
     int e;
 
     if (s == NULL)
         return -ENOENT;
     e = get_way(r, s, &w);
+    there = e == 0;
     if (e == 0) {
         /* Into the next segment at the same pace; at the log's end with a small step. */
         if (next && r->ahead.piece > piece && w->file != r->ahead.file)
@@ -332,6 +334,9 @@ static int try_get(struct log_reader *r, uint64_t index, bool next, void *buf, s
         e = find_offset(r, w, index, &offset);
     if (e == 0)
         e = read_at(r, w, offset, index, buf, cap);
+    /* A segment behind which there is another has all of its records. */
+    if (e == -ENOENT && there && s != &r->list.at[r->list.n - 1])
+        e = -EILSEQ;
     if (e == -EILSEQ || e == -ENOENT)
         way_close(r, w); /* it may be out of date: a truncation, a new segment */
     return e;

@@ -11,7 +11,7 @@
  * each other.
  *
  * What the others have committed may differ from what is here, when that was never committed: then
- * it makes room, log_damage_widen().
+ * all of the segment comes, log_damage_whole(), or it makes room, log_damage_widen().
  *
  * While it runs: a segment that is not the last one, and whose records are applied, is made anew in
  * the same way, and nobody waits for it.
@@ -191,6 +191,18 @@ static int differs(struct cluster *c)
     int e;
 
     stop(r);
+    e = log_damage_whole(c->disk, c->config.log.segment_bytes, &d);
+    if (e == 0) {
+        begin(c, &d);
+        note(c,
+             "damaged, and what is good of it does not go on to what node %u has; instead must "
+             "come: %s",
+             source, what(&d, text));
+        return 0;
+    }
+    if (e != -ENOENT)
+        return cluster_fail(c, e, "log: %s", strerror(-e));
+    d = r->damage;
     if (!r->at_start) {
         note(c, "what node %u has instead of what is damaged here, %s, does not fit", source,
              what(&d, text));

@@ -169,11 +169,14 @@ static void check_refused(struct sim_node *n, const struct block *b, const struc
         if (b->verdict[i] != VERDICT_REFUSED)
             violation("node %u refuses a block, but not its event %u", number_of(n), i);
     }
-    if (b->refuse_reason != sluice_v1_Reason_NOT_LEADER || b->exceptions != sent->refused)
+    bool full = b->refuse_reason == sluice_v1_Reason_DISK_FULL && loss_may_be_full();
+
+    if ((b->refuse_reason != sluice_v1_Reason_NOT_LEADER && !full) ||
+        b->exceptions != sent->refused)
         violation("node %u refuses a block for reason %u with %u exceptions", number_of(n),
                   b->refuse_reason, b->exceptions);
     /* A leader that has left events out and loses its place cannot hand the block on. */
-    if (sim.settled && sent->ns > FAULTS_NS && n->led_ns < sent->ns &&
+    if (sim.settled && !full && sent->ns > FAULTS_NS && n->led_ns < sent->ns &&
         members_find(m, (unsigned)newest_members(m), (uint16_t)number_of(n)) != NULL)
         violation("all is well again, but node %u refuses a block (%u)", number_of(n),
                   b->refuse_reason);

@@ -7,20 +7,36 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "cluster/log_private.h"
 #include "proto/wire.pb.h"
 #include "tests/lib/test_disk.h"
 
 unsigned number_of(const struct sim_node *n) { return (unsigned)(n - sim.node); }
 
-static uint64_t sim_monotonic(void *arg) { return (void)arg, sim.now_ns + NS_PER_S; }
+/* A node's own time, which runs faster or slower than the true one. */
+static uint64_t sim_monotonic(void *arg)
+{
+    const struct sim_node *n = arg;
+
+    return NS_PER_S + sim.now_ns + (uint64_t)((int64_t)(sim.now_ns / 1024) * n->drift);
+}
+
+/* When it will be that time at node n. */
+static uint64_t true_time(const struct sim_node *n, uint64_t monotonic_ns)
+{
+    if (monotonic_ns > UINT64_MAX / 2)
+        return UINT64_MAX;
+    return (monotonic_ns - NS_PER_S) / (uint64_t)(1024 + n->drift) * 1024 + 1024;
+}
 
 static uint64_t sim_unix(void *arg)
 {
     const struct sim_node *n = arg;
 
-    return 1790000000ull * NS_PER_S + sim.now_ns +
+    return 1790000000ull * NS_PER_S + sim_monotonic(arg) - NS_PER_S +
            (uint64_t)(n->clock_ns + (int64_t)NS_PER_S * 3600);
 }
 
@@ -56,6 +72,23 @@ static void check_opened(struct sim_node *n)
                   number_of(n), log_last_index(n->c->log), n->durable);
     trace("node %u starts: term %" PRIx64 ", log to %" PRIu64 ", applied %" PRIu64, number_of(n),
           n->c->state.term, log_last_index(n->c->log), n->c->applied_index);
+}
+
+void machine_make(struct sim_node *n)
+{
+    n->disk = test_disk_make(draw(UINT64_MAX));
+    if (sim.drift > 0)
+        n->drift = (int64_t)draw(2 * sim.drift + 1) - (int64_t)sim.drift;
+    if (ring_init(&n->link.submit, BLOCKS) < 0 || ring_init(&n->link.answer, BLOCKS) < 0 ||
+        wake_open(&n->link.wake) < 0)
+        violation("no memory");
+    for (unsigned b = 0; b < BLOCKS; b++) {
+        n->block[b] = calloc(1, sizeof *n->block[b]);
+        if (n->block[b] == NULL || block_init(n->block[b], 0) < 0)
+            violation("no memory");
+    }
+    for (unsigned j = 1; j <= NODES; j++)
+        sim.link[number_of(n)][j].tail = &sim.link[number_of(n)][j].head;
 }
 
 void machine_start(struct sim_node *n)
@@ -102,6 +135,8 @@ void machine_crash(struct sim_node *n)
 {
     if (n->opened) {
         n->durable = log_persisted_index(n->c->log);
+        if (loss_has_failed(n) && strncmp(n->c->error, "log: cut", 8) == 0)
+            n->durable = n->c->log->mark.durable; /* the next start ends the cut */
         trace("node %u: power cut, durable to %" PRIu64 " of %" PRIu64, number_of(n), n->durable,
               log_last_index(n->c->log));
     } else {
@@ -122,6 +157,7 @@ void machine_crash(struct sim_node *n)
     }
     client_lost(n);
     test_disk_power_on(n->disk, draw(UINT64_MAX));
+    n->fails_at = 0;
     n->up_ns = sim.now_ns + (chance(sim.long_percent) ? between(5 * NS_PER_S, 10 * NS_PER_S)
                                                       : between(NS_PER_MS, 3 * NS_PER_S));
     sim.crashes++;
@@ -237,9 +273,14 @@ bool machine_check(struct sim_node *n, int e)
 {
     if (e >= 0)
         return true;
-    if (e != -EILSEQ || sim.rotten != number_of(n))
+    if (loss_has_failed(n)) {
+        trace("node %u: a write has failed: %s", number_of(n), n->c->error);
+        sim.failures++;
+    } else if (e == -EILSEQ && sim.rotten == number_of(n)) {
+        trace("node %u met rot where it cannot go on: %s", number_of(n), n->c->error);
+    } else {
         violation("node %u failed: %s", number_of(n), n->c->error);
-    trace("node %u met rot where it cannot go on: %s", number_of(n), n->c->error);
+    }
     machine_crash(n);
     return false;
 }
@@ -259,7 +300,7 @@ void machine_run(struct sim_node *n)
         check_fetching(n);
         take_answers(n);
     }
-    n->turn_ns = node_deadline_ns(n->c, sim.now_ns + NS_PER_S) - NS_PER_S;
+    n->turn_ns = true_time(n, node_deadline_ns(n->c, sim_monotonic(n)));
     if (n->turn_ns <= sim.now_ns)
         n->turn_ns = sim.now_ns + 1000;
     if (n->disk_ns == UINT64_MAX && test_disk_in_flight(n->disk) > 0)

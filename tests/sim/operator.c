@@ -60,8 +60,16 @@ int operator_role(const struct cluster *c, unsigned node)
 
 static void draw_request(struct change_request *r)
 {
+    unsigned new = (unsigned)between(1, sim.nodes);
+
+    while (sim.node[new].gone)
+        new = new % sim.nodes + 1;
     r->node = (uint16_t)between(1, sim.nodes);
-    r->member = operator_member((unsigned)between(1, sim.nodes));
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (sim.node[i].gone && chance(50)) /* what has gone is replaced sooner */
+            r->node = (uint16_t)i;
+    }
+    r->member = operator_member(new);
     if (chance(20))
         r->member.role = MEMBER_STANDBY;
     r->kind = chance(35)   ? CHANGE_ADD
@@ -74,12 +82,24 @@ static void draw_request(struct change_request *r)
         r->node = (uint16_t)(r->node % sim.nodes + 1);
 }
 
-/* The next step to the members of the end: first who is missing. False: they are it. */
+/* A member that has gone with its machine; 0: none. */
+static unsigned gone_member(const struct cluster *c)
+{
+    unsigned i = 1;
+
+    while (i <= sim.nodes && (!sim.node[i].gone || operator_role(c, i) < 0))
+        i++;
+    return i <= sim.nodes ? i : 0;
+}
+
+/* The next step to the members of the end: first who is missing, in the place of one that has gone,
+ * since nothing else is done while a voter does not answer. False: they are it. */
 static bool next_request(const struct cluster *c, struct change_request *r)
 {
+    r->node = (uint16_t)gone_member(c);
     for (unsigned i = 1; i <= sim.nodes; i++) {
         if (sim.operator.role[i] == MEMBER_VOTER && operator_role(c, i) != MEMBER_VOTER) {
-            r->kind = CHANGE_ADD;
+            r->kind = r->node != 0 ? CHANGE_REPLACE : CHANGE_ADD;
             r->member = operator_member(i);
             return true;
         }
@@ -94,14 +114,15 @@ static bool next_request(const struct cluster *c, struct change_request *r)
     return false;
 }
 
-/* At least three of the nodes. */
+/* At least three of the nodes that there are. */
 void operator_end(void)
 {
-    unsigned left = (unsigned)between(FOUNDERS, sim.nodes);
+    unsigned there = sim.nodes - (unsigned)sim.lost, left = (unsigned)between(FOUNDERS, there);
 
     for (unsigned i = 1; i <= sim.nodes; i++) {
-        bool in = draw(sim.nodes - i + 1) < left;
+        bool in = !sim.node[i].gone && draw(there) < left;
 
+        there -= !sim.node[i].gone;
         sim.operator.role[i] = in ? MEMBER_VOTER : - 1;
         left -= in;
     }
@@ -133,6 +154,8 @@ static void answered(void *arg, int result, const char *sentence)
     sim.operator.wants = result == - EAGAIN || result == - EBUSY || result == - ETIMEDOUT;
     if (result != 0 && !sim.operator.wants && result != - EPERM && result != - ENOENT)
         violation("the operator is told: %s", sentence);
+    if (sim.operator.final)
+        sim.operator.wants = false; /* what is missing then is asked for anew */
     if (result == 0 && r->kind == CHANGE_ADD &&
         operator_role(at->c, r->member.node) < (int)r->member.role)
         violation("node %u is not added", r->member.node);

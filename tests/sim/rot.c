@@ -1,6 +1,7 @@
 /*
- * rot.c - bits flip in what is durable, on one node at a time, while it is down or runs; and what a
- * node does about it while it runs, as the scrub of the daemon does (cluster/scrub.c).
+ * rot.c - bits flip in what is durable, or an old copy of a file comes back, on one node at a time,
+ * while it is down or runs; and what a node does about it while it runs, as the scrub of the daemon
+ * does (cluster/scrub.c).
  *
  * Only where a start can tell that it was durable: by the mark, or by a segment behind it. Where
  * nobody could, it is a torn write.
@@ -9,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cluster/log_private.h"
@@ -70,8 +72,57 @@ static bool may_rot(void)
     struct member m[CLUSTER_MEMBERS_MAX];
     int n = newest_members(m);
 
-    return sim.rot_percent > 0 && sim.rotten == 0 && !sim.healing && !plan_runs() &&
-           members_voters(m, n > 0 ? (unsigned)n : 0) >= 3;
+    return sim.rot_percent > 0 && sim.rotten == 0 && sim.lost == 0 && !sim.healing &&
+           !plan_runs() && members_voters(m, n > 0 ? (unsigned)n : 0) >= 3;
+}
+
+/* The last segment is kept as it is now, to come back later. */
+void rot_remember(struct sim_node *n)
+{
+    struct old_file *o = &n->old;
+    const struct segment_list *list;
+    const uint8_t *p;
+
+    if (sim.rot_percent == 0 || n->c == NULL || !n->opened || !chance(3))
+        return;
+    list = &n->c->log->segments;
+    if (list->n == 0)
+        return;
+    segment_name(&list->at[list->n - 1], o->name);
+    p = test_disk_bytes(n->disk, o->name, &o->n);
+    free(o->bytes);
+    o->bytes = malloc(o->n);
+    if (p == NULL || o->bytes == NULL)
+        violation("the last segment of node %u is not there", number_of(n));
+    memcpy(o->bytes, p, o->n);
+    o->next = log_last_index(n->c->log) + 1;
+}
+
+/* Somebody has put back an old copy of a segment: as if it had lost its end. False: there is none
+ * of which a start could know that there was more. */
+static bool bring_back(struct sim_node *n, const struct segment_list *list, uint64_t durable)
+{
+    struct old_file *o = &n->old;
+    size_t i = 0;
+    char name[SEGMENT_NAME_BYTES] = "";
+
+    for (; o->bytes != NULL && i < list->n; i++) {
+        segment_name(&list->at[i], name);
+        if (strcmp(name, o->name) == 0)
+            break;
+    }
+    if (durable < n->durable)
+        durable = 0; /* of what was durable the mark does not say all */
+    if (o->bytes == NULL || i == list->n ||
+        o->next > (i + 1 < list->n ? list->at[i + 1].first - 1 : durable))
+        return false;
+    test_disk_put(n->disk, o->name, o->bytes, o->n);
+    sim.rotten = number_of(n);
+    sim.rot_index = o->next;
+    sim.restored++;
+    trace("node %u: an old copy of %s, to record %" PRIu64 " at most", number_of(n), o->name,
+          o->next - 1);
+    return true;
 }
 
 void rot_at_start(struct sim_node *n)
@@ -85,7 +136,7 @@ void rot_at_start(struct sim_node *n)
     if (!may_rot() || !chance(sim.rot_percent) || segment_list_read(&list, n->disk) < 0)
         return;
     if (twoslot_peek(n->disk, SEGMENT_MARK, MARK_MAGIC, &mark, sizeof mark) >= 0 &&
-        mark.cut_from == 0) {
+        mark.cut_from == 0 && !(chance(30) && bring_back(n, &list, mark.durable))) {
         for (size_t i = 0; i < list.n; i++)
             seen =
                 look(n, &list.at[i], i + 1 < list.n ? UINT64_MAX : mark.durable, at_end, seen, &w);

@@ -5,10 +5,10 @@
  *   sim [-s FIRST] [-n SEEDS] [-j JOBS] [-1] [-v]    -1: until one fails; -v: with a trace
  *
  * One seed is one run, in a process of its own. It has a phase of faults (power cuts, of one or
- * all, partitions, one-way too, rot, broken connections, slow disks, stopped processes, jumping
- * clocks), in which an operator changes members and moves the lead; then everything heals, and the
- * cluster has to come together, with the members that are asked for in the end. Checked all the
- * while:
+ * all, partitions, one-way too, rot, old files that come back, slow disks, full ones and ones that
+ * fail, machines that are lost, broken connections, stopped processes, clocks that jump and drift),
+ * in which an operator changes members and moves the lead; then everything heals, and the cluster
+ * has to come together, with the members that are asked for in the end. Checked all the while:
  *
  *   - a term has one leader, and it has every entry that was committed in an earlier one
  *   - every node applies the same entries in the same order, without a gap
@@ -138,7 +138,7 @@ static void partition(void)
 static bool one_is_down_for_long(void)
 {
     for (unsigned i = 1; i <= sim.nodes; i++) {
-        if (sim.node[i].c == NULL && sim.node[i].up_ns > sim.now_ns + NS_PER_S)
+        if (sim.node[i].c == NULL && !sim.node[i].gone && sim.node[i].up_ns > sim.now_ns + NS_PER_S)
             return sim.long_percent > 0;
     }
     return false;
@@ -147,7 +147,8 @@ static bool one_is_down_for_long(void)
 /* Into two groups that do not hear each other. */
 void split(void)
 {
-    uint64_t until = sim.now_ns + between(50 * NS_PER_MS, 3 * NS_PER_S), one = draw(2u << NODES);
+    uint64_t until = sim.now_ns + between(50 * NS_PER_MS, 3 * NS_PER_S),
+             one = draw(2u << sim.nodes);
 
     trace("groups: %" PRIx64 " and the others, until %.3f ms", one, (double)until / 1e6);
     for (unsigned i = 1; i <= sim.nodes; i++) {
@@ -166,6 +167,20 @@ static void chaos(void)
     sim.chaos_ns = sim.now_ns + between(20 * NS_PER_MS, 800 * NS_PER_MS);
     if (chance(10))
         rot_running(n);
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        rot_remember(&sim.node[i]);
+        if (sim.now_ns >= sim.node[i].full_ns)
+            loss_make_room(&sim.node[i]);
+    }
+    if (!plan_runs() && chance(sim.loss_percent)) {
+        if (chance(10))
+            loss_of_machine(n);
+        else if (chance(50))
+            loss_fill(n);
+        else
+            loss_fail_write(n);
+        return;
+    }
     if (one_is_down_for_long() && chance(80)) /* the others are to get on meanwhile */
         return;
     if (what < 25) {
@@ -202,6 +217,11 @@ static void heal(void)
         struct sim_node *n = &sim.node[i];
 
         n->slow_ns = n->stopped_ns = 0;
+        loss_make_room(n);
+        n->fails_at = 0;
+        test_disk_fault_at(n->disk, TEST_DISK_NEVER, TEST_DISK_ERROR, 0, 0);
+        if (n->gone)
+            continue;
         if (n->c == NULL)
             n->up_ns = sim.now_ns;
         else
@@ -392,55 +412,50 @@ static void draw_kind(void)
     }
     if (chance(50))
         sim.rot_percent = (unsigned)between(5, 60);
+    if (chance(50))
+        sim.loss_percent = (unsigned)between(5, 40);
+    if (chance(50))
+        sim.drift = between(1, 20);
 }
 
 static void sim_open(uint64_t seed)
 {
     sim.seed = sim.random = seed;
-    sim.nodes = chance(70) ? NODES : FOUNDERS;
+    sim.nodes = chance(70) ? FOUNDERS + JOINERS : FOUNDERS;
     remove_dirs(getpid()); /* of a process of that number that was killed */
     sim_random(NULL, sim.bootstrap.cluster_id, sizeof sim.bootstrap.cluster_id);
     sim.bootstrap.time_ns = 1790000000ull * NS_PER_S;
     draw_kind();
-    for (unsigned i = 1; i <= sim.nodes; i++) {
-        struct sim_node *n = &sim.node[i];
-
+    for (unsigned i = 1; i <= NODES; i++) {
         if (i <= FOUNDERS)
             sim.bootstrap.member[sim.bootstrap.members++] = operator_member(i);
-        n->disk = test_disk_make(draw(UINT64_MAX));
-        snprintf(n->dir, sizeof n->dir, DIRS, (int)getpid(), i);
-        if (ring_init(&n->link.submit, BLOCKS) < 0 || ring_init(&n->link.answer, BLOCKS) < 0 ||
-            wake_open(&n->link.wake) < 0)
-            violation("no memory");
-        for (unsigned b = 0; b < BLOCKS; b++) {
-            n->block[b] = calloc(1, sizeof *n->block[b]);
-            if (n->block[b] == NULL || block_init(n->block[b], 0) < 0)
-                violation("no memory");
-        }
-        for (unsigned j = 1; j <= sim.nodes; j++)
-            sim.link[i][j].tail = &sim.link[i][j].head;
+        snprintf(sim.node[i].dir, sizeof sim.node[i].dir, DIRS, (int)getpid(), i);
+        machine_make(&sim.node[i]);
     }
     for (unsigned i = 1; i <= sim.nodes; i++)
         machine_start(&sim.node[i]);
     sim.chaos_ns = 2 * NS_PER_S;
     sim.operator.next_ns = NS_PER_S;
-    if (sim.nodes == NODES && chance(5))
+    if (sim.nodes > FOUNDERS && chance(5))
         plan_begin();
 }
 
 static void sim_close(void)
 {
-    for (unsigned i = 1; i <= sim.nodes; i++) {
+    for (unsigned i = 1; i <= NODES; i++) {
         struct sim_node *n = &sim.node[i];
 
-        for (unsigned j = 1; j <= sim.nodes; j++)
+        for (unsigned j = 1; j <= NODES; j++)
             link_break(i, j);
-        test_disk_stall(n->disk, false);
-        sim.forwarded += n->c->forward.sent;
-        sim.resent += n->c->forward.resent;
-        node_free(n->c);
-        app_stop(n);
+        if (n->c != NULL) {
+            test_disk_stall(n->disk, false);
+            sim.forwarded += n->c->forward.sent;
+            sim.resent += n->c->forward.resent;
+            node_free(n->c);
+            app_stop(n);
+        }
         test_disk_free(n->disk);
+        free(n->old.bytes);
         for (unsigned b = 0; b < BLOCKS; b++) {
             block_fini(n->block[b]);
             free(n->block[b]);
@@ -496,6 +511,7 @@ static void run(uint64_t seed)
     while (sim.now_ns < FAULTS_NS)
         step();
     heal();
+    quiet = quiet && sim.lost == 0; /* or one of the members may never come */
     sim.settled = quiet;
     if (quiet)
         sim.operator.next_ns = UINT64_MAX;
@@ -540,10 +556,11 @@ static void run(uint64_t seed)
           " elections, %" PRIu64 " crashes, %" PRIu64 " messages, %" PRIu64 " of %" PRIu64
           " operations done, %" PRIu64 " blocks forwarded, %" PRIu64
           " of them again without an answer, %" PRIu64 " of %" PRIu64 " fetches, rot in %" PRIu64
-          " places, mended in %" PRIu64,
+          " places, mended in %" PRIu64 ", %" PRIu64 " old files, %" PRIu64 " disks full, %" PRIu64
+          " failed, %" PRIu64 " lost",
           sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages,
           sim.operator.done, sim.operator.asked, sim.forwarded, sim.resent, sim.fetched,
-          sim.fetches, sim.rots, sim.mended);
+          sim.fetches, sim.rots, sim.mended, sim.restored, sim.fulls, sim.failures, sim.lost);
 }
 
 #define JOBS_MAX 64u

@@ -6,7 +6,8 @@
  * app.c      the store on them, and what is checked of it
  * client.c   what is sent, what is sent again, and what must be answered
  * network.c  the links between them
- * rot.c      bits that flip on the disks, and who looks for them
+ * rot.c      bits that flip and old files that come back on the disks, and who looks for them
+ * loss.c     disks that fill up, that fail, and that are lost with their machine
  * plan.c     a run's worst moment, which chance would not find
  * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
@@ -18,10 +19,12 @@
 
 #include "base/clock.h"
 #include "cluster/internal.h"
+#include "cluster/segment.h"
 #include "store/apply.h"
 
-#define NODES       5 /* or only the founders */
+#define NODES       7 /* at most, with those that take a lost one's place */
 #define FOUNDERS    3
+#define JOINERS     2  /* more, from the beginning; or none */
 #define BLOCKS      16 /* of a node's workers; more than are forwarded at a time */
 #define INDEX_MAX   20000
 #define TERMS_MAX   20000
@@ -66,6 +69,13 @@ struct sent {
     struct sim_event event[EVENTS_MAX];
 };
 
+/* A segment as it was once. */
+struct old_file {
+    char name[SEGMENT_NAME_BYTES];
+    uint8_t *bytes;   /* NULL: none */
+    uint64_t n, next; /* the first record that it does not have */
+};
+
 struct sim_node {
     struct cluster *c;
     struct store *store;
@@ -79,7 +89,12 @@ struct sim_node {
     uint64_t receipts; /* since all has healed */
     char dir[64], dedupe_dir[80];
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
-    int64_t clock_ns; /* off the true time */
+    int64_t clock_ns;  /* off the true time */
+    int64_t drift;     /* of its monotonic clock, in 1/1024 */
+    uint64_t full_ns;  /* its disk is full until then; 0: it is not */
+    uint64_t fails_at; /* the operation of its disk that fails; 0: none */
+    bool gone;         /* with its disk */
+    struct old_file old;
     uint64_t applied;
     uint64_t durable; /* what it has said to be */
     bool led, fetching;
@@ -146,9 +161,13 @@ struct sim {
     struct plan plan;
     unsigned rotten; /* the node with rot; 0: none */
     uint64_t rot_index, rots, mended;
-    unsigned rot_percent; /* of starts */
+    unsigned rot_percent;  /* of starts */
+    unsigned loss_percent; /* of what goes wrong */
+    uint64_t drift;        /* of clocks, at most */
     bool healing, verbose;
-    bool settled; /* it heals, and the members stay who they are */
+    bool settled;                             /* it heals, and the members stay who they are */
+    uint64_t full_ns;                         /* when a full disk had room again */
+    uint64_t fulls, failures, lost, restored; /* how many */
     struct cluster_bootstrap bootstrap;
 };
 
@@ -199,7 +218,16 @@ bool plan_runs(void);
 bool plan_request(struct sim_node *l, struct change_request *r);
 void plan_changes(const struct sim_node *l);
 
+/* loss.c */
+void loss_fill(struct sim_node *n);
+void loss_make_room(struct sim_node *n);
+bool loss_may_be_full(void); /* any disk, as far as a node knows */
+void loss_fail_write(struct sim_node *n);
+bool loss_has_failed(const struct sim_node *n);
+void loss_of_machine(struct sim_node *n);
+
 /* rot.c */
+void rot_remember(struct sim_node *n);
 void rot_at_start(struct sim_node *n);
 void rot_running(struct sim_node *n);
 void rot_scrub(struct sim_node *n);
@@ -211,6 +239,7 @@ int sim_post(void *arg, const struct node_post *p);
 void deliver(unsigned from, unsigned to);
 
 /* machine.c */
+void machine_make(struct sim_node *n);
 unsigned number_of(const struct sim_node *n);
 void sim_random(void *arg, void *ret, size_t bytes);
 void machine_start(struct sim_node *n);

@@ -505,6 +505,59 @@ static void a_look_at_one_segment_finds_its_rot(void **state)
     assert_whole();
 }
 
+/* Segment 1 of a log that went another way from record `from` on. */
+static void put_old_copy(uint64_t from, uint64_t bytes_kept)
+{
+    struct disk *old = test_disk_make(3);
+    char name[SEGMENT_NAME_BYTES];
+    uint64_t bytes;
+    uint8_t *p;
+
+    snprintf(name, sizeof name, "%s", segment(1));
+    make_log(old, from, 7, FIXTURE_TERM, 0);
+    p = test_disk_bytes(old, name, &bytes);
+    assert_non_null(p);
+    assert_true(bytes_kept < bytes);
+    if (bytes_kept > 0)
+        memset(p + bytes_kept, 0, bytes - bytes_kept);
+    test_disk_put(disk, name, p, bytes);
+    test_disk_free(old);
+    make_log(other, UINT64_MAX, 0, 0, 0); /* for `digest` */
+}
+
+static void an_old_copy_of_a_segment_gives_way(void **state)
+{
+    const uint64_t bytes = fixture_config().segment_bytes;
+    struct log_reader *reader;
+    struct log_record record;
+    struct log_damage m;
+    const void *payload;
+
+    (void)state;
+    /* With another end: only the segment behind it shows that. */
+    put_old_copy(12, 0);
+    assert_int_equal(log_check_segment(disk, 10, bytes, NULL, NULL, &m, NULL), -EILSEQ);
+    assert_int_equal(m.from, 10);
+    assert_true(!m.linked && m.anchored);
+    assert_int_equal(mend(&m), 0);
+    assert_whole();
+
+    /* Without its end, and what there is was never committed: the rest does not go on from it. */
+    put_old_copy(10, record_at(segment(1), true));
+    assert_int_equal(log_check_segment(disk, 10, bytes, NULL, NULL, &m, NULL), -EILSEQ);
+    assert_true(m.linked && m.from > 10);
+    assert_int_equal(log_reader_open_on(&reader, disk), 0);
+    assert_int_equal(log_reader_get(reader, m.from, buf, LOG_RECORD_BYTES_MAX, &record, &payload),
+                     -EILSEQ);
+    log_reader_close(reader);
+    assert_int_equal(mend(&m), -EILSEQ);
+    assert_int_equal(log_damage_whole(disk, bytes, &m), 0);
+    assert_int_equal(m.from, 10);
+    assert_int_equal(mend(&m), 0);
+    assert_whole();
+    assert_int_equal(log_damage_whole(disk, bytes, &m), -ENOENT);
+}
+
 /* A checkpoint at the last record of a segment: a cut just behind it reads that segment, so a start
  * has to as well. One that did not would end at the same cut again and again. */
 static void a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet(void **state)
@@ -554,6 +607,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(records_of_another_log_do_not_get_in, setup, teardown),
         cmocka_unit_test_setup_teardown(what_was_never_committed_makes_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_look_at_one_segment_finds_its_rot, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_old_copy_of_a_segment_gives_way, setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet, setup, teardown),
     };
