@@ -82,14 +82,17 @@ static void draw_request(struct change_request *r)
         r->node = (uint16_t)(r->node % sim.nodes + 1);
 }
 
-/* A member that has gone with its machine; 0: none. */
+/* A member that has gone with its machine, a voter if there is one; 0: none. */
 static unsigned gone_member(const struct cluster *c)
 {
-    unsigned i = 1;
+    unsigned found = 0;
 
-    while (i <= sim.nodes && (!sim.node[i].gone || operator_role(c, i) < 0))
-        i++;
-    return i <= sim.nodes ? i : 0;
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (sim.node[i].gone && operator_role(c, i) >= 0 &&
+            (found == 0 || operator_role(c, i) == MEMBER_VOTER))
+            found = i;
+    }
+    return found;
 }
 
 /* The next step to the members of the end: first who is missing, in the place of one that has gone,
