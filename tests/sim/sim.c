@@ -18,7 +18,7 @@
  *   - every block is answered once; when all is well again, a member that does not lead refuses
  *     none
  *   - the configuration that a node's engine goes by is its log's
- *   - in the end all members' hash chains, settings and dedupe indexes are equal
+ *   - in the end all members' hash chains, segments, settings and dedupe indexes are equal
  *
  * A seed that fails prints one line and its trace is printed by `sim -s SEED -v`.
  *
@@ -41,6 +41,7 @@
 #include <unistd.h>
 
 #include "base/report.h"
+#include "cluster/log_private.h"
 #include "tests/lib/test_disk.h"
 #include "tests/sim/sim.h"
 
@@ -370,13 +371,29 @@ static bool together(void)
     return n > 0;
 }
 
+/* The same content makes the same segments, whoever led, whatever was fetched or mended. */
+static void check_segments(const struct sim_node *n, const struct sim_node *other)
+{
+    const struct segment_list *a = &n->c->log->segments, *b = &other->c->log->segments;
+    size_t i = 0;
+
+    while (i < a->n && i < b->n && a->at[i].first == b->at[i].first &&
+           a->at[i].epoch == b->at[i].epoch)
+        i++;
+    if (i < a->n || i < b->n)
+        violation("nodes %u and %u have %zu and %zu segments, and differ in number %zu",
+                  number_of(n), number_of(other), a->n, b->n, i + 1);
+}
+
 static void check_end(void)
 {
     struct member m[CLUSTER_MEMBERS_MAX];
     int n = newest_members(m);
 
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        check_segments(&sim.node[m[i].node], &sim.node[m[0].node]);
         app_check_end(&sim.node[m[i].node], &sim.node[m[0].node]);
+    }
 }
 
 static int remove_one(const char *path, const struct stat *s, int flag, struct FTW *f)
