@@ -240,8 +240,9 @@ bool commit_abandon(struct cluster *c)
     uint64_t last = 0;
 
     assert(!consensus_leads(c));
+    /* Not of those that another leader has decided, whose index is of a log that may be longer. */
     for (const struct block *b = c->answers; b != NULL; b = b->next) {
-        if (!forward_waits(b) && b->index > last)
+        if (!forward_waits(b) && b->wait_index > c->applied_index && b->index > last)
             last = b->index;
     }
     if (last > c->applied_index && !propose_release(c, last))

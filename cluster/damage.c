@@ -83,6 +83,29 @@ static struct log_damage whole(const struct damage_place *p)
     return m;
 }
 
+/* What the first record says of the one before its segment, if its header is whole by that: a start
+ * that has a checkpoint does not read so far back. Returns 1, 0 or the disk's error. */
+static int link_by_record(struct disk *d, const struct segment *s, void *buf,
+                          uint8_t ret[SHA256_BYTES])
+{
+    const struct record_header *h = buf;
+    char name[SEGMENT_NAME_BYTES];
+    int64_t n;
+    int file;
+
+    segment_name(s, name);
+    file = d->ops->open(d, name, false);
+    if (file < 0)
+        return file == -ENOENT ? 0 : file;
+    n = d->ops->read(d, file, buf, LOG_ALIGN, LOG_ALIGN);
+    d->ops->close(d, file);
+    if (n != LOG_ALIGN || h->agreed.index != s->first ||
+        record_check_header(h, record_seed(h->agreed.before), LOG_ALIGN) != NULL)
+        return n < 0 && n != -EIO ? (int)n : 0;
+    memcpy(ret, h->agreed.before, SHA256_BYTES);
+    return 1;
+}
+
 /* The last one, of which the records may be whole although its header is not. */
 static int last_segment(struct disk *d, const struct damage_place *p, void *buf,
                         struct log_damage *ret)
@@ -92,9 +115,13 @@ static int last_segment(struct disk *d, const struct damage_place *p, void *buf,
     int e;
 
     m.to = p->durable;
-    if (!p->linked)
-        return 0;
-    e = scan_open_headless(&scan, d, &p->at[p->i], p->before, buf);
+    if (!p->linked) {
+        e = link_by_record(d, &p->at[p->i], buf, m.before);
+        if (e <= 0)
+            return e;
+        m.linked = true;
+    }
+    e = scan_open_headless(&scan, d, &p->at[p->i], m.before, buf);
     if (e < 0 && e != -ENOENT)
         return e;
     if (e == 0) {
@@ -402,7 +429,8 @@ static int keep_segments(struct widen *w, size_t n)
 static int choose(const struct widen *w, const struct log_origin *origin, struct log_damage *m,
                   size_t *ret_keep)
 {
-    const bool whole = m->from == m->first;
+    /* One that was asked for by its end alone, which does not fit, is begun anew by its header. */
+    const bool whole = m->from == m->first && (m->linked || !m->anchored);
     size_t i = w->keep;
     struct segment_header header;
     const struct segment *s;

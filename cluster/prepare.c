@@ -11,18 +11,20 @@
 #include <errno.h>
 #include <string.h>
 
+static bool has_room(const struct log *l)
+{
+    return l->free_bytes >= l->config.segment_bytes &&
+           l->free_bytes - l->config.segment_bytes >= l->config.disk_free_bytes_min;
+}
+
 void prepare_check_free(struct log *l)
 {
     int64_t n = l->disk->ops->free_bytes(l->disk);
 
     l->free_bytes = n < 0 ? 0 : (uint64_t)n;
     l->free_checked_ns = l->now_ns;
-}
-
-static bool has_room(const struct log *l)
-{
-    return l->free_bytes >= l->config.segment_bytes &&
-           l->free_bytes - l->config.segment_bytes >= l->config.disk_free_bytes_min;
+    if (l->prepare == PREPARE_NO_SPACE && has_room(l))
+        l->prepare = PREPARE_NONE;
 }
 
 /* Gives back the space of a file that could not be filled. */
@@ -102,11 +104,8 @@ int prepare_do_work(struct log *l)
 {
     int r = 0;
 
-    if (l->now_ns - l->free_checked_ns >= FREE_CHECK_NS || l->free_bytes == FREE_UNCHECKED) {
+    if (l->now_ns - l->free_checked_ns >= FREE_CHECK_NS || l->free_bytes == FREE_UNCHECKED)
         prepare_check_free(l);
-        if (l->prepare == PREPARE_NO_SPACE && has_room(l))
-            l->prepare = PREPARE_NONE;
-    }
     if (l->prepare == PREPARE_NONE)
         r = begin(l);
     if (r >= 0 && l->prepare == PREPARE_FILLING && !l->next_writing)

@@ -84,38 +84,14 @@ static int note(struct recover *r, int e, int asked)
     return asked < 0 ? refuse(r, asked, "%s", strerror(-asked)) : e;
 }
 
-/* What the segment before, which was not read, says of where segment p begins. */
-static int link_to_previous(struct recover *r, struct damage_place *p)
-{
-    const struct record_header *h;
-    struct scan scan;
-    int e = scan_open(&scan, r->l->disk, &p->at[p->i - 1], false, r->buf);
-
-    if (e < 0)
-        return e == -EILSEQ || e == -ENOENT ? 0 : e;
-    while (scan_next(&scan, &h) == SCAN_RECORD) {
-    }
-    p->linked = scan.index == p->at[p->i].first;
-    p->term = scan.term;
-    p->time_ns = scan.time_ns;
-    memcpy(p->before, scan.digest, SHA256_BYTES);
-    scan_close(&scan);
-    return 0;
-}
-
 /* All of the segment has to be made anew. */
 static int note_segment(struct recover *r, int e, const struct segment *s)
 {
     struct damage_place p = place_of(r, (size_t)(s - r->l->segments.at));
-    int asked = 0;
 
     if (e != -EILSEQ)
         return e;
     ahead_drop(&r->scan.ahead); /* the buffer is needed */
-    if (!p.linked && p.i > 0)
-        asked = link_to_previous(r, &p);
-    if (asked < 0)
-        return note(r, e, asked);
     return note(r, e, damage_of_segment(r->l->disk, &p, r->buf, r->damage));
 }
 

@@ -188,6 +188,7 @@ void operator_ask(void)
     if (!o->wants || plan_runs() || (!o->final && chance(10))) {
         memset(&o->request, 0, sizeof o->request);
         snprintf(o->request.actor, sizeof o->request.actor, "sim");
+        o->wants = false;
         if (plan_runs() && !plan_request(n, &o->request))
             return;
         if (!plan_runs() && !o->final)

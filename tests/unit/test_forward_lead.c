@@ -230,6 +230,23 @@ static void who_does_not_lead_takes_nothing(void **state)
 }
 
 /* It is durable here, and nobody ever says whether the next leader has it. */
+/* By node THIRD, at this index. */
+static void decided(const struct block *b, uint64_t index)
+{
+    const struct peer_forwarded body __attribute__((aligned(8))) = {
+        .process = t.c->forward.process,
+        .id = b->forward.id,
+        .index = index,
+        .term = t.c->state.term,
+        .events = b->events,
+        .accepted = b->events,
+        .outcome = PEER_DECIDED,
+    };
+
+    assert_int_not_equal(body.id, 0);
+    assert_int_equal(node_receive(t.c, THIRD, PEER_FORWARDED, &body, sizeof body), 0);
+}
+
 static void what_a_former_leader_hears_no_more_of_is_refused(void **state)
 {
     struct raft_message m = { .type = RAFT_APPEND_ENTRIES, .server_id = THIRD };
@@ -250,10 +267,18 @@ static void what_a_former_leader_hears_no_more_of_is_refused(void **state)
     node_rig_later_ms(CLUSTER_FORWARD_MS - 1);
     assert_null(node_rig_answer());
     assert_int_equal(node_deadline_ns(t.c, t.now_ns), t.now_ns + NS_PER_MS);
+    /* The next leader has decided another, further on than this log goes. */
+    node_rig_submit(1);
+    node_rig_turn();
+    decided(t.block[1], last + 10);
+    node_rig_turn();
+    assert_null(node_rig_answer()); /* in the order in which they came */
     node_rig_later_ms(1);
     assert_ptr_equal(node_rig_answer(), t.block[0]);
+    assert_ptr_equal(node_rig_answer(), t.block[1]);
+    assert_int_equal(t.block[1]->index, last + 10);
     assert_int_equal(t.block[0]->refuse_reason, sluice_v1_Reason_NOT_LEADER);
-    assert_int_equal(told(0, NULL)->outcome, PEER_AGAIN);
+    assert_int_equal(told(1, NULL)->outcome, PEER_AGAIN);
     assert_true(t.c->applied_index < last);
     assert_int_equal(t.withdrawn, 2); /* their events may come again, and be new */
     assert_int_equal(t.cut_from, t.withdrawn_index);

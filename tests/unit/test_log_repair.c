@@ -558,28 +558,59 @@ static void an_old_copy_of_a_segment_gives_way(void **state)
     assert_int_equal(log_damage_whole(disk, bytes, &m), -ENOENT);
 }
 
+static struct log_origin checkpoint_at(uint64_t index)
+{
+    const struct record_header *h = buf;
+    struct log_origin ret = { .index = index };
+    struct log_record record;
+    struct log_reader *reader;
+    const void *payload;
+
+    assert_int_equal(log_reader_open_on(&reader, disk), 0);
+    assert_int_equal(log_reader_get(reader, index, buf, LOG_RECORD_BYTES_MAX, &record, &payload),
+                     0);
+    ret.term = record.term;
+    ret.time_ns = record.time_ns;
+    assert_int_equal(
+        log_reader_get(reader, index + 1, buf, LOG_RECORD_BYTES_MAX, &record, &payload), 0);
+    memcpy(ret.digest, h->agreed.before, SHA256_BYTES);
+    log_reader_close(reader);
+    return ret;
+}
+
+/* A start with a checkpoint in the last segment does not know what that one begins with; the first
+ * record does. */
+static void the_last_header_is_made_anew_with_a_checkpoint_behind_it(void **state)
+{
+    struct log_config config = fixture_config();
+    struct log_origin origin = checkpoint_at(records - 1);
+    char error[LOG_ERROR_BYTES];
+    struct log_damage m;
+    struct log *l;
+
+    (void)state;
+    flip(segment(segments() - 1), 100);
+    assert_int_equal(log_open_damage(&l, disk, &config, &origin, NULL, NULL, error, &m), -EILSEQ);
+    assert_true(m.last && m.linked);
+    assert_true(m.from > m.to); /* no record is needed */
+    assert_int_equal(mend(&m), 0);
+    assert_int_equal(log_open_damage(&l, disk, &config, &origin, NULL, NULL, error, &m), 0);
+    log_close(l);
+    assert_whole();
+}
+
 /* A checkpoint at the last record of a segment: a cut just behind it reads that segment, so a start
  * has to as well. One that did not would end at the same cut again and again. */
 static void a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet(void **state)
 {
     struct log_config config = fixture_config();
-    struct log_origin origin = { .index = 9, .term = FIXTURE_TERM };
+    struct log_origin origin = checkpoint_at(9);
     char error[LOG_ERROR_BYTES];
     struct log_damage m;
-    struct log_record record;
-    struct log_reader *reader;
-    const struct record_header *h = buf;
-    const void *payload;
     struct log *l;
 
     (void)state;
     assert_non_null(strstr(segment(1), "-000000000000000a.seg"));
-    assert_int_equal(log_reader_open_on(&reader, disk), 0);
-    assert_int_equal(log_reader_get(reader, 9, buf, LOG_RECORD_BYTES_MAX, &record, &payload), 0);
-    origin.time_ns = record.time_ns;
-    assert_int_equal(log_reader_get(reader, 10, buf, LOG_RECORD_BYTES_MAX, &record, &payload), 0);
-    memcpy(origin.digest, h->agreed.before, SHA256_BYTES);
-    log_reader_close(reader);
 
     flip(segment(0), record_at(segment(0), false) + 100);
     assert_int_equal(log_open_damage(&l, disk, &config, &origin, NULL, NULL, error, &m), -EILSEQ);
@@ -608,6 +639,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_was_never_committed_makes_room, setup, teardown),
         cmocka_unit_test_setup_teardown(a_look_at_one_segment_finds_its_rot, setup, teardown),
         cmocka_unit_test_setup_teardown(an_old_copy_of_a_segment_gives_way, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_last_header_is_made_anew_with_a_checkpoint_behind_it,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(
             a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet, setup, teardown),
     };
