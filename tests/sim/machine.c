@@ -21,7 +21,7 @@ static uint64_t sim_monotonic(void *arg)
 {
     const struct sim_node *n = arg;
 
-    return NS_PER_S + sim.now_ns + (uint64_t)((int64_t)(sim.now_ns / 1024) * n->drift);
+    return NS_PER_S + sim.now_ns + (uint64_t)((int64_t)sim.now_ns * n->drift / 1024);
 }
 
 /* When it will be that time at node n. */
@@ -29,7 +29,7 @@ static uint64_t true_time(const struct sim_node *n, uint64_t monotonic_ns)
 {
     if (monotonic_ns > UINT64_MAX / 2)
         return UINT64_MAX;
-    return (monotonic_ns - NS_PER_S) / (uint64_t)(1024 + n->drift) * 1024 + 1024;
+    return (monotonic_ns - NS_PER_S) * 1024 / (uint64_t)(1024 + n->drift) + 2;
 }
 
 static uint64_t sim_unix(void *arg)
