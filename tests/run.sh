@@ -16,26 +16,40 @@ mode=${1:-quick}
 passed=0 failed=0 skipped=0
 failures=()
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+side=$(mktemp -d)
+trap 'rm -rf "$log" "$side"' EXIT
 
 export SLUICE_MODE=$mode
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
-# check NAME SECONDS COMMAND...: runs one test.
-check() {
-  local name=$1 seconds=$2 begun=$EPOCHREALTIME rc took
+# attempt LOG SECONDS COMMAND...: runs one test; LOG.rc then holds its exit status and how long it took.
+attempt() {
+  local out=$1 seconds=$2 begun=$EPOCHREALTIME rc
   shift 2
-  timeout --kill-after=10 "$seconds" "$@" >"$log" 2>&1
+  timeout --kill-after=10 "$seconds" "$@" >"$out" 2>&1
   rc=$?
-  took=$(awk -v a="$begun" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  awk -v rc="$rc" -v a="$begun" -v b="$EPOCHREALTIME" 'BEGIN { printf "%d %.1f\n", rc, b - a }' >"$out.rc"
+}
+
+# tell NAME LOG: counts a test that was run, and says what became of it.
+tell() {
+  local name=$1 out=$2 rc took
+  read -r rc took <"$out.rc"
   case $rc in
     0) passed=$((passed + 1)); printf 'ok    %-48s %6s s\n' "$name" "$took" ;;
-    77) skipped=$((skipped + 1)); printf 'skip  %-48s %s\n' "$name" "$(tail -n 1 "$log")" ;;
+    77) skipped=$((skipped + 1)); printf 'skip  %-48s %s\n' "$name" "$(tail -n 1 "$out")" ;;
     *) failed=$((failed + 1)); failures+=("$name")
-       printf 'FAIL  %-48s exit %s after %s s\n' "$name" "$rc" "$took"; tail -n 60 "$log" | sed 's/^/      /' ;;
+       printf 'FAIL  %-48s exit %s after %s s\n' "$name" "$rc" "$took"; tail -n 60 "$out" | sed 's/^/      /' ;;
   esac
+  rm -f "$out.rc"
+}
+
+# check NAME SECONDS COMMAND...: runs one test.
+check() {
+  attempt "$log" "${@:2}"
+  tell "$1" "$log"
 }
 
 build() { # build BUILD [PLANT] TARGET...
@@ -56,10 +70,17 @@ unit() { # unit BUILD FILE...
   local targets=()
   for f in "$@"; do n=$(basename "$f"); n=${n%.*}; targets+=("build/$b/unit/$n"); done
   build "$b" '' "${targets[@]}" all || return
+  for f in "$@"; do # two at a time: many wait more than they work
+    n=$(basename "$f")
+    n=${n%.*}
+    while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+    SLUICE_BIN="build/$b/sluice" attempt "$side/$n" 300 "build/$b/unit/$n" &
+  done
+  wait
   for f in "$@"; do
     n=$(basename "$f")
     n=${n%.*}
-    SLUICE_BIN="build/$b/sluice" check "$b/$n" 300 "build/$b/unit/$n"
+    tell "$b/$n" "$side/$n"
   done
 }
 
