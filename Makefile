@@ -64,7 +64,7 @@ UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
 
-.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full check-netns tidy clean
+.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full check-netns install deb tidy clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -210,6 +210,37 @@ bench-peers: ## install NATS and etcd and measure them beside a cluster of three
 	@deploy/deps.sh peers
 	@$(MAKE) -s -j$$(nproc) BUILD=release all peers
 	@tests/bench/peers.sh build/release
+
+# --- installing ---------------------------------------------------------------------------------
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+SBINDIR ?= $(PREFIX)/sbin
+LIBDIR  ?= $(PREFIX)/lib
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+VERSION := $(shell sed -n 's/^\#define SLUICE_VERSION "\(.*\)"/\1/p' userspace/client/sluice.h)
+DOC     := $(DESTDIR)$(PREFIX)/share/doc/sluice
+
+install: all ## install under PREFIX (/usr/local) and /etc/sluice, or all of it under DESTDIR
+	install -D -m755 $(OUT)/sluice $(DESTDIR)$(BINDIR)/sluice
+	install -D -m755 $(OUT)/sluiced $(DESTDIR)$(SBINDIR)/sluiced
+	install -D -m644 $(OUT)/libsluice.a $(DESTDIR)$(LIBDIR)/libsluice.a
+	install -D -m644 userspace/client/sluice.h $(DESTDIR)$(PREFIX)/include/sluice.h
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' deploy/sluice.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/sluice.pc
+	install -D -m644 -t $(DESTDIR)$(PREFIX)/share/sluice/proto/proto proto/event.proto proto/wire.proto
+	install -m644 deploy/man/sluice.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m644 deploy/man/sluiced.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	sed -e 's|@SBINDIR@|$(SBINDIR)|' deploy/systemd/sluiced.service >$(DESTDIR)$(UNITDIR)/sluiced.service
+	install -D -m644 deploy/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sluice.conf
+	install -D -m644 deploy/systemd/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sluice.conf
+	install -D -m644 -t $(DOC) README.md ARCHITECTURE.md deploy/systemd/xdp.conf
+	install -d $(DESTDIR)/etc/sluice
+	test -e $(DESTDIR)/etc/sluice/sluiced.yaml || \
+	  sed -e 's|^  dir: \./sluice-data|  dir: /var/lib/sluice|' deploy/config/sluiced.yaml >$(DESTDIR)/etc/sluice/sluiced.yaml
+
+deb: ## build Debian packages into build/deb, checked by lintian
+	@deploy/deps.sh deb
+	@deploy/debian/make.sh
 
 tidy: ## check style, layout and dependency direction
 	@tests/tidy.sh

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # deps.sh - installs what building, testing and the demo need, by package name, on Debian 12 or newer.
 #
-# `deps.sh peers`: also the programs of others that `make bench-peers` measures.
+# `deps.sh peers`: also the programs of others that `make bench-peers` measures. `deps.sh deb`: also what
+# `make deb` needs.
 # Does nothing when all is there. libraft-dev >= 0.22 comes from <codename>-backports where the
 # release itself is older; that suite is added from the mirror that apt already uses here.
 # Exit: 0 all there; 1 something could not be had (said on stderr); 2 wrong system.
@@ -21,6 +22,8 @@ packages=(
 )
 if [ "${1-}" = peers ]; then
   packages+=(nats-server etcd-server libnghttp2-dev)
+elif [ "${1-}" = deb ]; then
+  packages+=(debhelper dpkg-dev fakeroot lintian)
 fi
 raft_min=0.22
 
