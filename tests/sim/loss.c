@@ -15,7 +15,7 @@
 #include "tests/lib/test_disk.h"
 
 #define SEGMENT_BYTES (1u << 20)
-#define FULL_AFTER_NS (2 * NS_PER_S) /* so long it may be thought to be full still */
+#define FULL_AFTER_NS (12 * NS_PER_S) /* so late an answer may come that says so */
 
 void loss_fill(struct sim_node *n)
 {
