@@ -1,5 +1,5 @@
 /*
- * cut.c - removes the end of the log so that it never comes back, and segments at its beginning.
+ * cut.c - removes the end of the log so that it never comes back.
  *
  * The end in this order, so that a crash at any point leaves a start the same cut to finish: the
  * mark says from where (both slots durable); later segments are removed, the last first; the rest
@@ -160,25 +160,6 @@ static int truncate_to(struct log *l, uint64_t from, void *buf)
         take_origin(l);
     l->last_index = l->persisted = from - 1;
     return 0;
-}
-
-int log_remove_below(struct log *l, uint64_t index)
-{
-    struct segment_list *list = &l->segments;
-    char name[SEGMENT_NAME_BYTES];
-    int r = l->error;
-
-    assert(index <= l->persisted + 1);
-    /* Each durably before the next: a gap would look like a lost segment. The last one stays. */
-    while (r == 0 && list->n > 1 && list->at[1].first <= index) {
-        segment_name(&list->at[0], name);
-        r = l->disk->ops->remove(l->disk, name);
-        if (r == 0)
-            r = l->disk->ops->sync_dir(l->disk);
-        if (r == 0)
-            memmove(&list->at[0], &list->at[1], --list->n * sizeof list->at[0]);
-    }
-    return r < 0 ? log_fail(l, r) : 0;
 }
 
 int log_cut_room(struct log *l, uint64_t from)

@@ -68,6 +68,9 @@ struct disk_ops {
     int (*rename)(struct disk *d, const char *from, const char *to);
     int (*remove)(struct disk *d, const char *name);
     int (*sync_dir)(struct disk *d);
+    /* Takes room in the directory for so many files' names more, as far as that can be had, so that
+     * a rename does not meet a full disk. */
+    void (*reserve_names)(struct disk *d, unsigned names);
     /* Calls each() for every file name; nonzero ends the walk and is returned. */
     int (*list)(struct disk *d, int (*each)(void *arg, const char *name), void *arg);
     /* Bytes that files may still take, or a negative errno. */

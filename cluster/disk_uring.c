@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <liburing.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -30,8 +31,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCK_NAME "LOCK"
-#define READS_MAX 8u
+#define LOCK_NAME      "LOCK"
+#define RESERVED_NAMES "names.tmp."
+#define READS_MAX      8u
 #ifdef PLANT_LOG_NO_DSYNC
 #define DSYNC_FLAG 0
 #else
@@ -297,11 +299,39 @@ static int uring_list(struct disk *d, int (*each)(void *arg, const char *name), 
             r = -errno;
             break;
         }
-        if (e->d_type == DT_REG || e->d_type == DT_UNKNOWN)
+        if (strncmp(e->d_name, RESERVED_NAMES, strlen(RESERVED_NAMES)) != 0 &&
+            (e->d_type == DT_REG || e->d_type == DT_UNKNOWN))
             r = each(arg, e->d_name);
     }
     closedir(dir);
     return r;
+}
+
+/* At 48 bytes a name. A directory of ext4 grows with its names and never gets smaller: links with
+ * long names make it as large as the files' names will need, and go again. Where a file system sees
+ * to that itself, or has no links, nothing is lost. What a crash leaves goes with the next call. */
+static void uring_reserve_names(struct disk *d, unsigned names)
+{
+    const int dir = uring_of(d)->dir;
+    const size_t entry = 8 + NAME_MAX + 1, file = 48;
+    unsigned links = (unsigned)(names * file / entry) + 1;
+    char name[NAME_MAX + 1];
+    int n;
+
+    if (uring_of(d)->read_only)
+        return;
+    memset(name, 'x', sizeof name - 1);
+    name[NAME_MAX] = '\0';
+    for (int take = 1; take >= 0; take--) {
+        for (unsigned i = 0; i < links; i++) {
+            n = snprintf(name, sizeof name, RESERVED_NAMES "%08u", i);
+            name[n] = 'x'; /* up to the end */
+            if (take)
+                (void)linkat(dir, LOCK_NAME, dir, name, 0);
+            else
+                (void)unlinkat(dir, name, 0);
+        }
+    }
 }
 
 static int64_t uring_free_bytes(struct disk *d)
@@ -351,6 +381,7 @@ static const struct disk_ops uring_ops = {
     .rename = uring_rename,
     .remove = uring_remove,
     .sync_dir = uring_sync_dir,
+    .reserve_names = uring_reserve_names,
     .list = uring_list,
     .free_bytes = uring_free_bytes,
     .event_fd = uring_event_fd,

@@ -75,6 +75,7 @@ struct log_config {
     uint64_t disk_free_bytes_min; /* log_reserve() refuses when less would be left free */
     uint32_t writes_max;          /* appends in flight */
     uint32_t mark_idle_ms; /* mark file is written this long after the last append completed */
+    uint8_t genesis[SHA256_BYTES]; /* the chain's digest before record 1 */
 };
 
 /* Where a start begins: a checkpoint, or {index 0} and the digest of the cluster id. Records up to
@@ -239,10 +240,6 @@ int log_truncate(struct log *l, uint64_t from);
 /* Is there room to cut the log so, and to append a record behind it? Asked before anything is done
  * that the cut has to follow. Returns 0 or -ENOSPC. */
 int log_cut_room(struct log *l, uint64_t from);
-
-/* Removes, durably, the segments whose records are all below index; never the last segment. The
- * next start's origin must be at or above what was removed. Returns 0 or the final error. */
-int log_remove_below(struct log *l, uint64_t index);
 
 /* Reads and checks (both CRCs and the index; not the SHA-256) the record at index into buf (cap
  * bytes, 4 KiB aligned); *ret_payload points into buf. Returns 0, -ENOENT, -EILSEQ, -ENOBUFS or the

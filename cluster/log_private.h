@@ -64,6 +64,7 @@ struct log {
     struct disk_write next_io;
     bool next_writing;
     uint64_t free_bytes, free_checked_ns;
+    unsigned names_left; /* segments whose names have room in the directory */
 
     void *zeros; /* PREPARE_BYTES */
     void *page;  /* LOG_ALIGN */

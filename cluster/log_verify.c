@@ -165,8 +165,7 @@ static bool check_segment_link(struct verify *v)
 {
     const struct segment_header *h = &v->scan.header;
 
-    if (v->previous_first != 0 && h->previous_first != 0 &&
-        h->previous_first != v->previous_first) {
+    if (h->previous_first != 0 && h->previous_first != v->previous_first) {
         found_here(v, 0, v->scan.index, "the segment before it is missing");
         v->linked = false;
     }

@@ -150,6 +150,7 @@ static int node_open_log(struct cluster *c, const char *log_dir)
     struct log_damage damage;
     int e;
 
+    sha256(c->config.log.genesis, c->state.cluster_id, sizeof c->state.cluster_id, NULL, 0);
     consensus_forget_entries(c);
     e = log_open_damage(&c->log, c->disk, &c->config.log, &c->origin, consensus_collect, c, error,
                         &damage);

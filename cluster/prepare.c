@@ -1,6 +1,6 @@
 /*
  * prepare.c - the next segment: a file of zeros, written ahead, so that an append needs no metadata
- * and never meets a full disk.
+ * and never meets a full disk. Room for its name in the directory is taken ahead, too.
  *
  * `next.tmp` is filled by one asynchronous write at a time, in pieces of PREPARE_BYTES. When the
  * tail has ended and all of it is durable, the file gets its header, its name, and becomes the
@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <string.h>
+
+#define NAMES_RESERVED 256u
 
 static bool has_room(const struct log *l)
 {
@@ -78,6 +80,15 @@ static void fill(struct log *l)
     l->disk->ops->write(l->disk, &l->next_io);
 }
 
+/* While there is space. */
+static void reserve_names(struct log *l)
+{
+    if (l->names_left > 0)
+        return;
+    l->disk->ops->reserve_names(l->disk, NAMES_RESERVED);
+    l->names_left = NAMES_RESERVED / 2; /* they spread by their hashes */
+}
+
 static int begin(struct log *l)
 {
     int r;
@@ -87,6 +98,7 @@ static int begin(struct log *l)
         l->prepare = PREPARE_NO_SPACE;
         return 0;
     }
+    reserve_names(l);
     r = l->disk->ops->open(l->disk, SEGMENT_NEXT, true);
     if (r == -ENOSPC || r == -EDQUOT) {
         l->prepare = PREPARE_NO_SPACE;
@@ -161,6 +173,7 @@ int prepare_take(struct log *l, uint64_t term)
     };
     l->next_file = -1;
     l->prepare = PREPARE_NONE;
+    l->names_left--;
     return 0;
 }
 

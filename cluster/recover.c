@@ -108,6 +108,53 @@ static int note_missing(struct recover *r, int e, uint64_t first, const struct s
     return note(r, e, damage_missing(r->l->disk, &p, first, to, next, r->buf, r->damage));
 }
 
+/* Where the segment before s ends, which was not read; or the log begins. Returns 1, 0: it is bad,
+ * too; or the disk's error. */
+static int end_before(struct recover *r, const struct segment *s, struct damage_place *p,
+                      uint64_t *ret)
+{
+    const struct record_header *h;
+    struct scan scan;
+    int e;
+
+    p->linked = true;
+    if (s == r->l->segments.at) {
+        p->term = p->time_ns = 0;
+        memcpy(p->before, r->l->config.genesis, SHA256_BYTES);
+        *ret = 1;
+        return 1;
+    }
+    e = scan_open(&scan, r->l->disk, s - 1, false, r->buf);
+    if (e < 0)
+        return e == -EILSEQ ? 0 : e;
+    while (scan_next(&scan, &h) == SCAN_RECORD) {
+    }
+    e = scan.ended;
+    *ret = scan.index;
+    p->term = scan.term;
+    p->time_ns = scan.time_ns;
+    memcpy(p->before, scan.digest, SHA256_BYTES);
+    scan_close(&scan);
+    return e;
+}
+
+/* One segment or more are gone in front of s: from the first of them on, so that each gets to know
+ * the one before it. */
+static int note_gap(struct recover *r, int e, const struct segment *s)
+{
+    struct damage_place p = place_of(r, r->keep);
+    uint64_t first = 0;
+    int asked;
+
+    ahead_drop(&r->scan.ahead); /* the buffer is needed */
+    asked = end_before(r, s, &p, &first);
+    if (asked < 0)
+        return note(r, e, asked);
+    if (asked == 0 || first >= s->first)
+        return note_missing(r, e, r->scan.header.previous_first, s);
+    return note(r, e, damage_missing(r->l->disk, &p, first, s->first - 1, s, r->buf, r->damage));
+}
+
 /* From the place on where the scan stands. */
 static int note_here(struct recover *r, int e, const struct segment *next)
 {
@@ -177,13 +224,12 @@ static int open_segment(struct recover *r, struct segment *s)
     if (e < 0)
         return refuse(r, e, "%s: %s", name, strerror(-e));
     s->bytes = r->scan.segment.bytes;
-    if (r->previous_first != 0 && r->scan.header.previous_first != 0 &&
-        r->scan.header.previous_first != r->previous_first) {
+    if (r->scan.header.previous_first != 0 && r->scan.header.previous_first != r->previous_first) {
         e = refuse(r, -EILSEQ,
                    "%s, offset 0, record %" PRIu64 ": the segment before it, which begins at index "
                    "%" PRIu64 ", is missing",
                    name, s->first, r->scan.header.previous_first);
-        e = note_missing(r, e, r->scan.header.previous_first, s);
+        e = note_gap(r, e, s);
     }
     r->previous_first = s->first;
     if (e < 0)

@@ -388,6 +388,8 @@ static int td_sync_dir(struct disk *d)
     return 0;
 }
 
+static void td_reserve_names(struct disk *d, unsigned names) {}
+
 static int td_list(struct disk *d, int (*each)(void *arg, const char *name), void *arg)
 {
     struct test_disk *t = of(d);
@@ -416,6 +418,7 @@ static const struct disk_ops td_ops = {
     .rename = td_rename,
     .remove = td_remove,
     .sync_dir = td_sync_dir,
+    .reserve_names = td_reserve_names,
     .list = td_list,
     .free_bytes = td_free_bytes,
     .event_fd = td_event_fd,

@@ -125,6 +125,27 @@ static bool bring_back(struct sim_node *n, const struct segment_list *list, uint
     return true;
 }
 
+/* The oldest segments are gone, which a start with a checkpoint does not read. False: there is but
+ * one. */
+static bool lose_oldest(struct sim_node *n, const struct segment_list *list)
+{
+    char name[SEGMENT_NAME_BYTES];
+    size_t many;
+
+    if (list->n < 2)
+        return false;
+    many = (size_t)between(1, list->n - 1);
+    for (size_t i = 0; i < many; i++) {
+        segment_name(&list->at[i], name);
+        test_disk_drop(n->disk, name);
+    }
+    sim.rotten = number_of(n);
+    sim.rot_index = 1;
+    sim.restored++;
+    trace("node %u: its oldest %zu segments are gone", number_of(n), many);
+    return true;
+}
+
 void rot_at_start(struct sim_node *n)
 {
     struct segment_list list;
@@ -136,7 +157,8 @@ void rot_at_start(struct sim_node *n)
     if (!may_rot() || !chance(sim.rot_percent) || segment_list_read(&list, n->disk) < 0)
         return;
     if (twoslot_peek(n->disk, SEGMENT_MARK, MARK_MAGIC, &mark, sizeof mark) >= 0 &&
-        mark.cut_from == 0 && !(chance(30) && bring_back(n, &list, mark.durable))) {
+        mark.cut_from == 0 && !(chance(30) && bring_back(n, &list, mark.durable)) &&
+        !(chance(15) && lose_oldest(n, &list))) {
         for (size_t i = 0; i < list.n; i++)
             seen =
                 look(n, &list.at[i], i + 1 < list.n ? UINT64_MAX : mark.durable, at_end, seen, &w);

@@ -9,11 +9,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "tests/lib/log_fixture.h"
@@ -229,6 +231,37 @@ static void names_are_made_moved_removed_and_listed(void **state)
     assert_true(disk->ops->free_bytes(disk) > 0);
 }
 
+static int count_names(void *arg, const char *name)
+{
+    (void)name;
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* On ext4, where a directory would otherwise grow when the disk is full already. */
+static void room_for_names_is_taken_and_nothing_stays(void **state)
+{
+    unsigned before = 0, after = 0;
+    struct statfs fs;
+    struct stat s;
+
+    disk->ops->close(disk, disk->ops->open(disk, "a", true));
+    assert_int_equal(disk->ops->list(disk, count_names, &before), 0);
+    for (int again = 0; again < 2; again++)
+        disk->ops->reserve_names(disk, 256);
+    assert_int_equal(disk->ops->list(disk, count_names, &after), 0);
+    assert_int_equal(after, before);
+    assert_int_equal(stat(dir, &s), 0);
+    assert_int_equal(statfs(dir, &fs), 0);
+    if (fs.f_type == EXT4_SUPER_MAGIC)
+        assert_true(s.st_size >= 256 * 48);
+    /* What a crash leaves is no file of the log. */
+    close(open(fixture_path(dir, "names.tmp.00000000x"), O_CREAT | O_RDWR, 0600));
+    after = 0;
+    assert_int_equal(disk->ops->list(disk, count_names, &after), 0);
+    assert_int_equal(after, before);
+}
+
 static void a_missing_directory_is_an_error(void **state)
 {
     struct disk *d;
@@ -250,6 +283,7 @@ int main(void)
         UNIT(a_directory_has_one_owner),
         UNIT(a_reader_changes_nothing),
         UNIT(names_are_made_moved_removed_and_listed),
+        UNIT(room_for_names_is_taken_and_nothing_stays),
         UNIT(a_missing_directory_is_an_error),
     };
 

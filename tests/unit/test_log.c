@@ -224,18 +224,6 @@ static void the_mark_is_written_when_the_log_falls_idle(void **state)
     assert_true(log_deadline_ns(c->log) == UINT64_MAX);
 }
 
-/* The digest that a segment's header says is before it. */
-static const uint8_t *record_before(struct ctx *c, const char *name)
-{
-    static struct segment_header h;
-    FILE *f = fopen(fixture_path(c->dir, name), "rb");
-
-    assert_non_null(f);
-    assert_int_equal(fread(&h, sizeof h, 1, f), 1);
-    fclose(f);
-    return h.before;
-}
-
 static void get_and_check(struct log_reader *r, uint64_t index, void *buf)
 {
     struct log_record record;
@@ -378,40 +366,6 @@ static void a_killed_process_leaves_all_that_was_durable(void **state)
         assert_true(c->replayed >= persisted);
         append_n(c, 2, 100);
     }
-}
-
-static void segments_below_a_checkpoint_can_be_removed(void **state)
-{
-    struct ctx *c = *state;
-    struct log_reader *r;
-    struct log_record record;
-    const void *payload;
-    uint8_t *buf = aligned_alloc(LOG_ALIGN, LOG_RECORD_BYTES_MAX);
-
-    assert_int_equal(log_reader_open(&r, c->dir), 0);
-    append_n(c, 20, 150000); /* segments begin at 1, 7, 13, 19 */
-    get_and_check(r, 2, buf);
-    assert_int_equal(log_remove_below(c->log, 12), 0);
-    assert_int_equal(log_first_index(c->log), 7);
-    assert_int_equal(log_remove_below(c->log, 13), 0);
-    assert_int_equal(log_first_index(c->log), 13);
-    assert_int_equal(log_reader_get(r, 2, buf, LOG_RECORD_BYTES_MAX, &record, &payload), -ENOENT);
-    get_and_check(r, 13, buf);
-    c->origin.index = 12;
-    c->origin.term = FIXTURE_TERM;
-    c->origin.time_ns = 12000;
-    close_log(c);
-    assert_int_equal(open_log(c), -EILSEQ); /* the origin's digest is another record's */
-    memcpy(c->origin.digest, record_before(c, "0000000000000002-000000000000000d.seg"),
-           SHA256_BYTES);
-    assert_int_equal(open_log(c), 0);
-    assert_int_equal(c->first_replayed, 13);
-    assert_int_equal(c->replayed, 8);
-    assert_int_equal(log_remove_below(c->log, 21), 0);
-    assert_int_equal(log_first_index(c->log), 19);
-    append_n(c, 3, 10);
-    log_reader_close(r);
-    free(buf);
 }
 
 static void a_log_may_begin_behind_a_checkpoint(void **state)
@@ -741,7 +695,6 @@ int main(void)
         UNIT(truncated_records_never_come_back),
         UNIT(a_start_from_a_checkpoint_reads_only_what_is_above_it),
         UNIT(a_killed_process_leaves_all_that_was_durable),
-        UNIT(segments_below_a_checkpoint_can_be_removed),
         UNIT(a_log_may_begin_behind_a_checkpoint),
         UNIT(the_replay_can_stop_the_start),
         UNIT(a_reader_in_another_thread_sees_every_durable_record),

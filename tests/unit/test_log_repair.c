@@ -599,6 +599,34 @@ static void the_last_header_is_made_anew_with_a_checkpoint_behind_it(void **stat
     assert_whole();
 }
 
+/* However many of the oldest: a start with a checkpoint behind them does not read them, but the
+ * header of what is there says that there was more. */
+static void the_oldest_segments_are_missed_behind_a_checkpoint(void **state)
+{
+    struct log_config config = fixture_config();
+    struct log_origin origin = checkpoint_at(records - 1);
+    char error[LOG_ERROR_BYTES];
+
+    (void)state;
+    memcpy(config.genesis, fixture_origin.digest, SHA256_BYTES);
+    for (unsigned gone = 1; gone < segments(); gone++) {
+        struct log_damage m;
+        struct log *l;
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < gone; i++)
+            test_disk_drop(disk, segment(0));
+        while (log_open_damage(&l, disk, &config, &origin, NULL, NULL, error, &m) == -EILSEQ) {
+            assert_true(m.missing && m.linked && m.anchored);
+            assert_int_equal(mend(&m), 0);
+            assert_true(n++ < gone);
+        }
+        assert_int_equal(n, gone);
+        log_close(l);
+        assert_whole();
+    }
+}
+
 /* A checkpoint at the last record of a segment: a cut just behind it reads that segment, so a start
  * has to as well. One that did not would end at the same cut again and again. */
 static void a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet(void **state)
@@ -641,6 +669,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_old_copy_of_a_segment_gives_way, setup, teardown),
         cmocka_unit_test_setup_teardown(the_last_header_is_made_anew_with_a_checkpoint_behind_it,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(the_oldest_segments_are_missed_behind_a_checkpoint, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(
             a_start_finds_rot_that_a_cut_behind_the_checkpoint_would_meet, setup, teardown),
     };
