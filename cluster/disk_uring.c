@@ -326,9 +326,9 @@ static void uring_reserve_names(struct disk *d, unsigned names)
         for (unsigned i = 0; i < links; i++) {
             n = snprintf(name, sizeof name, RESERVED_NAMES "%08u", i);
             name[n] = 'x'; /* up to the end */
-            if (take)
-                (void)linkat(dir, LOCK_NAME, dir, name, 0);
-            else
+            if (take && linkat(dir, LOCK_NAME, dir, name, 0) < 0 && errno != EEXIST)
+                break;
+            if (!take)
                 (void)unlinkat(dir, name, 0);
         }
     }
