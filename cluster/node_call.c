@@ -518,9 +518,12 @@ static void ask_run(void *arg)
     }
     e = peers_call(c->peers, node, NULL, bytes, node_request_encode(&a->request, bytes),
                    a->timeout_ns, on_reply, a);
-    if (e < 0)
+    if (e < 0) {
+        const char *said = peers_said(c->peers, node);
+
         refuse(&self, e == -ENOTCONN || e == -ENOENT ? -ENOTCONN : e,
-               "there is no connection to node %u", node);
+               "there is no connection to node %u%s%s", node, *said != '\0' ? ": " : "", said);
+    }
 }
 
 /* Waits for the answer; false: it is not there in time, and a is somebody else's. With the lock. */

@@ -62,6 +62,9 @@ uint64_t peers_connected_ns(const struct peers *p, uint16_t node);
 
 /* --- calls --- */
 
+/* Why there is no connection to this node, as far as that is known: borrowed, "" at least. */
+const char *peers_said(const struct peers *p, uint16_t node);
+
 /* Without an answer it is not known whether it was done. */
 struct peer_answer {
     bool there; /* false: status is this node's, and body says in words why */

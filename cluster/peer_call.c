@@ -85,6 +85,13 @@ static struct peer_out *call_dial(struct peers *p, uint16_t node, const char *ad
     return NULL;
 }
 
+const char *peers_said(const struct peers *p, uint16_t node)
+{
+    const struct peer_out *o = peers_out(p, node);
+
+    return o != NULL ? o->said : "";
+}
+
 int peers_call(struct peers *p, uint16_t node, const char *address, const void *body, size_t bytes,
                uint64_t timeout_ns, peer_call_done done, void *arg)
 {

@@ -249,6 +249,8 @@ static uint64_t last_of(int i)
 static void a_node_whose_certificate_expires_is_cut_off(void **state)
 {
     const uint64_t until = clock_unix_ns() + 3 * NS_PER_S;
+    static sluice_v1_NodeReply reply[CLUSTER_MEMBERS_MAX];
+    sluice_v1_Member listed[CLUSTER_MEMBERS_MAX];
     uint64_t first = 0;
 
     (void)state;
@@ -265,6 +267,11 @@ static void a_node_whose_certificate_expires_is_cut_off(void **state)
     }
     assert_true(clock_unix_ns() >= until);
     assert_int_not_equal(leader(), 2);
+    /* And who asks is told why. */
+    assert_int_equal(cluster_members(app[0].cluster, 5 * NS_PER_S, listed, reply), NODES);
+    assert_false(reply[2].has_status);
+    assert_non_null(strstr(reply[2].sentence, "there is no connection to node 3: "));
+    assert_non_null(strstr(reply[2].sentence, "certificate"));
 }
 
 static void without_its_leader_it_goes_on_and_the_old_one_follows(void **state)
