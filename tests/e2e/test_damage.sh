@@ -190,6 +190,7 @@ fresh; rm "$data/log/mark"
 refused 'mark' "mark removed"
 fresh; rm "$data/log/state"
 refused 'state' "state removed"
+found 'term and vote are missing' "state removed"
 done_with "segments, mark or state missing, cut, empty or exchanged: refused"
 
 # --- two-slot files --------------------------------------------------------------------------------

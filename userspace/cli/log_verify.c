@@ -90,11 +90,11 @@ static json_t *report_json(const struct log_verify_report *r, json_t *problems)
 }
 
 /* The log's directory: `log` in a data directory, or the one that is given. */
-static int find_log(const char *dir, char ret[PATH_MAX])
+static int find_log(const char *dir, char ret[PATH_MAX], bool *ret_in_data)
 {
     struct stat st;
-    bool in_data = snprintf(ret, PATH_MAX, "%s/log", dir) < PATH_MAX && stat(ret, &st) == 0 &&
-                   S_ISDIR(st.st_mode);
+    bool in_data = *ret_in_data = snprintf(ret, PATH_MAX, "%s/log", dir) < PATH_MAX &&
+                                  stat(ret, &st) == 0 && S_ISDIR(st.st_mode);
 
     if (!in_data && snprintf(ret, PATH_MAX, "%s", dir) >= PATH_MAX)
         return cli_error(CLI_USAGE, "the directory's name is too long");
@@ -113,12 +113,28 @@ static bool holds_log(const char *dir, const struct log_verify_report *r)
     return r->segments > 0 || access(mark, F_OK) == 0;
 }
 
-static int verify(const char *dir, bool json)
+/* A log that was made by hand has none; a node's has, or it may vote twice. */
+static bool lacks_state(const char *dir)
+{
+    char state[PATH_MAX + 8];
+
+    snprintf(state, sizeof state, "%s/state", dir);
+    return access(state, F_OK) < 0;
+}
+
+static int verify(const char *dir, bool of_node, bool json)
 {
     struct findings f = { .list = json ? json_array() : NULL };
     struct log_verify_report r = { 0 };
-    int rc = log_verify(dir, on_problem, &f, &r);
-    int code = rc == 0 ? CLI_OK : CLI_NEGATIVE;
+    int rc = log_verify(dir, on_problem, &f, &r), code;
+
+    if ((rc == 0 || rc == -EILSEQ) && of_node && holds_log(dir, &r) && lacks_state(dir)) {
+        on_problem(&f, "state: term and vote are missing, and the node does not start: remove it "
+                       "from its cluster, and add it with a new directory and id");
+        r.problems++;
+        rc = -EILSEQ;
+    }
+    code = rc == 0 ? CLI_OK : CLI_NEGATIVE;
 
     if ((rc < 0 && rc != -EILSEQ) || !holds_log(dir, &r)) {
         json_decref(f.list);
@@ -140,6 +156,7 @@ int log_main(int argc, char **argv)
                                              { NULL, 0, NULL, 0 } };
     struct cli_options o = { 0 };
     char dir[PATH_MAX];
+    bool of_node;
     int opt, rc;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -151,6 +168,6 @@ int log_main(int argc, char **argv)
         return cli_usage("log", "the one thing to do with a log is: verify DIR");
     if (argc - optind != 2)
         return cli_usage("log", "verify takes one data directory");
-    rc = find_log(argv[optind + 1], dir);
-    return rc == CLI_OK ? verify(dir, o.json) : rc;
+    rc = find_log(argv[optind + 1], dir, &of_node);
+    return rc == CLI_OK ? verify(dir, of_node, o.json) : rc;
 }
