@@ -233,7 +233,10 @@ static int node_open_app(struct cluster *c)
         return cluster_fail(c, e, "state: %s", strerror(-e));
     from = (covered < c->origin.index ? covered : c->origin.index) + 1;
     if (from < log_first_index(c->log))
-        from = log_first_index(c->log);
+        return cluster_fail(c, -EILSEQ,
+                            "the log begins at index %" PRIu64 ", and what is known of the events "
+                            "before it is lost up to index %" PRIu64,
+                            log_first_index(c->log), covered);
     c->applied_index = from - 1;
     c->app_open = true;
     return 0;

@@ -120,7 +120,8 @@ static int end_before(struct recover *r, const struct segment *s, struct damage_
     p->linked = true;
     if (s == r->l->segments.at) {
         p->term = p->time_ns = 0;
-        memcpy(p->before, r->l->config.genesis, SHA256_BYTES);
+        memcpy(p->before, r->l->origin.index == 0 ? r->l->origin.digest : r->l->config.genesis,
+               SHA256_BYTES);
         *ret = 1;
         return 1;
     }
@@ -248,6 +249,10 @@ static int check_below_origin(struct recover *r, size_t *ret_first)
     int e;
 
     if (r->keep > 0 && at[0].first > next) {
+        e = open_segment(r, &at[0]); /* which says whether there was another before it */
+        if (e < 0)
+            return e;
+        scan_close(&r->scan);
         e = refuse(r, -EILSEQ,
                    "the log begins at index %" PRIu64 ": the segment with record %" PRIu64
                    " is missing",

@@ -604,7 +604,7 @@ static void the_last_header_is_made_anew_with_a_checkpoint_behind_it(void **stat
 static void the_oldest_segments_are_missed_behind_a_checkpoint(void **state)
 {
     struct log_config config = fixture_config();
-    struct log_origin origin = checkpoint_at(records - 1);
+    const struct log_origin origin = checkpoint_at(records - 1), early = checkpoint_at(5);
     char error[LOG_ERROR_BYTES];
 
     (void)state;
@@ -614,16 +614,19 @@ static void the_oldest_segments_are_missed_behind_a_checkpoint(void **state)
         struct log *l;
         unsigned n = 0;
 
-        for (unsigned i = 0; i < gone; i++)
-            test_disk_drop(disk, segment(0));
-        while (log_open_damage(&l, disk, &config, &origin, NULL, NULL, error, &m) == -EILSEQ) {
-            assert_true(m.missing && m.linked && m.anchored);
-            assert_int_equal(mend(&m), 0);
-            assert_true(n++ < gone);
+        for (int behind = 0; behind < 2; behind++, n = 0) { /* the checkpoint, of what is gone */
+            for (unsigned i = 0; i < gone; i++)
+                test_disk_drop(disk, segment(0));
+            while (log_open_damage(&l, disk, &config, behind ? &origin : &early, NULL, NULL, error,
+                                   &m) == -EILSEQ) {
+                assert_true(m.missing && m.linked && m.anchored);
+                assert_int_equal(mend(&m), 0);
+                assert_true(n++ < gone);
+            }
+            assert_int_equal(n, gone);
+            log_close(l);
+            assert_whole();
         }
-        assert_int_equal(n, gone);
-        log_close(l);
-        assert_whole();
     }
 }
 
