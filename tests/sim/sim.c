@@ -503,6 +503,15 @@ static void say_nodes(void)
     }
 }
 
+/* Nobody sends anything to one that is no member any more. */
+static bool all_mended(void)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = newest_members(m);
+
+    return sim.rotten == 0 || members_find(m, (unsigned)n, (uint16_t)sim.rotten) == NULL;
+}
+
 /* Whoever leads. */
 static bool all_give_receipts(void)
 {
@@ -552,13 +561,12 @@ static void run(uint64_t seed)
         violation("the members are not as they were asked for");
     }
     sim.client_ns = sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS &&
-           !(together() && all_answered() && sim.rotten == 0))
+    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !(together() && all_answered() && all_mended()))
         step();
     say_nodes();
     if (!all_answered())
         violation("a block has no answer");
-    if (sim.rotten != 0)
+    if (!all_mended())
         violation("record %" PRIu64 " of node %u is not mended", sim.rot_index, sim.rotten);
     if (!together())
         violation("the members do not come together, of %" PRIu64 " entries", sim.committed);
