@@ -46,7 +46,8 @@ static int members_now(struct cluster *c, struct members *ret)
     int n = consensus_members(c, ret->m);
 
     if (n < 0)
-        return cluster_fail(c, n, "the configuration names members that cannot be read");
+        return cluster_fail(c, n, "the members of the configuration cannot be read: %s",
+                            strerror(-n));
     ret->n = (unsigned)n;
     return 0;
 }
