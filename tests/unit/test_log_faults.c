@@ -528,9 +528,12 @@ static void the_last_segment_must_not_be_cut_behind_its_seal(void **state)
     assert_int_equal(log_disk_bytes(run.log), 40960 + (1u << 20));
     /* Into it, when there is no space for what it gave away: nothing is changed. */
     test_disk_set_free(run.disk, 900000);
+    assert_int_equal(log_cut_room(run.log, 3), -ENOSPC);
+    assert_int_equal(log_cut_room(run.log, 8), 0); /* nothing to fill up */
     assert_int_equal(log_truncate(run.log, 3), -ENOSPC);
     assert_int_equal(log_last_index(run.log), 7);
     test_disk_set_free(run.disk, 1 << 24);
+    assert_int_equal(log_cut_room(run.log, 3), 0);
     assert_int_equal(log_truncate(run.log, 3), 0);
     run.appended = run.reported = 2;
     assert_true(burst(&run, FIXTURE_TERM, 3, 100) && drain(&run));
@@ -693,7 +696,11 @@ static void a_full_disk_refuses_before_the_append_and_recovers_by_itself(void **
     assert_true(burst(&run, FIXTURE_TERM, 3, 100) && append(&run, FIXTURE_TERM, LOG_SEAL, 0));
     assert_true(drain(&run));
     wait_for(&run, -ENOSPC);
+    assert_int_equal(log_cut_room(run.log, 2), -ENOSPC);
     test_disk_set_free(run.disk, 1 << 24);
+    /* Who is told so by this must not be told otherwise by the next append. */
+    assert_int_equal(log_cut_room(run.log, 2), 0);
+    assert_int_equal(log_reserve(run.log, 100), -EAGAIN);
     wait_for(&run, 0);
     assert_true(burst(&run, FIXTURE_TERM, 3, 100) && drain(&run));
     run_close(&run);
