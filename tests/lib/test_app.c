@@ -16,6 +16,7 @@
 
 #include "tests/lib/test_app.h"
 #include "base/clock.h"
+#include "tests/lib/quiet_app.h"
 
 static int app_ready(void *arg, size_t n)
 {
@@ -43,8 +44,6 @@ static void app_withdraw(void *arg, const struct block *b)
     if (t->peering == NULL)
         fail_msg("a single node withdraws nothing");
 }
-
-static void app_cut(void *arg, uint64_t from) { (void)arg, (void)from; }
 
 static int app_apply(void *arg, const struct log_record *r, const void *payload,
                      enum cluster_apply how)
@@ -90,12 +89,6 @@ static void app_failed(void *arg, const char *sentence)
     snprintf(t->failure, sizeof t->failure, "%s", sentence);
     t->failed = true;
     wake_up(&t->link.wake);
-}
-
-static void app_save(void *arg, struct cluster_checkpoint *c)
-{
-    (void)arg;
-    c->settings = 0;
 }
 
 static int app_load(void *arg, const struct cluster_checkpoint *c)
@@ -157,20 +150,16 @@ int test_app_try_start(struct test_app *t, char error[LOG_ERROR_BYTES])
         .link = &t->link,
         .links = 1,
     };
-    const struct cluster_app app = {
-        .arg = t,
-        .ready = app_ready,
-        .admit = app_admit,
-        .withdraw = app_withdraw,
-        .cut = app_cut,
-        .apply = app_apply,
-        .open = app_open,
-        .opened = app_opened,
-        .failed = app_failed,
-        .save = app_save,
-        .load = app_load,
-    };
+    struct cluster_app app = quiet_app(t);
 
+    app.ready = app_ready;
+    app.admit = app_admit;
+    app.withdraw = app_withdraw;
+    app.apply = app_apply;
+    app.open = app_open;
+    app.opened = app_opened;
+    app.failed = app_failed;
+    app.load = app_load;
     t->applied_entries = t->applied_events = t->last_applied = 0;
     t->out_of_order = t->opened = false;
     t->failed = false;
