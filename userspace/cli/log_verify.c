@@ -18,7 +18,8 @@
 static const char help[] =
     "sluice log verify DIR [--json]\n\n"
     "Checks everything in a data directory's log: every segment, record, checksum and digest, the\n"
-    "hash chain and the mark file. Changes nothing; the daemon must not be running there. DIR is\n"
+    "hash chain, the mark, term and vote. Changes nothing; the daemon must not be running there. "
+    "DIR is\n"
     "the data directory, or the log directory in it.\n"
     "Exit code 1 when anything is wrong. A write that was cut short and never acknowledged at the\n"
     "end of the log is told, but is no finding: the next start cuts it.\n\n"
