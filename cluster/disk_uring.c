@@ -201,25 +201,30 @@ static int collect(struct disk_uring *u)
     return n;
 }
 
+/* Collects before it fills, so that a write that waits for room is handed over by the call that
+ * made the room: with nothing in flight, there would be no completion to tell of it. What the
+ * second look collects has completed after the event was cleared, and has made it readable. */
 static int uring_poll(struct disk *d, bool wait)
 {
     struct disk_uring *u = uring_of(d);
     uint64_t told;
-    int r;
+    int r, n;
 
     if (u->read_only)
         return 0;
-    /* Cleared before looking: what completes from here on makes it readable again. */
     if (read(u->event, &told, sizeof told) < 0)
         assert(errno == EAGAIN || errno == EINTR);
+    n = collect(u);
     fill_ring(u);
     do {
-        wait = wait && u->in_flight > 0 && io_uring_cq_ready(&u->ring) == 0;
+        wait = wait && n == 0 && u->in_flight > 0 && io_uring_cq_ready(&u->ring) == 0;
         r = wait ? io_uring_submit_and_wait(&u->ring, 1) : io_uring_submit(&u->ring);
     } while (r == -EINTR);
     /* EAGAIN and EBUSY leave the entries in the ring for the next call. */
     assert(r >= 0 || r == -EAGAIN || r == -EBUSY);
-    return collect(u);
+    if (io_uring_sq_ready(&u->ring) > 0)
+        (void)eventfd_write(u->event, 1);
+    return n + collect(u);
 }
 
 static int uring_truncate(struct disk *d, int file, uint64_t bytes)
