@@ -1,7 +1,7 @@
 # Sluice. `make` builds release; `make help` lists the targets.
 #
 # BUILD=release|debug|asan|tsan|fuzz picks the flags; everything made goes to build/$(BUILD).
-# PLANT=name builds one planted bug (tests/planted.md) into build/$(BUILD)-name: a check must fail there.
+# PLANT=name builds one planted bug (tests/planted.txt) into build/$(BUILD)-name: a check must fail there.
 
 BUILD ?= release
 PLANT ?=

@@ -83,6 +83,7 @@ struct block_request {
     uint16_t events;     /* events of the request that are in this block */
     uint16_t positions;  /* events the request had, refused ones included */
     uint8_t transport;
+    uint8_t durability;       /* enum Durability: REGION, or none in particular */
     struct sockaddr_in6 peer; /* UDP; IPv4 as a mapped address */
     struct in6_addr local;    /* UDP: whom it asked, and so who answers; ::, the socket's address */
 };

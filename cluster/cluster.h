@@ -27,7 +27,7 @@
 #define CLUSTER_TRAILING     65536u /* costs no memory */
 #define CLUSTER_FORWARD_MS   10000u
 #define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
-#define CLUSTER_SETTINGS_MAX 855u /* in a checkpoint */
+#define CLUSTER_SETTINGS_MAX 924u /* in a checkpoint */
 
 struct cluster;
 
@@ -37,6 +37,12 @@ struct cluster_link {
     struct ring submit; /* worker -> cluster: sealed blocks */
     struct ring answer; /* cluster -> worker: decided blocks */
     struct wake wake;   /* the worker's */
+    /* Everything up to that index is durable on majorities of both regions, and stays so whichever
+     * of them is lost; 0: nothing, as far as this node knows. And could the leader, at its last
+     * word, hear a majority of each? No, when there has been none for a second. */
+    _Atomic uint64_t region_index;
+    _Atomic bool region_reached;
+    _Atomic bool holds; /* the worker's: it is to be woken when these change */
 };
 
 /* A checkpoint in memory. The message's settings, which are its largest part, are in the array. */

@@ -2,6 +2,9 @@
  * found.c - a new cluster: nodes that wait are asked who they are, and all given the same beginning
  * (struct cluster_bootstrap), from which each makes entry 1 of its log. The cluster thread's.
  *
+ * The nodes in the region of the one that is asked become the voters, those of the other region
+ * standbys: the active region is where the command is given.
+ *
  * It may be begun again, at any of the nodes, wherever it was cut short: who has a beginning
  * already says it, and the others are given that one. Nothing is lost by a half that was made:
  * without a majority of its nodes a cluster takes nothing.
@@ -22,6 +25,7 @@
 #include "cluster/peer.h"
 
 #define FOUND_NS_MAX (10 * NS_PER_S) /* for each of the two rounds */
+#define VOTERS_MIN   3u              /* fewer survive the loss of none */
 
 static const uint8_t no_id[16];
 
@@ -95,7 +99,7 @@ static int from_wire(struct cluster_bootstrap *ret, const sluice_v1_Bootstrap *b
             member_parse(b->members[i].address, m) != NULL || m->port == 0)
             return -EBADMSG;
         m->node = (uint16_t)b->members[i].node;
-        m->role = MEMBER_VOTER;
+        m->role = b->members[i].voter ? MEMBER_VOTER : MEMBER_STANDBY;
     }
     return 0;
 }
@@ -243,6 +247,7 @@ static int found_decide(struct found *f)
 {
     struct cluster *c = f->c;
     const sluice_v1_Bootstrap *old = NULL;
+    unsigned at = 0, voters = 0;
 
     for (unsigned i = 0; i < f->members; i++) {
         const sluice_v1_NodeStatus *s = &f->status[i];
@@ -266,16 +271,29 @@ static int found_decide(struct found *f)
     node_random(c, f->begin.cluster_id, sizeof f->begin.cluster_id);
     f->begin.time_ns = node_unix_ns(c);
     f->begin.members_count = (pb_size_t)f->members;
-    for (unsigned i = 0; i < f->members; i++) {
-        sluice_v1_Member *to = &f->begin.members[i];
-        const sluice_v1_NodeStatus *s = &f->status[i];
+    /* The active region's first: the first member's region says what epoch begins. */
+    for (unsigned i = 0; i < 2 * f->members; i++) {
+        const sluice_v1_Member *m = &f->member[i % f->members];
+        const sluice_v1_NodeStatus *s = &f->status[i % f->members];
+        sluice_v1_Member *to = &f->begin.members[at];
+        bool active = s->region == c->config.region;
 
-        if (!node_address(f->member[i].address, s, to->address))
+        if (active != (i < f->members))
+            continue;
+        if (!node_address(m->address, s, to->address))
             return refuse(f->sentence, -EINVAL, "node %u: %s is not HOST:PORT", s->node,
-                          f->member[i].address);
-        to->node = f->member[i].node;
-        to->voter = true;
+                          m->address);
+        to->node = m->node;
+        to->voter = active;
+        voters += active;
+        at++;
     }
+    assert(at == f->members);
+    if (voters < VOTERS_MIN)
+        return refuse(f->sentence, -EINVAL,
+                      "in region %u, which is the active one since this node is in it, there are "
+                      "%u of these nodes; it takes %u",
+                      c->config.region, voters, VOTERS_MIN);
     return 0;
 }
 

@@ -10,6 +10,7 @@
  * consensus_receive.c what other nodes say, into the engine
  * guard.c     what the host must add so that the engine is safe
  * lag.c       how far a read here may be behind
+ * region.c    how far the log is durable in both regions
  * propose.c   blocks and other entries into the log
  * forward.c   blocks to the leader, and what became of them back
  * commit.c    what is committed: applied, answered, watched
@@ -172,6 +173,18 @@ struct promise {
     uint64_t index, term, ms; /* ms 0: there is none */
 };
 
+struct region {
+    uint64_t index;   /* durable in both regions, as far as this node knows */
+    bool reached;     /* the leader hears a majority of each region */
+    uint64_t said_ns; /* when that was said */
+    bool two;         /* there are members of another region */
+    unsigned members;
+    uint16_t node[CLUSTER_MEMBERS_MAX];
+    uint8_t of[CLUSTER_MEMBERS_MAX];
+    uint64_t seen_committed, seen_uncommitted; /* of the configuration that these are of */
+    uint64_t told_index, told_ns;              /* to the others */
+};
+
 enum change_step {
     CHANGE_NONE,
     CHANGE_BEGINS, /* its entry is not in the log yet */
@@ -248,6 +261,8 @@ struct cluster {
     struct proposal *failed_proposals; /* the log may still borrow them: freed after log_close() */
 
     struct forward forward; /* forward.c */
+
+    struct region region; /* region.c */
 
     /* commit.c */
     struct block *answers, **answers_tail; /* in order of admission */
@@ -441,6 +456,11 @@ void lag_note(struct cluster *c, const struct raft_append_entries *a);
 /* What was committed so long ago is applied; UINT64_MAX: not known. A leader says 0; one that was
  * deposed does not know it for an election timeout. */
 uint64_t lag_ms(const struct cluster *c);
+
+/* region.c */
+int region_turn(struct cluster *c, uint64_t now_ns); /* the work done or a negative errno */
+uint64_t region_deadline_ns(const struct cluster *c);
+int region_told(struct cluster *c, const void *body, size_t bytes); /* for node_receive() */
 
 /* guard.c */
 int guard_start_term(struct cluster *c, bool sole_voter);

@@ -361,6 +361,8 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
         return forward_receive(c, from, body, bytes);
     case PEER_FORWARDED:
         return forward_receive_answer(c, from, body, bytes);
+    case PEER_REGION:
+        return region_told(c, body, bytes);
     default:
         return -EBADMSG;
     }
@@ -473,6 +475,10 @@ int node_turn(struct cluster *c)
     e = consensus_tick(c);
     if (e < 0)
         return e;
+    e = region_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
     e = commit_turn(c);
     return e < 0 ? e : done + e;
 }
@@ -497,6 +503,8 @@ uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
         at = fetch_at;
     if (forward_at < at)
         at = forward_at;
+    if (region_deadline_ns(c) < at)
+        at = region_deadline_ns(c);
     if (waits && now_ns + RETRY_NS < at)
         at = now_ns + RETRY_NS;
     if (c->apply_wait != 0 && c->apply_again_ns < at)

@@ -351,6 +351,8 @@ int peers_post(void *arg, const struct node_post *post)
     assert(post->type >= PEER_POST_FIRST && post->to != p->c->config.node);
     if (o == NULL || o->state != OUT_UP || o->bytes + n > PEER_QUEUE_BYTES_MAX)
         return -EAGAIN;
+    if (post->type == PEER_REGION && o->version < PEER_VERSION_REGION)
+        return -EAGAIN; /* for as long as it is of that version, it receipts nothing for REGION */
     frame = malloc(n);
     if (frame == NULL)
         return -EAGAIN;

@@ -33,10 +33,11 @@
 #define PEER_MAGIC       0x50434c53u /* "SLCP" */
 #define PEER_VERSION_MIN 1u
 #ifdef PLANT_NEXT_VERSION /* no bug: a build that knows one more, for rolling upgrades in tests */
-#define PEER_VERSION_MAX 2u
+#define PEER_VERSION_MAX 3u
 #else
-#define PEER_VERSION_MAX 1u
+#define PEER_VERSION_MAX 2u
 #endif
+#define PEER_VERSION_REGION 2u /* knows REGION */
 
 #define PEER_HEADER_BYTES            32u
 #define PEER_ENTRIES_MAX             64u                  /* in one message */
@@ -86,6 +87,7 @@ enum peer_type {
     PEER_FORWARDED = 14, /* what became of it */
     PEER_CALL = 15,      /* a request of an operator, for another node */
     PEER_REPLY = 16,
+    PEER_REGION = 17, /* how far the log is durable in both regions */
     PEER_TYPE_END
 };
 

@@ -70,6 +70,7 @@ struct peer_out {
     struct handshake_known known;
     char host[PEER_HOST_BYTES];
     uint16_t port;
+    uint16_t version;    /* of the protocol, once it is up */
     bool member;         /* of the configuration */
     bool introduced;     /* not a member that we know of, but it says HELLO to us */
     uint64_t superseded; /* the last process of it whose connection another process's has ended */

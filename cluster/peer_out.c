@@ -202,6 +202,7 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
     }
     assert(o->state == OUT_HELLO && o->items == 0 && o->rest_n == 0);
     o->state = OUT_UP;
+    o->version = w.version;
     o->up_ns = node_now_ns(o->p->c);
     o->stuck_ns = 0;
     o->said[0] = '\0';

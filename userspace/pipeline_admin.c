@@ -201,6 +201,9 @@ static void ledger_streams(const struct ledger *l, sluice_v1_LedgerResponse *r)
         { "receive_paused", l->receive_paused },
         { "udp_receipts", l->udp_receipts },
         { "udp_receipts_unsent", l->udp_receipts_unsent },
+        { "region_receipts", l->region_receipts },
+        { "region_degraded", l->region_degraded },
+        { "region_late", l->region_late },
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)

@@ -122,6 +122,14 @@ void fake_cluster_hold(struct fake_cluster *f, bool hold)
     wake_up(&f->wake);
 }
 
+void fake_cluster_region(struct fake_cluster *f, uint64_t index, bool reached)
+{
+    atomic_store(&f->link.region_reached, reached);
+    atomic_store(&f->link.region_index, index);
+    if (atomic_load(&f->link.holds))
+        wake_up(&f->link.wake);
+}
+
 void fake_cluster_stop(struct fake_cluster *f)
 {
     if (!f->started)

@@ -35,6 +35,8 @@ struct fake_cluster {
 int fake_cluster_open(struct fake_cluster *f);
 int fake_cluster_start(struct fake_cluster *f);
 void fake_cluster_hold(struct fake_cluster *f, bool hold);
+/* Both regions have the log to that index; can the other one be reached? */
+void fake_cluster_region(struct fake_cluster *f, uint64_t index, bool reached);
 /* Gives back what it has and ends. */
 void fake_cluster_stop(struct fake_cluster *f);
 void fake_cluster_close(struct fake_cluster *f);

@@ -93,7 +93,7 @@ static void block_fill(const struct cluster *c, struct block *b, struct sent *se
         b->events++;
     }
     memset(b->verdict, VERDICT_COMMITTED, b->events);
-    block_seal(b, c->config.node, 1);
+    block_seal(b, c->config.node, c->config.region);
 }
 
 /* A setting, by whoever leads; it may be lost with its leader. */

@@ -63,7 +63,7 @@ static bool may_lose(const struct sim_node *n)
     struct member m[CLUSTER_MEMBERS_MAX];
     int members = newest_members(m);
 
-    if (sim.healing || plan_runs() || sim.nodes == NODES || sim.rotten != 0 || n->gone)
+    if (sim.healing || sim.two || plan_runs() || sim.nodes == NODES || sim.rotten != 0 || n->gone)
         return false;
     for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct sim_node *other = &sim.node[i];

@@ -96,14 +96,14 @@ void machine_start(struct sim_node *n)
     const struct cluster_config config = {
         .dir = n->dir,
         .node = (uint16_t)number_of(n),
-        .region = 1,
+        .region = region_of(number_of(n)),
         .segment_age_ns_max = sim.segment_age_ns,
         .log = { .segment_bytes = 1 << 20, .writes_max = 8, .mark_idle_ms = 10 },
         .disk = n->disk,
         .link = &n->link,
         .links = 1,
-        .bootstrap = number_of(n) <= FOUNDERS ? &sim.bootstrap : NULL,
-        .join_cluster_id = number_of(n) > FOUNDERS ? sim.bootstrap.cluster_id : NULL,
+        .bootstrap = number_of(n) <= sim.founders ? &sim.bootstrap : NULL,
+        .join_cluster_id = number_of(n) > sim.founders ? sim.bootstrap.cluster_id : NULL,
         .trailing = sim.trailing,
         .fetch_bytes_per_s = sim.fetch_bytes_per_s,
     };
@@ -112,7 +112,7 @@ void machine_start(struct sim_node *n)
                                                   sim_send,      sim_post, n };
     int e;
 
-    n->applied = n->changing = 0;
+    n->applied = n->changing = n->region_known = 0;
     n->led = n->fetching = n->opened = false;
     rot_at_start(n);
     app_start(n, &app);
@@ -142,6 +142,7 @@ void machine_crash(struct sim_node *n)
     } else {
         trace("node %u: power cut while it repairs its log", number_of(n));
     }
+    region_remember(n);
     test_disk_power_cut(n->disk);
     for (unsigned i = 1; i <= sim.nodes; i++) {
         link_break(number_of(n), i);
@@ -296,6 +297,7 @@ void machine_run(struct sim_node *n)
     check_opened(n);
     if (n->opened) {
         check_leader(n);
+        region_check(n);
         check_configuration(n);
         check_fetching(n);
         take_answers(n);

@@ -61,6 +61,8 @@ static void post(unsigned from, unsigned to, const void *head, size_t bytes,
     for (struct message *x = l->head; x != NULL; x = x->next)
         last_ns = x->due_ns;
     m->due_ns = sim.now_ns + between(50000, chance(3) ? 60 * NS_PER_MS : 2 * NS_PER_MS);
+    if (region_of(from) != region_of(to))
+        m->due_ns += between(sim.wan_ns / 2, sim.wan_ns);
     if (m->due_ns < last_ns)
         m->due_ns = last_ns;
     *l->tail = m;

@@ -13,7 +13,10 @@
 struct member operator_member(unsigned node)
 {
     struct member m = {
-        .node = (uint16_t)node, .role = MEMBER_VOTER, .port = (uint16_t)(7000 + node), .region = 1
+        .node = (uint16_t)node,
+        .role = region_of(node) == 1 ? MEMBER_VOTER : MEMBER_STANDBY,
+        .port = (uint16_t)(7000 + node),
+        .region = region_of(node),
     };
 
     snprintf(m.host, sizeof m.host, "n%u", node);
@@ -76,6 +79,10 @@ static void draw_request(struct change_request *r)
               : chance(40) ? CHANGE_REMOVE
               : chance(60) ? CHANGE_REPLACE
                            : CHANGE_TRANSFER;
+    if (sim.two) {
+        r->kind = CHANGE_TRANSFER;
+        r->node = (uint16_t)between(1, FOUNDERS);
+    }
     if (r->kind == CHANGE_TRANSFER && chance(30))
         r->node = 0;
     if (r->node == r->member.node)
@@ -126,7 +133,7 @@ void operator_end(void)
         bool in = !sim.node[i].gone && draw(there) < left;
 
         there -= !sim.node[i].gone;
-        sim.operator.role[i] = in ? MEMBER_VOTER : - 1;
+        sim.operator.role[i] = sim.two ? (int)operator_member(i).role : in ? MEMBER_VOTER : - 1;
         left -= in;
     }
     sim.operator.final = true;

@@ -15,6 +15,7 @@
  *   - what has a receipt is at its place in the committed log, with its content
  *   - no event is in the committed log twice; a duplicate and a conflict are answered with the
  *     first place, once that is committed
+ *   - what a leader says to be durable in both regions is so, on majorities of both
  *   - every block is answered once; when all is well again, a member that does not lead refuses
  *     none
  *   - the configuration that a node's engine goes by is its log's
@@ -180,6 +181,10 @@ static void chaos(void)
             loss_fill(n);
         else
             loss_fail_write(n);
+        return;
+    }
+    if (sim.two && chance(15)) {
+        region_fault();
         return;
     }
     if (one_is_down_for_long() && chance(80)) /* the others are to get on meanwhile */
@@ -361,7 +366,7 @@ static bool together(void)
 
         if (c == NULL || c->repair.at_start || c->repair.active ||
             c->applied_index != log_last_index(c->log) || c->applied_index != sim.committed ||
-            c->appended_n > 0)
+            c->appended_n > 0 || (sim.two && c->region.index < sim.committed))
             return false;
         log_digest(c->log, i == 0 ? first : other);
         if (i > 0 && memcmp(first, other, sizeof first) != 0)
@@ -438,13 +443,16 @@ static void draw_kind(void)
 static void sim_open(uint64_t seed)
 {
     sim.seed = sim.random = seed;
-    sim.nodes = chance(70) ? FOUNDERS + JOINERS : FOUNDERS;
+    sim.two = chance(30);
+    sim.founders = sim.two ? 2 * FOUNDERS : FOUNDERS;
+    sim.nodes = sim.two ? 2 * FOUNDERS : chance(70) ? FOUNDERS + JOINERS : FOUNDERS;
+    sim.wan_ns = between(5 * NS_PER_MS, 80 * NS_PER_MS);
     remove_dirs(getpid()); /* of a process of that number that was killed */
     sim_random(NULL, sim.bootstrap.cluster_id, sizeof sim.bootstrap.cluster_id);
     sim.bootstrap.time_ns = 1790000000ull * NS_PER_S;
     draw_kind();
     for (unsigned i = 1; i <= NODES; i++) {
-        if (i <= FOUNDERS)
+        if (i <= sim.founders)
             sim.bootstrap.member[sim.bootstrap.members++] = operator_member(i);
         snprintf(sim.node[i].dir, sizeof sim.node[i].dir, DIRS, (int)getpid(), i);
         machine_make(&sim.node[i]);
@@ -453,7 +461,7 @@ static void sim_open(uint64_t seed)
         machine_start(&sim.node[i]);
     sim.chaos_ns = 2 * NS_PER_S;
     sim.operator.next_ns = NS_PER_S;
-    if (sim.nodes > FOUNDERS && chance(5))
+    if (!sim.two && sim.nodes > FOUNDERS && chance(5))
         plan_begin();
 }
 

@@ -9,6 +9,7 @@
  * rot.c      bits that flip and old files that come back on the disks, and who looks for them
  * loss.c     disks that fill up, that fail, and that are lost with their machine
  * plan.c     a run's worst moment, which chance would not find
+ * region.c   two regions: what is lost with one, and what is durable in both
  * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
 #ifndef SLUICE_TESTS_SIM_H
@@ -31,6 +32,7 @@
 #define NUMBERS_MAX 100000 /* events */
 #define AGAIN_MAX   4096
 #define LINK_MAX    4096 /* messages under way on one link */
+#define DURABLE_MAX 4096
 #define FAULTS_NS   (20ull * NS_PER_S)
 #define HEAL_NS     (30ull * NS_PER_S)
 #define EVENTS_MAX  20u
@@ -96,7 +98,9 @@ struct sim_node {
     bool gone;         /* with its disk */
     struct old_file old;
     uint64_t applied;
-    uint64_t durable; /* what it has said to be */
+    uint64_t durable;                                 /* what it has said to be */
+    uint64_t durable_from, durable_term[DURABLE_MAX]; /* of a crashed one: of what is behind that */
+    uint64_t region_known;                            /* what it has said of both regions */
     bool led, fetching;
     uint64_t changing; /* the uncommitted CHANGE in its log */
     void (*work)(struct cluster *);
@@ -144,6 +148,10 @@ struct sim {
     struct accepted event[NUMBERS_MAX + 1];
     struct sim_event again[AGAIN_MAX]; /* to be sent again */
     uint32_t agains;
+    bool two;          /* regions, of three nodes each; the second one's are standbys */
+    uint64_t region;   /* to there a leader has said that both have it */
+    uint64_t wan_ns;   /* between the two, at most */
+    unsigned founders; /* that begin the cluster */
     unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
@@ -225,6 +233,13 @@ bool loss_may_be_full(void); /* any disk, as far as a node knows */
 void loss_fail_write(struct sim_node *n);
 bool loss_has_failed(const struct sim_node *n);
 void loss_of_machine(struct sim_node *n);
+
+/* region.c */
+uint8_t region_of(unsigned node);
+void region_fault(void);
+/* For when a node crashes: what is on its disk. */
+void region_remember(struct sim_node *n);
+void region_check(struct sim_node *n);
 
 /* rot.c */
 void rot_remember(struct sim_node *n);

@@ -196,6 +196,9 @@ static void fill_settings(struct settings *s)
 
             snprintf(key, sizeof key, "%sclass.%s", before, type);
             settings_takes(s, key, i < 3 ? "3" : "0");
+            snprintf(key, sizeof key, "durability.%s", type);
+            if (!shadow)
+                settings_takes(s, key, "region");
             snprintf(key, sizeof key, "%sadmit.%s", before, type);
             settings_takes(s, key, "rate 10000000 burst 10000000");
         }
@@ -206,6 +209,8 @@ static void fill_settings(struct settings *s)
         settings_takes(s, key + 7, "deny");
         settings_takes(s, key, "allow");
     }
+    settings_takes(s, "region.unreachable", "fail");
+    settings_takes(s, "region.wait_ms", "777");
     for (unsigned i = 0; i < 7; i++) {
         settings_takes(s, numbers[i], "777");
         snprintf(key, sizeof key, "shadow.%s", numbers[i]);

@@ -191,18 +191,32 @@ static void three_nodes_become_a_cluster_and_take_blocks(void **state)
     found_at(2); /* again, elsewhere: it is there */
 }
 
-static void nodes_of_two_regions_become_one_cluster(void **state)
+static void the_active_region_has_three_nodes(void **state)
+{
+    char sentence[LOG_ERROR_BYTES] = "";
+
+    (void)state;
+    app[0].region = 2;
+    start_all();
+    assert_int_equal(cluster_found(app[1].cluster, member, NODES, sentence), -EINVAL);
+    assert_string_equal(sentence, "in region 1, which is the active one since this node is in it, "
+                                  "there are 2 of these nodes; it takes 3");
+    assert_int_equal(state_of(1), CLUSTER_WAITING);
+}
+
+static void a_cluster_begins_in_its_region_s_epoch(void **state)
 {
     struct cluster_status s;
 
     (void)state;
-    app[0].region = 2;
+    for (int i = 0; i < NODES; i++)
+        app[i].region = 2;
     start_all();
     found_at(1);
     blocks_at(leader(), 3, 0);
     assert_together(leader());
     cluster_status(app[1].cluster, &s);
-    assert_int_equal(s.epoch, 2); /* of the first one's region */
+    assert_int_equal(s.epoch, 2);
 }
 
 static void over_tls_it_is_the_same(void **state)
@@ -700,7 +714,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(three_nodes_become_a_cluster_and_take_blocks, start, stop),
-        cmocka_unit_test_setup_teardown(nodes_of_two_regions_become_one_cluster, start, stop),
+        cmocka_unit_test_setup_teardown(the_active_region_has_three_nodes, start, stop),
+        cmocka_unit_test_setup_teardown(a_cluster_begins_in_its_region_s_epoch, start, stop),
         cmocka_unit_test_setup_teardown(over_tls_it_is_the_same, start, stop),
         cmocka_unit_test_setup_teardown(a_certificate_of_another_node_is_refused, start, stop),
         cmocka_unit_test_setup_teardown(a_node_whose_certificate_expires_is_cut_off, start, stop),

@@ -41,6 +41,35 @@ static void lists(const char *key, const char *value)
     assert_string_equal(is, value);
 }
 
+static void durability_has_a_floor_for_each_type(void **state)
+{
+    lists("durability.trade", "quorum");
+    lists("region.unreachable", "wait");
+    lists("region.wait_ms", "2000");
+    takes("durability.trade", "region");
+    lists("durability.trade", "region");
+    assert_int_equal(s.durability[1], SETTINGS_REGION);
+    assert_int_equal(s.durability[2], SETTINGS_QUORUM);
+    assert_null(settings_listed(&s, "durability.99"));
+    takes("durability.99", "region");
+    takes("type.news", "99");
+    lists("durability.news", "region");
+    takes("durability.news", "");
+    lists("durability.news", "quorum");
+    refuses("durability.trade", "both", "must be quorum or region, not \"both\"");
+    refuses("durability.nothing", "region", "there is no type of that name");
+    refuses("shadow.durability.trade", "quorum", "there is no setting");
+    takes("region.unreachable", "degrade");
+    assert_int_equal(s.region_unreachable, SETTINGS_REGION_DEGRADE);
+    refuses("region.unreachable", "lose", "must be wait, fail or degrade, not \"lose\"");
+    takes("region.unreachable", "fail");
+    takes("region.wait_ms", "60000");
+    refuses("region.wait_ms", "9", "must be a number from 10 to 60000");
+    settings_rebuild(&s);
+    takes("region.unreachable", "");
+    lists("region.unreachable", "wait");
+}
+
 static void defaults_are_as_documented(void **state)
 {
     static struct settings_policy shadow;
@@ -293,6 +322,19 @@ static void unknown_keys_are_refused(void **state)
 /* --- listing -----------------------------------------------------------------------------------
  */
 
+static void fill_durability(void)
+{
+    char key[SETTINGS_KEY_BYTES];
+
+    takes("durability.trade", "region");
+    takes("durability.quote", "region");
+    takes("durability.orderbook", "region");
+    for (uint32_t t = 64; t < SETTINGS_TYPES; t++) {
+        snprintf(key, sizeof key, "durability.%u", t);
+        takes(key, "region");
+    }
+}
+
 static void fill_types(const char *before, const char *class, const char *admit)
 {
     static const char *const built_in[] = { "trade", "quote", "orderbook" };
@@ -325,6 +367,7 @@ static void as_many_lines_as_there_can_be_build_the_same_settings_again(void **s
     }
     fill_types("", "1", "rate 10000000 burst 10000000");
     fill_types("shadow.", "0", "sample 1000000");
+    fill_durability();
     takes("skew.past_ms", "31622400000");
     takes("event.bytes_max", "999");
     for (size_t i = 0; i < 4; i++) {
@@ -351,10 +394,11 @@ static void as_many_lines_as_there_can_be_build_the_same_settings_again(void **s
 static void the_list_of_defaults_is_short_and_says_so(void **state)
 {
     static const char *const keys[] = {
-        "class.trade",     "class.quote",        "class.orderbook",    "admit.trade",
-        "admit.quote",     "admit.orderbook",    "skew.past_ms",       "skew.future_ms",
-        "event.bytes_max", "limit.source_per_s", "limit.source_burst", "limit.syn_per_s",
-        "limit.syn_burst",
+        "class.trade",        "class.quote",      "class.orderbook",    "admit.trade",
+        "admit.quote",        "admit.orderbook",  "skew.past_ms",       "skew.future_ms",
+        "event.bytes_max",    "durability.trade", "durability.quote",   "durability.orderbook",
+        "region.unreachable", "region.wait_ms",   "limit.source_per_s", "limit.source_burst",
+        "limit.syn_per_s",    "limit.syn_burst",
     };
     const struct settings_lines *l = settings_lines(&s);
 
@@ -364,7 +408,7 @@ static void the_list_of_defaults_is_short_and_says_so(void **state)
         assert_string_equal(l->at[i].value, l->at[i].value_default);
     }
     assert_string_equal(l->at[8].value, "16384");
-    assert_string_equal(l->at[10].value, "1000");
+    assert_string_equal(l->at[15].value, "1000");
 }
 
 static void values_are_listed_in_one_form(void **state)
@@ -395,6 +439,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(defaults_are_as_documented, set_up),
+        cmocka_unit_test_setup(durability_has_a_floor_for_each_type, set_up),
         cmocka_unit_test_setup(a_type_gets_a_name_and_loses_it, set_up),
         cmocka_unit_test_setup(names_and_numbers_of_types_are_checked, set_up),
         cmocka_unit_test_setup(two_names_cannot_share_a_number_nor_two_numbers_a_name, set_up),

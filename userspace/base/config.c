@@ -163,6 +163,8 @@ const struct config_key config_keys[] = {
       CONFIG_BLOCK_BYTES_MAX, "256KiB", "A block is full at this size." },
     { "pipeline.block_age_us_max", TYPE_NUMBER, AT(pipeline.block_age_us_max), 1, 1000000, "2000",
       "A block that is not full is sent on after that." },
+    { "pipeline.held_bytes_max", TYPE_SIZE, AT(pipeline.held_bytes_max), MiB, GiB, "16MiB",
+      "Receipts of a worker that wait for the other region; it is used only for those." },
     { "pipeline.stage_ms_max.decode", TYPE_NUMBER, AT(pipeline.stage_ms_max.decode), 1, 60000,
       "100", "A stage that works longer than this on one round is reported." },
     { "pipeline.stage_ms_max.validate", TYPE_NUMBER, AT(pipeline.stage_ms_max.validate), 1, 60000,

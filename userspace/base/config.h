@@ -152,6 +152,7 @@ struct config_pipeline {
     uint32_t blocks; /* per worker */
     uint64_t block_bytes_max;
     uint32_t block_age_us_max;
+    uint64_t held_bytes_max;
     struct config_stage_ms_max stage_ms_max;
 };
 

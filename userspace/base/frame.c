@@ -590,3 +590,23 @@ ssize_t frame_put_bare_receipt(uint8_t *buf, size_t buf_bytes, const struct rece
 
     return written(ok, &s);
 }
+
+void frame_set_durability(uint8_t *buf, size_t bytes, bool bare, uint32_t durability)
+{
+    struct wire w = wire_init(buf, bytes);
+    uint32_t number = 0;
+    uint64_t value = 0;
+    unsigned type;
+    bool ok = true;
+
+    assert(durability > 0 && durability < 0x80); /* one byte, as the one before */
+    if (!bare)
+        ok = wire_varint(&w, &value) && wire_tag(&w, &number, &type) && wire_varint(&w, &value);
+    while (ok && number != sluice_v1_Receipt_durability_tag) {
+        ok = wire_tag(&w, &number, &type);
+        if (number != sluice_v1_Receipt_durability_tag)
+            ok = ok && wire_varint(&w, &value);
+    }
+    assert(ok && wire_left(&w) > 0);
+    buf[w.at - buf] = (uint8_t)durability;
+}

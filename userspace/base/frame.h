@@ -110,6 +110,8 @@ int frame_get_pong(uint64_t *ret_nonce, const struct frame *f);
 ssize_t frame_put_welcome(uint8_t *buf, size_t buf_bytes, const sluice_v1_Welcome *welcome);
 ssize_t frame_put_receipt(uint8_t *buf, size_t buf_bytes, const struct receipt *r);
 ssize_t frame_put_bare_receipt(uint8_t *buf, size_t buf_bytes, const struct receipt *r); /* UDP */
+/* Changes the durability in what one of these has put; neither is 0. */
+void frame_set_durability(uint8_t *buf, size_t bytes, bool bare, uint32_t durability);
 ssize_t frame_put_error(uint8_t *buf, size_t buf_bytes, const sluice_v1_Error *error);
 ssize_t frame_put_pong(uint8_t *buf, size_t buf_bytes, uint64_t nonce);
 

@@ -142,6 +142,8 @@ const char *reason_name(unsigned reason)
         [sluice_v1_Reason_FIELD_REPEATED] = "field_repeated",
         [sluice_v1_Reason_SAMPLED_OUT] = "sampled_out",
         [sluice_v1_Reason_RATE_LIMITED] = "rate_limited",
+        [sluice_v1_Reason_NOT_LEADER] = "not_leader",
+        [sluice_v1_Reason_REGION_UNREACHABLE] = "region_unreachable",
     };
 
     if (reason == sluice_v1_Reason_DUPLICATE)

@@ -88,6 +88,9 @@ struct ledger {
     uint64_t connections_denied; /* by their source; among the refused */
     uint64_t frames, frames_malformed, receipts, receipts_undeliverable, receive_paused;
     uint64_t udp_receipts, udp_receipts_unsent;
+    /* For requests that wanted both regions: confirmed by both; by the active one alone, and said
+     * so; told REGION_UNREACHABLE, though their events are committed. */
+    uint64_t region_receipts, region_degraded, region_late;
 };
 
 /* Adds `from` to `to`, term by term. */

@@ -13,7 +13,7 @@
 #include "base/hash.h"
 
 #define LEDGER_FILE_MAGIC   0x474c4c53u /* "SLLG" */
-#define LEDGER_FILE_VERSION 2u
+#define LEDGER_FILE_VERSION 3u
 
 struct ledger_image {
     uint32_t magic, version, closed, crc;

@@ -229,6 +229,11 @@ static const struct settings_family families[] = {
     NUMBER("skew.past_ms", skew_past_ms, 0, 366ull * 86400 * 1000, 7ull * 86400 * 1000),
     NUMBER("skew.future_ms", skew_future_ms, 0, 86400ull * 1000, 5000),
     NUMBER("event.bytes_max", event_bytes_max, 256, 65535, 16384),
+    { .prefix = "durability.", .set = settings_set_durability, .list = settings_list_durability },
+    { .prefix = "region.unreachable",
+      .set = settings_set_unreachable,
+      .list = settings_list_unreachable },
+    NUMBER("region.wait_ms", region_wait_ms, 10, 60000, 2000),
     POLICY(source),
     LIMIT(source_per_s, 0, 10000000, 0),
     LIMIT(source_burst, 1, 10000000, 1000),
@@ -287,6 +292,7 @@ static int change(struct settings *s, const char *key, const char *value, char *
     return settings_refuse(error,
                            "there is no setting \"%s\"; known are type.NAME, class.TYPE, "
                            "admit.TYPE, skew.past_ms, skew.future_ms, event.bytes_max, "
+                           "durability.TYPE, region.unreachable, region.wait_ms, "
                            "source.NETWORK, limit.source_per_s, limit.source_burst, "
                            "limit.syn_per_s, limit.syn_burst, shadow, and shadow. before a key of "
                            "class, admit, source or limit",

@@ -12,6 +12,15 @@
  *   skew.past_ms         0..31622400000   604800000 (7 days): an older event is refused
  *   skew.future_ms       0..86400000      5000
  *   event.bytes_max      256..65535       16384
+ *   durability.<type>    quorum           its events are receipted when they are durable in the
+ *                                         active region, or later, if their producer asks for that
+ *                        region           never before they are durable in both
+ *   region.unreachable   wait             what is not confirmed by the other region in time is told
+ *                                         to be sent again
+ *                        fail             the same, and while that region is known to be out of
+ *                                         reach, at once, before it is taken
+ *                        degrade          it is receipted as durable in the active region alone
+ *   region.wait_ms       10..60000        2000: how long "in time" is
  *   source.<network>     allow | deny     not listed
  *   limit.source_per_s   0..10000000      0: datagrams a second of one source; 0 is no limit
  *   limit.source_burst   1..10000000      1000
@@ -47,11 +56,13 @@
 #define SETTINGS_NAME_BYTES  32u /* of a type, with its NUL */
 #define SETTINGS_KEY_BYTES   64u /* Setting.key of proto/entry.options, with its NUL */
 #define SETTINGS_VALUE_BYTES 128u
-#define SETTINGS_ERROR_BYTES 384u
+#define SETTINGS_ERROR_BYTES 448u
 #define SETTINGS_CLASSES     4u
 #define SETTINGS_SOURCES_MAX 256u
 #define SETTINGS_LIMITS      4u
 
+enum settings_durability { SETTINGS_QUORUM, SETTINGS_REGION };
+enum settings_unreachable { SETTINGS_REGION_WAIT, SETTINGS_REGION_FAIL, SETTINGS_REGION_DEGRADE };
 enum settings_action { SETTINGS_ACCEPT, SETTINGS_DROP, SETTINGS_SAMPLE, SETTINGS_RATE };
 enum settings_source_verdict { SETTINGS_SOURCE_NONE, SETTINGS_SOURCE_ALLOW, SETTINGS_SOURCE_DENY };
 
@@ -88,11 +99,14 @@ struct settings_overlay {
 };
 
 struct settings {
-    uint8_t known[SETTINGS_TYPES]; /* 1: built in, or named; an unknown type is never taken */
+    uint8_t known[SETTINGS_TYPES];      /* 1: built in, or named; an unknown type is never taken */
+    uint8_t durability[SETTINGS_TYPES]; /* enum settings_durability: its floor */
     char name[SETTINGS_TYPES][SETTINGS_NAME_BYTES];
     uint64_t skew_past_ms;
     uint64_t skew_future_ms;
     uint32_t event_bytes_max;
+    uint32_t region_unreachable; /* enum settings_unreachable */
+    uint32_t region_wait_ms;
     struct settings_policy policy;
     struct settings_overlay shadow;
 };
@@ -101,7 +115,7 @@ _Static_assert(sizeof(struct settings_admit) == 12 && sizeof(struct settings_sou
                        SETTINGS_TYPES * 12 + 20 + SETTINGS_SOURCES_MAX * 20 &&
                    sizeof(struct settings_overlay) ==
                        2 * SETTINGS_TYPES + SETTINGS_LIMITS + sizeof(struct settings_policy) &&
-                   sizeof(struct settings) == SETTINGS_TYPES * (1 + SETTINGS_NAME_BYTES) + 20 +
+                   sizeof(struct settings) == SETTINGS_TYPES * (2 + SETTINGS_NAME_BYTES) + 28 +
                                                   sizeof(struct settings_policy) +
                                                   sizeof(struct settings_overlay),
                "no padding: compared as bytes");
@@ -129,7 +143,7 @@ struct setting_line {
  * and in the shadow. */
 #define SETTINGS_TYPES_SET (3u + SETTINGS_TYPES - SETTINGS_CUSTOM_MIN)
 #define SETTINGS_LINES_MAX                                                                         \
-    ((SETTINGS_TYPES - SETTINGS_CUSTOM_MIN) + 3u +                                                 \
+    ((SETTINGS_TYPES - SETTINGS_CUSTOM_MIN) + 5u + SETTINGS_TYPES_SET +                            \
      2u * (2u * SETTINGS_TYPES_SET + SETTINGS_LIMITS + SETTINGS_SOURCES_MAX))
 
 /* Calls line() for every known key, in the order of the table above, then by type number or

@@ -1,6 +1,7 @@
 /*
  * settings_internal.h - what settings.c (the table, types, numbers) shares with settings_policy.c
- * (admit, class, limit, the shadow) and settings_source.c (networks).
+ * (admit, class, limit, the shadow), settings_source.c (networks) and settings_region.c
+ * (durability).
  */
 #ifndef SLUICE_BASE_SETTINGS_INTERNAL_H
 #define SLUICE_BASE_SETTINGS_INTERNAL_H
@@ -37,6 +38,16 @@ struct settings_family {
     size_t offset; /* numbers: where in struct settings; limits: in struct settings_policy */
     uint64_t min, max, value_default;
 };
+
+/* settings_region.c */
+int settings_set_durability(struct settings *s, const struct settings_family *f,
+                            const struct settings_change *c);
+void settings_list_durability(const struct settings *s, const struct settings_family *f,
+                              const struct settings_listing *l);
+int settings_set_unreachable(struct settings *s, const struct settings_family *f,
+                             const struct settings_change *c);
+void settings_list_unreachable(const struct settings *s, const struct settings_family *f,
+                               const struct settings_listing *l);
 
 /* settings.c */
 __attribute__((format(printf, 2, 3))) int settings_refuse(char *error, const char *format, ...);

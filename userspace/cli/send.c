@@ -75,6 +75,9 @@ static const char help[] =
     "  --retry S            over TCP: events that the server cannot take now are sent again for "
     "so\n"
     "                       long (default 30, 0: they count as refused)\n"
+    "  --durability D       over TCP: quorum or region: where events are to be durable before "
+    "they\n"
+    "                       count as accepted; of that and the types' floors, the higher counts\n"
     "  --receipts           over UDP: ask for receipts and count them\n"
     "  --wait S             over UDP: for receipts at the end (default 2)\n"
     "  --datagram-bytes N   largest datagram of more than one event (default 1432)\n\n"
@@ -122,6 +125,7 @@ enum option_code {
     OPT_CONNECT_TIMEOUT,
     OPT_GIVE_UP,
     OPT_RETRY,
+    OPT_DURABILITY,
     OPT_RECEIPTS,
     OPT_WAIT,
     OPT_DATAGRAM_BYTES,
@@ -163,6 +167,7 @@ static const struct option long_options[] = {
     { "give-up", required_argument, NULL, OPT_GIVE_UP },
     { "retry", required_argument, NULL, OPT_RETRY },
     CLI_TLS_LONG_OPTIONS,
+    { "durability", required_argument, NULL, OPT_DURABILITY },
     { "receipts", no_argument, NULL, OPT_RECEIPTS },
     { "wait", required_argument, NULL, OPT_WAIT },
     { "datagram-bytes", required_argument, NULL, OPT_DATAGRAM_BYTES },
@@ -275,6 +280,11 @@ static bool way_option(struct send_options *o, int opt)
         return seconds(&o->give_up_s);
     case OPT_RETRY:
         return seconds(&o->retry_s) && o->retry_s <= 86400;
+    case OPT_DURABILITY:
+        o->durability = strcmp(optarg, "region") == 0   ? SLUICE_REGION
+                        : strcmp(optarg, "quorum") == 0 ? SLUICE_QUORUM
+                                                        : -1;
+        return o->durability > 0;
     case OPT_WAIT:
         return seconds(&o->wait_s);
     case OPT_DATAGRAM_BYTES:
@@ -324,6 +334,8 @@ static int options_check(struct send_options *o)
         return usage("one of --json, --csv and --generate says what to send");
     if (o->udp_receipts && !o->udp)
         return usage("--receipts is for --udp: over TCP there always are receipts");
+    if (o->durability != 0 && o->udp)
+        return usage("--durability is for TCP; the setting durability.TYPE is for both");
     if (o->receipts_file && o->udp)
         return usage("--receipts-file is for TCP");
     if (o->udp && (o->tls.ca || o->tls.cert || o->tls.key))
@@ -513,7 +525,8 @@ static void summary_json(const struct run *r, const struct send_totals *t, doubl
             printf("%s\"%s\":%" PRIu64, comma, sluice_reason_name(i), t->by_reason[i]);
             comma = ",";
         }
-    printf("},\"seconds\":%.6f,\"events_per_s\":%.1f", s, s > 0 ? (double)t->events / s : 0);
+    printf("},\"degraded\":%" PRIu64 ",\"seconds\":%.6f,\"events_per_s\":%.1f", t->degraded, s,
+           s > 0 ? (double)t->events / s : 0);
     if (t->latency_ns.n)
         printf(",\"receipt_latency_us\":{\"p50\":%.1f,\"p99\":%.1f,\"p99.9\":%.1f,\"max\":%.1f}",
                (double)histogram_percentile(&t->latency_ns, 500) / 1e3,
@@ -540,6 +553,8 @@ static void summary_text(const struct run *r, const struct send_totals *t, doubl
     for (unsigned i = 1; i < SEND_REASONS; i++)
         if (t->by_reason[i] && i != sluice_v1_Reason_DUPLICATE)
             printf("  %-22s %" PRIu64 "\n", sluice_reason_name(i), t->by_reason[i]);
+    if (t->degraded)
+        printf("degraded    %" PRIu64 " (durable in the active region alone)\n", t->degraded);
     if (t->truncated)
         printf("  (%" PRIu64 " receipts had no room for reasons)\n", t->truncated);
     if (t->unanswered)

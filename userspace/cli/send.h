@@ -49,12 +49,14 @@ struct send_options {
     double rate; /* events a second; 0: as fast as it goes */
     uint32_t batch, datagram_bytes, requests_in_flight;
     double connect_timeout_s, give_up_s, wait_s, retry_s;
+    int durability; /* enum sluice_durability; TCP */
 };
 
 struct send_totals {
     uint64_t events, batches, bytes; /* given to the client or the socket */
     uint64_t answered, accepted, duplicates, refused, unanswered, unsent;
     uint64_t truncated; /* UDP receipts that only counted */
+    uint64_t degraded;  /* of accepted and duplicates: not durable in the other region */
     uint64_t lines_bad;
     uint64_t by_reason[SEND_REASONS]; /* larger ones count in the last */
     struct histogram latency_ns;      /* of batches */

@@ -94,6 +94,9 @@ static void on_receipt(void *arg, const struct sluice_receipt *r)
     for (size_t i = 0; i < r->outcomes; i++) {
         uint32_t reason = r->outcome[i].reason;
 
+        if (r->durability == SLUICE_DEGRADED &&
+            (reason == 0 || reason == sluice_v1_Reason_DUPLICATE))
+            t->totals.degraded++;
         t->totals.by_reason[reason < SEND_REASONS ? reason : SEND_REASONS - 1]++;
         if (reason == 0)
             t->totals.accepted++;
@@ -200,6 +203,7 @@ static int client_open(struct send_tcp *t)
     options.key = o->tls.key;
     options.retry_ms_max = (uint32_t)(o->retry_s * 1000);
     options.producer = o->producer;
+    options.durability = o->durability;
     options.requests_in_flight_max = o->requests_in_flight;
     options.allow_missing_ids = o->allow_missing_ids;
     options.on_receipt = on_receipt;

@@ -319,10 +319,12 @@ static int request_make(struct request **ret, struct sluice_client *c, const voi
 }
 
 /* Puts the header in front of the events that are there already. */
-static void request_head(struct request *r, uint64_t number)
+static void request_head(struct request *r, uint64_t number, int durability)
 {
     uint8_t head[FRAME_BATCH_HEAD_MAX];
-    struct frame_batch batch = { .request = number, .batch_bytes = (uint32_t)r->bytes };
+    struct frame_batch batch = { .request = number,
+                                 .batch_bytes = (uint32_t)r->bytes,
+                                 .durability = (uint32_t)durability };
     ssize_t bytes = frame_put_batch_head(head, sizeof(head), &batch);
 
     assert(bytes > 0 && r->frame == r->data + FRAME_BATCH_HEAD_MAX);
@@ -399,7 +401,7 @@ int sluice_send(struct sluice_client *c, const void *const *event, const size_t 
     pthread_mutex_lock(&c->mutex);
     rc = room_get(c, r->events, r->bytes, timeout_ms);
     if (rc == 0) {
-        request_head(r, ++c->request_last);
+        request_head(r, ++c->request_last, c->options.durability);
         if (ret_request)
             *ret_request = r->number;
         request_link(c, r);
@@ -477,6 +479,8 @@ static int tls_open(struct sluice_client *c, const struct sluice_options *o)
 static int options_copy(struct sluice_client *c, const struct sluice_options *o)
 {
     c->options = *o;
+    if (o->durability < SLUICE_TYPES_FLOOR || o->durability > SLUICE_REGION)
+        return -EINVAL;
     if (!o->on_receipt || !o->addresses || o->requests_in_flight_max == 0 ||
         o->requests_in_flight_max > CLIENT_REQUESTS_MAX || o->bytes_in_flight_max == 0 ||
         o->connect_timeout_ms == 0 || o->receipt_timeout_ms == 0 ||
@@ -621,6 +625,7 @@ const char *sluice_reason_name(uint32_t reason)
         NAME(SAMPLED_OUT),
         NAME(RATE_LIMITED),
         NAME(NOT_LEADER),
+        NAME(REGION_UNREACHABLE),
         NAME(DUPLICATE),
     };
 #undef NAME
@@ -636,5 +641,6 @@ int sluice_reason_is_transient(uint32_t reason)
 {
     return reason == sluice_v1_Reason_NOT_LEADER || reason == sluice_v1_Reason_OVERLOADED ||
            reason == sluice_v1_Reason_DISK_FULL || reason == sluice_v1_Reason_STOPPING ||
-           reason == sluice_v1_Reason_STAGE_TIMEOUT;
+           reason == sluice_v1_Reason_STAGE_TIMEOUT ||
+           reason == sluice_v1_Reason_REGION_UNREACHABLE;
 }

@@ -50,6 +50,7 @@ struct request {
     bool waiting; /* in the other list, until: */
     uint64_t due_ns;
     unsigned retries;
+    uint32_t durability;         /* of what was decided of it before; 0: nothing was */
     struct sluice_outcome *kept; /* what was decided of it before, or NULL; 32 bytes an event */
     const uint8_t *frame;        /* in data: the header grows backwards from the events */
     uint8_t data[];
@@ -148,9 +149,11 @@ int serve_greet(struct sluice_client *c, uint64_t deadline_ns);
 /* Says what TLS has to say; the result as serve_run()'s. */
 int serve_tls_lost(struct sluice_client *c, int rc);
 
-/* retry.c: is r to be sent again, as c->outcome says? Then it is put off. Else c->outcome is what
- * is to be reported, with what was decided before. */
-bool retry_later(struct sluice_client *c, struct request *r);
+/* retry.c: is r to be sent again, as c->outcome says? (durability: what was reached.) Then it is
+ * put off. Else c->outcome is what is to be reported, with what was decided before. */
+bool retry_later(struct sluice_client *c, struct request *r, uint32_t durability);
+/* What is true of all of r, whose last receipt says this. */
+uint32_t retry_durability(const struct request *r, uint32_t durability);
 /* After a receipt: 0, or an error when a server has known no leader for too long, which has been
  * said, and there are others. */
 int retry_stray(struct sluice_client *c, const struct sluice_outcome *outcome, uint32_t events);

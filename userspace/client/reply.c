@@ -39,15 +39,17 @@ static int outcomes_grow(struct sluice_client *c, size_t events)
 }
 
 /* A batch that the server refused whole has one exception, which stands for every event. */
-static bool batch_too_large(struct sluice_outcome *outcome, uint32_t events,
-                            const struct receipt *receipt)
+static bool refused_whole(struct sluice_outcome *outcome, uint32_t events,
+                          const struct receipt *receipt)
 {
     struct receipt_exception e;
     size_t at = 0;
 
     if (receipt->exceptions != 1 || receipt->refused != events ||
         !receipt_next_exception(receipt, &at, &e) || e.position != 0 ||
-        e.reason != sluice_v1_Reason_BATCH_TOO_LARGE || receipt->accepted + receipt->duplicates > 0)
+        (e.reason != sluice_v1_Reason_BATCH_TOO_LARGE &&
+         e.reason != sluice_v1_Reason_REGION_UNREACHABLE) ||
+        receipt->accepted + receipt->duplicates > 0)
         return false;
     for (uint32_t i = 0; i < events; i++)
         outcome[i].reason = e.reason;
@@ -80,7 +82,8 @@ static bool exceptions_place(struct sluice_outcome *outcome, uint32_t events,
     return !receipt->truncated && receipt->duplicates == duplicates &&
            receipt->refused == refused &&
            (uint64_t)receipt->accepted + duplicates + refused == events &&
-           (receipt->accepted == 0 || receipt->index != 0);
+           (receipt->accepted == 0 || receipt->index != 0) &&
+           receipt->durability <= sluice_v1_Durability_DEGRADED;
 }
 
 static bool ids_place(struct sluice_outcome *outcome, uint32_t events,
@@ -132,7 +135,7 @@ static int receipt_take(struct sluice_client *c, const struct frame *f)
         return -ENOMEM;
     }
     memset(c->outcome, 0, r->events * sizeof(*c->outcome));
-    if ((!batch_too_large(c->outcome, r->events, &receipt) &&
+    if ((!refused_whole(c->outcome, r->events, &receipt) &&
          !exceptions_place(c->outcome, r->events, &receipt)) ||
         !ids_place(c->outcome, r->events, &receipt))
         return nonsense(c, "a receipt");
@@ -140,12 +143,16 @@ static int receipt_take(struct sluice_client *c, const struct frame *f)
 
     int rc = retry_stray(c, c->outcome, r->events);
 
-    if (retry_later(c, r)) {
+    if (retry_later(c, r, receipt.durability)) {
         c->connection.answered_ns = clock_monotonic_ns();
         return rc;
     }
     struct sluice_receipt out = {
-        .epoch = receipt.epoch, .term = receipt.term, .outcomes = r->events, .outcome = c->outcome
+        .epoch = receipt.epoch,
+        .term = receipt.term,
+        .durability = (int)retry_durability(r, receipt.durability),
+        .outcomes = r->events,
+        .outcome = c->outcome,
     };
 
     c->connection.useful = true;

@@ -28,7 +28,7 @@ _Static_assert(sizeof(struct sluice_outcome) == 32 || sizeof(void *) != 8, "as s
 static bool comes_again(uint32_t reason)
 {
     return reason == sluice_v1_Reason_NOT_LEADER || reason == sluice_v1_Reason_OVERLOADED ||
-           reason == sluice_v1_Reason_STOPPING;
+           reason == sluice_v1_Reason_STOPPING || reason == sluice_v1_Reason_REGION_UNREACHABLE;
 }
 
 /* What was decided before stays. Returns how many events are to come again; *ret_ids: may they? */
@@ -56,7 +56,19 @@ static uint64_t pause_ns(struct sluice_client *c, const struct request *r)
     return ms * NS_PER_MS / 2 + client_random(c) % (ms * NS_PER_MS / 2 + 1);
 }
 
-bool retry_later(struct sluice_client *c, struct request *r)
+/* Some of a batch may have been decided before: of all of it the least is true. */
+uint32_t retry_durability(const struct request *r, uint32_t durability)
+{
+    uint32_t before = r->durability;
+
+    if (before == 0 || durability == 0)
+        return before | durability;
+    if (before == sluice_v1_Durability_DEGRADED || durability == sluice_v1_Durability_DEGRADED)
+        return sluice_v1_Durability_DEGRADED;
+    return before < durability ? before : durability;
+}
+
+bool retry_later(struct sluice_client *c, struct request *r, uint32_t durability)
 {
     uint64_t now_ns = clock_monotonic_ns(), pause = pause_ns(c, r);
     bool may;
@@ -72,6 +84,7 @@ bool retry_later(struct sluice_client *c, struct request *r)
     }
     if (r->kept)
         memcpy(r->kept, c->outcome, r->events * sizeof(*r->kept));
+    r->durability = retry_durability(r, durability);
     r->retries++;
     client_put_off(c, r, now_ns + pause);
     return true;

@@ -7,7 +7,8 @@
  * lost and nothing is there twice. Events without an id cannot be recognised that way; the client
  * refuses them unless options.allow_missing_ids is set.
  *
- * Events that the server cannot take now (NOT_LEADER, OVERLOADED, STOPPING) are sent again, after a
+ * Events that the server cannot take now (NOT_LEADER, OVERLOADED, STOPPING), or that are not
+ * durable in the other region in time (REGION_UNREACHABLE), are sent again, after a
  * pause, until retry_ms_max has passed since they were first sent; only then the refusal is
  * reported. So while a cluster elects, nobody is told of it. What of such a batch was decided
  * before is reported as it was decided then. With retry_ms_max = 0 every receipt is passed on as
@@ -45,6 +46,16 @@ extern "C" {
 
 struct sluice_client;
 
+/* Where events are durable. Numbers are sluice.v1.Durability. */
+enum sluice_durability {
+    SLUICE_TYPES_FLOOR = 0, /* as the settings say for the events' types */
+    SLUICE_QUORUM = 1,      /* on a majority of the active region's nodes */
+    SLUICE_REGION = 2,      /* on a majority of the other region's, too: survives the loss of
+                             * either */
+    SLUICE_DEGRADED = 3,    /* in receipts: as SLUICE_QUORUM, where more was wanted; the other
+                             * region did not confirm, and the settings say to go on */
+};
+
 /* What became of one event of a batch. Numbers are sluice.v1.Reason; 0 is accepted. */
 struct sluice_outcome {
     uint32_t reason; /* 0 accepted, 100 duplicate (index/slot are the first one's), else refused */
@@ -62,6 +73,7 @@ struct sluice_receipt {
                  * -ECANCELED: closed before an answer came; -EPROTO, -EACCES: the client was
                  * refused for good; -EMSGSIZE: more than the server now connected takes */
     uint64_t epoch, term;
+    int durability; /* enum sluice_durability: of what is accepted or a duplicate; 0: nothing is */
     size_t outcomes;
     const struct sluice_outcome *outcome; /* by position in the batch; valid during the callback */
     uint64_t latency_ns;                  /* from the first time it was sent */
@@ -89,6 +101,8 @@ struct sluice_options {
                                       * four times so long: connect again; default 10000 */
     uint32_t backoff_ms_max;         /* default 2000 */
     uint32_t retry_ms_max;           /* default 30000; 0: refusals are reported at once */
+    int durability;                  /* enum sluice_durability, but for DEGRADED: what receipts wait
+                                      * for; default: the types' floors */
     int allow_missing_ids;
     sluice_receipt_fn on_receipt;
     sluice_state_fn on_state;
@@ -99,8 +113,9 @@ struct sluice_options {
 void sluice_options_init(struct sluice_options *o);
 
 /* Starts the client's thread; does not wait for the connection. Copies what options points to.
- * -EINVAL: an address or a length that cannot be, no on_receipt, or some of ca, cert and key alone.
- * What is wrong with those files is told to on_state first; they are read here, once. */
+ * -EINVAL: an address, a length or a durability that cannot be, no on_receipt, or some of ca, cert
+ * and key alone. What is wrong with those files is told to on_state first; they are read here,
+ * once. */
 int sluice_open(struct sluice_client **ret, const struct sluice_options *options);
 
 /* Queues a batch: n (>= 1) serialized sluice.v1.Event messages. Copies them. Waits while the limits

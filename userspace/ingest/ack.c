@@ -6,6 +6,8 @@
  * larger than the datagram that it answers: then the lists are left out (truncated), and when even
  * the counts do not fit nothing is sent and counted.
  *
+ * A receipt whose events have to be durable in the other region, too, may have to wait: hold.c.
+ *
  * Thread:  the worker's.
  * Memory:  encodes into the worker's scratch; TCP output has been reserved at admission.
  */
@@ -152,7 +154,6 @@ static uint32_t receipt_fill(struct receipt *ret, struct ack *ack, const struct 
     ret->term = b->term;
     ret->index = b->index;
     ret->first_slot = slot;
-    ret->durability = sluice_v1_Durability_QUORUM;
     ret->assigned = assigned_fill(ack, b, q, slot);
     return ret->accepted;
 }
@@ -190,40 +191,105 @@ static bool send_from(int fd, const struct iovec *iov, const struct sockaddr_in6
     return sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)iov->iov_len;
 }
 
-static void send_udp(struct worker *w, const struct block_request *q, struct receipt *receipt)
+/* Returns its bytes, 0: not even the counts fit. */
+static size_t encode(const struct block_request *q, struct receipt *receipt, uint8_t *to,
+                     size_t cap)
 {
-    size_t cap = q->bytes < sizeof w->scratch ? q->bytes : sizeof w->scratch;
-    ssize_t bytes = frame_put_bare_receipt(w->scratch, cap, receipt);
+    ssize_t bytes;
 
+    if (q->transport == TRANSPORT_TCP) {
+        bytes = frame_put_receipt(to, cap, receipt);
+        assert(bytes > 0 && bytes <= q->bytes);
+        return (size_t)bytes;
+    }
+    cap = q->bytes < cap ? q->bytes : cap;
+    bytes = frame_put_bare_receipt(to, cap, receipt);
     if (bytes < 0) {
         receipt->truncated = true;
         receipt->exceptions = receipt->assigned = 0;
-        bytes = frame_put_bare_receipt(w->scratch, cap, receipt);
+        bytes = frame_put_bare_receipt(to, cap, receipt);
     }
+    return bytes > 0 ? (size_t)bytes : 0;
+}
+
+static void send_udp(struct worker *w, const struct block_request *q, const uint8_t *receipt,
+                     size_t bytes)
+{
     assert(q->connection < w->udp.n);
-    if (bytes > 0 && send_from(w->udp.at[q->connection].fd,
-                               &(struct iovec){ w->scratch, (size_t)bytes }, &q->peer, &q->local))
+    if (bytes > 0 &&
+        send_from(w->udp.at[q->connection].fd, &(struct iovec){ (void *)(uintptr_t)receipt, bytes },
+                  &q->peer, &q->local))
         w->ledger.udp_receipts++;
     else
         w->ledger.udp_receipts_unsent++;
 }
 
-static void send_tcp(struct worker *w, const struct block_request *q, const struct receipt *receipt)
+static void send_tcp(struct worker *w, const struct block_request *q, const uint8_t *receipt,
+                     size_t bytes)
 {
     struct connection *c = &w->tcp.connection[q->connection];
-    ssize_t bytes;
 
     assert(q->connection < w->tcp.connections_max);
     if (c->generation != q->generation || !connection_answered(c, q->bytes)) {
         w->ledger.receipts_undeliverable++;
         return;
     }
-    bytes = frame_put_receipt(w->scratch, sizeof w->scratch, receipt);
-    assert(bytes > 0 && bytes <= q->bytes);
-    connection_write(w, c, w->scratch, (size_t)bytes);
+    connection_write(w, c, receipt, bytes);
     c->active_ns = w->now_ns;
     w->ledger.receipts++;
     stream_output_freed(w, c);
+}
+
+void ack_send(struct worker *w, const struct block_request *q, const uint8_t *receipt, size_t bytes)
+{
+    if (q->transport == TRANSPORT_TCP)
+        send_tcp(w, q, receipt, bytes);
+    else
+        send_udp(w, q, receipt, bytes);
+}
+
+void ack_refuse(struct worker *w, const struct block_request *q, unsigned reason)
+{
+    const struct receipt_exception whole = { .reason = reason };
+    struct receipt receipt = {
+        .request = q->request, .refused = q->positions, .exceptions = 1, .exception = &whole
+    };
+    uint8_t refusal[RECEIPT_BYTES_BASE + RECEIPT_BYTES_EVENT]; /* in the scratch is another */
+
+    ack_send(w, q, refusal, encode(q, &receipt, refusal, sizeof refusal));
+}
+
+/* The highest place in the log that it names. */
+static uint64_t named_index(const struct receipt *r)
+{
+    uint64_t index = r->index;
+
+    for (uint32_t i = 0; i < r->exceptions; i++) {
+        if (r->exception[i].first_index > index)
+            index = r->exception[i].first_index;
+    }
+    return index;
+}
+
+/* At once, or when the other region has it, too. */
+static void send_or_hold(struct worker *w, const struct block_request *q, struct receipt *receipt)
+{
+    uint64_t index = named_index(receipt);
+    size_t bytes;
+
+    receipt->durability = index == 0 ? 0
+                          : q->durability == sluice_v1_Durability_REGION
+                              ? sluice_v1_Durability_REGION
+                              : sluice_v1_Durability_QUORUM;
+    bytes = encode(q, receipt, w->scratch, sizeof w->scratch);
+#ifndef PLANT_REGION_NOT_HELD
+    if (bytes > 0 && hold_takes(w, q, index)) {
+        hold_add(w, q, index, w->scratch, bytes);
+        return;
+    }
+#endif
+    w->ledger.region_receipts += q->durability == sluice_v1_Durability_REGION && index > 0;
+    ack_send(w, q, w->scratch, bytes);
 }
 
 void ack_requests(struct worker *w, const struct block *b)
@@ -242,9 +308,6 @@ void ack_requests(struct worker *w, const struct block *b)
             slot += b->verdict[event] == VERDICT_COMMITTED;
         event = end_of(q);
         slot += receipt_fill(&receipt, &w->ack, b, r, slot);
-        if (q->transport == TRANSPORT_TCP)
-            send_tcp(w, q, &receipt);
-        else
-            send_udp(w, q, &receipt);
+        send_or_hold(w, q, &receipt);
     }
 }

@@ -128,6 +128,7 @@ void admission_init(struct admission *a, const struct settings *settings,
 
     a->settings = *settings;
     a->shadow = settings_shadow(settings, &shadow);
+    a->floors = memchr(settings->durability, SETTINGS_REGION, sizeof settings->durability) != NULL;
     policy_init(&a->policy[POLICY_ACTIVE], settings, &settings->policy);
     policy_init(&a->policy[POLICY_SHADOW], settings, &shadow);
     sources_init(&a->sources[POLICY_ACTIVE], &settings->policy, allow);

@@ -36,6 +36,7 @@ struct admission {
     struct settings settings;
     struct policy policy[POLICY_N];
     struct source_rules sources[POLICY_N];
+    bool floors; /* some type has to be durable in both regions */
     bool shadow; /* there is one; else it is like the active one */
 };
 

@@ -210,6 +210,19 @@ static uint16_t request_add(struct worker *w, const struct block_request *reques
     return (uint16_t)b->requests++;
 }
 
+/* The highest floor of the events' types, and what was asked for. */
+static uint8_t durability_of(const struct worker *w, const struct block *b,
+                             const struct block_request *q)
+{
+    const uint8_t *floor = w->stages.admission->settings.durability;
+
+    for (uint32_t i = q->first; w->stages.admission->floors && i < b->events; i++) {
+        if (floor[b->type[i]] == SETTINGS_REGION)
+            return sluice_v1_Durability_REGION;
+    }
+    return q->durability;
+}
+
 void admit_events(struct worker *w, const struct slice *slices, uint32_t n,
                   const struct block_request *request)
 {
@@ -219,14 +232,18 @@ void admit_events(struct worker *w, const struct slice *slices, uint32_t n,
     admit_flush(w);
     if (request)
         index = request_add(w, request);
+    w->stages.region_wanted = request && request->durability == sluice_v1_Durability_REGION;
     for (uint32_t i = 0; i < n; i++) {
         run_add(w, slices[i], index, (uint16_t)i, false);
         if (w->run_n == EVENTS_RUN_MAX)
             admit_flush(w);
     }
     admit_flush(w);
-    if (request)
-        b->request[index].events = (uint16_t)(b->events - b->request[index].first);
+    w->stages.region_wanted = false;
+    if (!request)
+        return;
+    b->request[index].events = (uint16_t)(b->events - b->request[index].first);
+    b->request[index].durability = durability_of(w, b, &b->request[index]);
 }
 
 void admit_refused(struct worker *w, const struct block_request *request, unsigned reason)
@@ -290,6 +307,8 @@ uint32_t blocks_collect(struct worker *w)
 {
     uint32_t n = 0;
     struct block *b;
+
+    hold_turn(w);
 
     while ((b = ring_pop(&w->link->answer))) {
         assert(!w->answered[block_number(w, b)] && w->at_cluster > 0);

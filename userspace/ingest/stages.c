@@ -27,6 +27,7 @@ static bool reason_is_refusal(unsigned reason)
     case REASON(STAGE_TIMEOUT):
     case REASON(SAMPLED_OUT):
     case REASON(RATE_LIMITED):
+    case REASON(REGION_UNREACHABLE):
         return true;
     default:
         return false;

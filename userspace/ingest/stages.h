@@ -13,7 +13,8 @@
 enum stage { STAGE_DECODE, STAGE_VALIDATE, STAGE_ENRICH, STAGE_BATCH, STAGE_N };
 
 /* Refuses ev for good: counts it as invalid or, for TYPE_NOT_ADMITTED, OVERLOADED, DISK_FULL,
- * STOPPING and STAGE_TIMEOUT, as refused. decode has counted it as decoded before. */
+ * STOPPING, REGION_UNREACHABLE and STAGE_TIMEOUT, as refused. decode has counted it as decoded
+ * before. */
 void event_refuse(struct stages *s, struct event *ev, unsigned reason);
 
 /* True while the stage that began at start_ns (monotonic) may go on: for its limit by that clock,

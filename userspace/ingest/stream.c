@@ -169,10 +169,11 @@ static int take_batch(struct worker *w, struct connection *c, const struct frame
     enum admit a;
     int rc;
 
-    if (frame_get_batch(&batch, f) < 0 || batch.durability > sluice_v1_Durability_QUORUM)
+    if (frame_get_batch(&batch, f) < 0 || batch.durability > sluice_v1_Durability_REGION)
         return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
     rc = batch_walk(&walk, w->slices, w->tcp.batch_events_max, batch.batch, batch.batch_bytes);
     request.request = batch.request;
+    request.durability = (uint8_t)batch.durability;
     if (rc < 0 && rc != -E2BIG)
         return sluice_v1_ErrorCode_ERROR_MALFORMED_FRAME;
     too_large = rc == -E2BIG;

@@ -176,6 +176,13 @@ static unsigned policy_reason(const struct stages *s, unsigned which, unsigned t
     }
 }
 
+/* Does it have to be durable in both regions, and cannot be? */
+static bool region_is_missing(const struct stages *s, const struct event *ev)
+{
+    return s->region_fails &&
+           (s->region_wanted || s->admission->settings.durability[ev->type] == SETTINGS_REGION);
+}
+
 /* Last, so that `refused` counts only what would have been taken. Of events that came alone in a
  * datagram it is decided already, as their datagrams. */
 static unsigned policy_check(struct stages *s, const struct event *ev)
@@ -210,6 +217,8 @@ size_t validate_run(struct stages *s, struct event *ev, size_t n)
                      : event_check(&s->admission->settings, &ev[i]);
         if (reason == REASON(REASON_NONE))
             reason = policy_check(s, &ev[i]);
+        if (reason == REASON(REASON_NONE) && region_is_missing(s, &ev[i]))
+            reason = REASON(REGION_UNREACHABLE);
         if (reason != REASON(REASON_NONE))
             event_refuse(s, &ev[i], reason);
         else

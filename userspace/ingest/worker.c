@@ -256,7 +256,7 @@ static void control_turn_end(struct worker *w)
     if (w->draining) {
         udp_drain_step(w);
         if (w->udp.stopped && w->tcp.connections == 0 && w->handed_head == w->handed_tail &&
-            blocks_deadline_ns(w) == UINT64_MAX)
+            hold_is_empty(w) && blocks_deadline_ns(w) == UINT64_MAX)
             atomic_store_explicit(&w->drained, true, memory_order_release);
     }
     if (atomic_load_explicit(&w->snapshot.wanted, memory_order_acquire)) {
@@ -280,13 +280,15 @@ static bool work_waiting(struct worker *w)
     bool block = blocks_ready(w);
 
     return !ring_empty(&w->link->answer) || control_waiting(w) || blocks_answerable(w) ||
-           (block && (receive_waiting(w) || stream_waiting(w)));
+           hold_due(w) || (block && (receive_waiting(w) || stream_waiting(w)));
 }
 
 static uint64_t deadline_ns(const struct worker *w)
 {
     uint64_t at = blocks_deadline_ns(w);
 
+    if (hold_deadline_ns(w) < at)
+        at = hold_deadline_ns(w);
     if (stream_sweep_due_ns(w) < at)
         at = stream_sweep_due_ns(w);
     if (w->draining && !w->udp.stopped && w->now_ns + NS_PER_MS < at)
@@ -419,6 +421,9 @@ int worker_open(struct worker **ret, const struct worker_config *config, char er
     rc = blocks_open(w, error);
     if (rc < 0)
         goto fail;
+    rc = hold_open(w, error);
+    if (rc < 0)
+        goto fail;
     rc = udp_open(w, error);
     if (rc < 0)
         goto fail;
@@ -514,6 +519,7 @@ void worker_close(struct worker *w)
     udp_close(w);
     afxdp_close(w);
     stream_close(w);
+    hold_close(w);
     blocks_close(w);
     sem_destroy(&w->begun);
     sem_destroy(&w->snapshot.done);

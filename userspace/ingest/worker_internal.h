@@ -1,7 +1,7 @@
 /*
  * worker_internal.h - what the files of one worker share: worker.c (loop), admit.c (blocks),
  * receive.c (datagrams), socket.c and afxdp.c (where they come from), stream.c, connection.c and
- * secure.c (TCP), ack.c (answers).
+ * secure.c (TCP), ack.c and hold.c (answers).
  *
  * Thread:  everything here belongs to the worker's thread once it runs; the fields under "Control"
  *          are what other threads write.
@@ -194,6 +194,16 @@ struct ack {
     struct receipt_assigned assigned[BATCH_EVENTS_MAX];
 };
 
+#define HOLD_BYTES_MIN (1u << 20)
+
+/* Receipts that wait for the other region: a ring of bytes, from head to tail. */
+struct hold {
+    uint8_t *ring;
+    size_t bytes;
+    uint64_t head, tail;
+    uint64_t drain_ns; /* until then they may wait, once the worker is to end; 0: it is not */
+};
+
 struct snapshot_wait {
     pthread_mutex_t lock; /* callers among themselves; the worker never takes it */
     _Atomic bool wanted;
@@ -239,6 +249,7 @@ struct worker {
     struct slice slices[BATCH_EVENTS_MAX];
     uint8_t scratch[RECEIPT_BYTES_MAX];
     struct ack ack;
+    struct hold hold;
     struct calendars calendars;
 
     struct udp udp;
@@ -403,10 +414,30 @@ void secure_sent(struct connection *c, uint32_t bytes);
 /* ack.c */
 void ack_tally(struct worker *w, const struct block *b);
 void ack_requests(struct worker *w, const struct block *b);
+/* The encoded receipt of a request goes to who has asked; the room that was reserved is free. */
+void ack_send(struct worker *w, const struct block_request *q, const uint8_t *receipt,
+              size_t bytes);
+/* In its place one that refuses all of it, whatever became of its events. */
+void ack_refuse(struct worker *w, const struct block_request *q, unsigned reason);
 /* What a receipt for n events may need, framed. */
 static inline uint32_t ack_bytes_max(uint32_t n)
 {
     return RECEIPT_BYTES_BASE + n * RECEIPT_BYTES_EVENT;
 }
+
+/* hold.c */
+int hold_open(struct worker *w, char error[256]);
+void hold_close(struct worker *w);
+/* Has this receipt to wait until that index is durable in both regions? */
+bool hold_takes(const struct worker *w, const struct block_request *q, uint64_t index);
+void hold_add(struct worker *w, const struct block_request *q, uint64_t index,
+              const uint8_t *receipt, size_t bytes);
+/* Sends what need not wait any more. */
+void hold_turn(struct worker *w);
+/* Is there any such? */
+bool hold_due(const struct worker *w);
+/* When the oldest is late, or UINT64_MAX. */
+uint64_t hold_deadline_ns(const struct worker *w);
+static inline bool hold_is_empty(const struct worker *w) { return w->hold.head == w->hold.tail; }
 
 #endif
