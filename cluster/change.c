@@ -10,6 +10,9 @@
  *   remove    out of the configuration; the leader itself hands over first
  *   replace   add the new one, then remove the old one, which may be dead
  *   transfer  quiet -> the next leader has all of the log -> it is told to take over
+ *   switchover  the region's standbys become voters -> the others, but for the leader, standbys,
+ *             so that the next leader needs nobody's vote or copy from over the WAN -> transfer to
+ *             one of the region -> which makes the last of the others a standby
  *
  * An operation leaves two entries in the log: that it began, and how it ended. A leader that hands
  * over cannot write how that went.
@@ -113,6 +116,9 @@ static void describe(const struct change_request *r, char *ret, size_t bytes)
         snprintf(ret, bytes, "replace node %u by node %u, %s%s", r->node, r->member.node, address,
                  standby);
         break;
+    case CHANGE_SWITCHOVER:
+        snprintf(ret, bytes, "switch over to region %u", r->region);
+        break;
     case CHANGE_TRANSFER:
         snprintf(ret, bytes, "transfer the lead to node %u", r->node);
         break;
@@ -157,6 +163,8 @@ static const char *check_request(const struct change_request *r)
 
     if (strnlen(r->actor, sizeof r->actor) == sizeof r->actor)
         return "the name of who asks is too long";
+    if (r->kind == CHANGE_SWITCHOVER)
+        return r->region == 1 || r->region == 2 ? NULL : "a region is 1 or 2";
     if ((r->kind == CHANGE_REMOVE || r->kind == CHANGE_REPLACE) && r->node == 0)
         return "there is no node 0";
     if (r->kind == CHANGE_REMOVE || r->kind == CHANGE_TRANSFER)
@@ -282,8 +290,8 @@ static int catch_up(struct cluster *c, uint16_t node)
     return 1;
 #endif
     (void)raft_catch_up(&c->raft, node, &status);
-    if (!h->catching_up || status == RAFT_CATCH_UP_ABORTED) {
-        h->catching_up = true;
+    if (h->catching_up != node || status == RAFT_CATCH_UP_ABORTED) {
+        h->catching_up = node;
         if (under_way == 0)
             e = consensus_catch_up(c, node);
     } else if (guard_catch_up(c, node)) {
@@ -323,15 +331,22 @@ static int change_add(struct cluster *c, const struct member *new, uint16_t exce
     if (e <= 0 || !change_allowed(c, except))
         return e < 0 ? e : 0;
     if (!guard_healthy(c, new->node)) {
-        c->change.catching_up = false; /* that it had the log is long ago */
+        c->change.catching_up = 0; /* that it had the log is long ago */
         return 0;
     }
     m->role = MEMBER_VOTER;
     return change_submit(c, &now);
 }
 
-/* The voter that has most of the log, of those that answer; 0: none does. */
-static uint16_t furthest_voter(const struct cluster *c)
+static uint8_t region_of(const struct raft_server *s)
+{
+    struct member m = { 0 };
+
+    return member_parse(s->address, &m) == NULL ? m.region : 0;
+}
+
+/* The voter that has most of the log, of those of the region (0: any) that answer; 0: none does. */
+static uint16_t furthest_voter(const struct cluster *c, uint8_t region)
 {
     const struct raft_configuration *all = &c->raft.configuration;
     raft_index best = 0;
@@ -342,6 +357,7 @@ static uint16_t furthest_voter(const struct cluster *c)
         raft_index match;
 
         if (s->role != RAFT_VOTER || s->id == c->raft.id || !guard_healthy(c, (uint16_t)s->id) ||
+            (region != 0 && region_of(s) != region) ||
             raft_match_index(&c->raft, s->id, &match) != 0 || (node != 0 && match <= best))
             continue;
         best = match;
@@ -361,15 +377,16 @@ static bool is_other_voter(const struct cluster *c, uint16_t node)
     return false;
 }
 
-/* Goes on in transfer_after(), when this node leads no more. */
-static int change_transfer(struct cluster *c, uint16_t to)
+/* To node `to`, or if that is 0 to any of the region, or if that is 0 to any. Goes on in
+ * transfer_after(), when this node leads no more. */
+static int change_transfer(struct cluster *c, uint16_t to, uint8_t region)
 {
     struct change *h = &c->change;
 
     if (h->transfer_to == 0) {
         if (c->lead != LEAD_READY)
             return 0;
-        h->transfer_to = to != 0 ? to : furthest_voter(c);
+        h->transfer_to = to != 0 ? to : furthest_voter(c, region);
         if (!is_other_voter(c, h->transfer_to)) {
             if (to == 0)
                 change_end(c, -ENOENT, "no other voter answers");
@@ -405,6 +422,8 @@ static int transfer_after(struct cluster *c)
         return change_not_leader(c);
     if (h->request.kind == CHANGE_TRANSFER)
         change_end(c, 0, "node %u leads", leader);
+    else if (h->request.kind == CHANGE_SWITCHOVER)
+        change_end(c, -EAGAIN, "node %u leads now; ask it to go on", leader);
     else
         change_end(c, -EAGAIN, "node %u leads now; ask it to remove node %u", leader,
                    h->request.node);
@@ -429,7 +448,7 @@ static int change_remove(struct cluster *c, uint16_t node)
     if (c->change.transfer_to == 0 && !change_allowed(c, node))
         return 0;
     if (node == c->config.node)
-        return change_transfer(c, 0);
+        return change_transfer(c, 0, 0);
     memmove(m, m + 1, (size_t)(now.m + --now.n - m) * sizeof *m);
     return change_submit(c, &now);
 }
@@ -448,6 +467,67 @@ static int change_replace(struct cluster *c, const struct change_request *r)
     }
     e = c->change.transfer_to == 0 ? change_add(c, &r->member, r->node) : 1;
     return e == 1 ? change_remove(c, r->node) : e;
+}
+
+/* A voter of the region that is left may be dead, and one alone: who is left without it still
+ * decides. 0: all answer. */
+static uint16_t left_behind(const struct cluster *c, const struct members *now, uint8_t region)
+{
+    for (unsigned i = 0; i < now->n; i++) {
+        const struct member *m = &now->m[i];
+
+        if (m->role == MEMBER_VOTER && m->region != region && m->node != c->config.node &&
+            !guard_healthy(c, m->node))
+            return m->node;
+    }
+    return 0;
+}
+
+static int change_demote(struct cluster *c, struct members *now, struct member *m, uint16_t except)
+{
+    if (!change_allowed(c, except))
+        return 0;
+    m->role = MEMBER_STANDBY;
+    return change_submit(c, now);
+}
+
+static int change_switchover(struct cluster *c, uint8_t region)
+{
+    struct member *behind = NULL;
+    struct members now;
+    unsigned there = 0;
+    uint16_t except;
+    int e = members_now(c, &now);
+
+    if (e < 0 || c->change.transfer_to != 0)
+        return e < 0 ? e : change_transfer(c, 0, region);
+    if (c->raft.configuration_uncommitted_index != 0)
+        return 0;
+    for (unsigned i = 0; i < now.n; i++) {
+        there += now.m[i].region == region;
+        if (now.m[i].region != region && now.m[i].role == MEMBER_VOTER &&
+            (behind == NULL || behind->node == c->config.node))
+            behind = &now.m[i];
+    }
+    if (there < CHANGE_VOTERS_MIN) {
+        change_end(c, -EPERM, "region %u has %u members; to be the active one takes %u", region,
+                   there, CHANGE_VOTERS_MIN);
+        return 0;
+    }
+    except = left_behind(c, &now, region);
+    for (unsigned i = 0; i < now.n; i++) {
+        struct member voter = now.m[i];
+
+        if (voter.region != region || voter.role == MEMBER_VOTER)
+            continue;
+        voter.role = MEMBER_VOTER;
+        return change_add(c, &voter, except);
+    }
+    if (behind == NULL)
+        return 1;
+    if (behind->node == c->config.node)
+        return change_allowed(c, 0) ? change_transfer(c, 0, region) : 0;
+    return change_demote(c, &now, behind, except);
 }
 
 static int change_work(struct cluster *c)
@@ -478,7 +558,13 @@ static int change_work(struct cluster *c)
         break;
     case CHANGE_TRANSFER:
         e = r->node == c->config.node ? change_end(c, 0, "node %u leads", r->node)
-                                      : change_transfer(c, r->node);
+                                      : change_transfer(c, r->node, 0);
+        break;
+    case CHANGE_SWITCHOVER:
+        e = change_switchover(c, r->region);
+        if (e == 1)
+            return change_end(c, 0, "region %u is the active one; node %u leads", r->region,
+                              c->config.node);
         break;
     }
     return e;

@@ -152,6 +152,9 @@ static int cluster_begin(struct cluster *c)
         c->config.join_cluster_id = c->join_id;
     else
         return 0;
+    /* It has promised nothing in any term yet, and enters those of that cluster. */
+    if (!c->bootstrap_given)
+        c->state.term = STATE_FIRST_TERM(c->offer_epoch);
     memcpy(c->state.cluster_id, c->bootstrap_given ? c->bootstrap.cluster_id : c->join_id,
            sizeof c->state.cluster_id);
     e = state_write(c);

@@ -146,10 +146,12 @@ struct cluster_config {
 /* What an operator may ask of the leader; one at a time. What was done stays done: whatever ended
  * early may be asked for again, and goes on from there. */
 enum change_kind {
-    CHANGE_ADD,      /* member: as a standby first; its role VOTER: promoted once it has the log */
-    CHANGE_REMOVE,   /* node; of the leader itself: it hands over first, see -EAGAIN */
-    CHANGE_REPLACE,  /* node by member: that is added, then node is removed; node may be dead */
-    CHANGE_TRANSFER, /* the lead to node, a voter; 0: to the one that has most of the log */
+    CHANGE_ADD,     /* member: as a standby first; its role VOTER: promoted once it has the log */
+    CHANGE_REMOVE,  /* node; of the leader itself: it hands over first, see -EAGAIN */
+    CHANGE_REPLACE, /* node by member: that is added, then node is removed; node may be dead */
+    CHANGE_SWITCHOVER, /* region becomes the active one: its members vote, one of them leads, the
+                        * others are standbys. -EAGAIN when the next leader is to go on */
+    CHANGE_TRANSFER,   /* the lead to node, a voter; 0: to the one that has most of the log */
 };
 
 #define CHANGE_ACTOR_BYTES    64u
@@ -157,6 +159,7 @@ enum change_kind {
 
 struct change_request {
     enum change_kind kind;
+    uint8_t region;
     uint16_t node;
     struct member member;
     char actor[CHANGE_ACTOR_BYTES]; /* who asks: for the log */

@@ -68,6 +68,7 @@ void node_offered(struct cluster *c, const struct hello *h)
         return;
     report_info("join", "node %u is offered a place by node %u", c->config.node, h->node);
     memcpy(c->offer_id, h->cluster_id, sizeof c->offer_id);
+    c->offer_epoch = h->epoch;
     c->offer_asked = true;
     e = peers_call(c->peers, h->node, h->address, bytes, node_request_encode(&request, bytes),
                    FOUND_NS_MAX, offer_answered, c);

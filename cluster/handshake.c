@@ -244,7 +244,10 @@ int handshake_check_welcome(const struct handshake_self *self, const struct hand
     directory = check_directory(peer, welcome->directory_id, ret);
     if (directory < 0)
         return directory;
-    newer = check_epoch(self, welcome->node, epoch, ret);
+    /* Who is of no cluster, or asks as one that is not, may speak with nodes of any epoch. */
+    newer = id_is_zero(self->cluster_id) || epoch == 0
+                ? 0
+                : check_epoch(self, welcome->node, epoch, ret);
     return newer < 0 ? newer : directory | newer;
 }
 

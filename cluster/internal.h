@@ -205,9 +205,9 @@ struct change {
     int result;
     char sentence[CHANGE_SENTENCE_BYTES];
     char waits[CHANGE_SENTENCE_BYTES / 2]; /* for what; may be empty */
-    bool catching_up;                      /* this operation has begun a catch-up */
-    bool quiet;                            /* nothing enters the log */
-    bool told;                             /* the next leader has been told to take over */
+    uint16_t catching_up; /* the node whose catch-up this operation has begun; 0: none */
+    bool quiet;           /* nothing enters the log */
+    bool told;            /* the next leader has been told to take over */
     uint16_t transfer_to;
     uint64_t transfer_due_ms;
 };
@@ -313,6 +313,7 @@ struct cluster {
     struct cluster_bootstrap bootstrap; /* what a node that waited was given */
     uint8_t join_id[16];                /* the cluster that it was offered a place in */
     uint8_t offer_id[16];               /* the one whose node is being asked about it */
+    uint64_t offer_epoch;               /* of that one */
     bool bootstrap_given, join_offered, offer_asked;
 
     /* node_call.c */

@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CLUSTER_MEMBERS_MAX 6u
+#define CLUSTER_MEMBERS_MAX 8u /* three in each of two regions, and those that replace some */
 
 #define MEMBER_DIRECTORY_BYTES 16u
 #define MEMBER_HOST_MAX        253u /* of a name (RFC 1035) */

@@ -174,6 +174,7 @@ void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret)
     ret->disk_full = c->disk_full;
     ret->last_time_ns = c->last_time_ns;
     ret->leader = consensus_leader(c);
+    ret->region_index = c->region.index;
     log_digest(c->log, ret->digest);
     node_tell_members(member, consensus_members(c, member), ret->members, &ret->members_count);
     change_tell_status(c, ret->change, sizeof ret->change);
@@ -307,6 +308,7 @@ static const enum change_kind change_of[] = {
     [sluice_v1_MembershipRequest_Kind_REMOVE] = CHANGE_REMOVE,
     [sluice_v1_MembershipRequest_Kind_REPLACE] = CHANGE_REPLACE,
     [sluice_v1_MembershipRequest_Kind_TRANSFER] = CHANGE_TRANSFER,
+    [sluice_v1_MembershipRequest_Kind_SWITCHOVER] = CHANGE_SWITCHOVER,
 };
 
 static void begin_change(const struct caller *to, const sluice_v1_MembershipRequest *m,
@@ -316,6 +318,7 @@ static void begin_change(const struct caller *to, const sluice_v1_MembershipRequ
     struct change_request r = {
         .kind = change_of[m->kind],
         .node = (uint16_t)(replaces ? m->old : m->node),
+        .region = (uint8_t)m->region,
     };
     struct caller *kept = malloc(sizeof *kept);
 
@@ -358,7 +361,8 @@ static const char *newcomer_check(const struct cluster *c, const sluice_v1_Membe
     if (!node_address(m->address, s, address) || member_parse(address, ret) != NULL)
         return "the address is not HOST:PORT";
     ret->node = (uint16_t)m->node;
-    ret->role = m->standby ? MEMBER_STANDBY : MEMBER_VOTER;
+    /* Only the active region's vote, which is where this node, the leader, is. */
+    ret->role = m->standby || ret->region != c->config.region ? MEMBER_STANDBY : MEMBER_VOTER;
     return NULL;
 }
 
@@ -414,15 +418,16 @@ static void do_membership(const struct caller *to, const sluice_v1_MembershipReq
     int e;
 
     if (m->kind <= sluice_v1_MembershipRequest_Kind_NONE ||
-        m->kind > sluice_v1_MembershipRequest_Kind_TRANSFER || m->node > UINT16_MAX ||
-        m->old > UINT16_MAX) {
+        m->kind > sluice_v1_MembershipRequest_Kind_SWITCHOVER || m->region > 2 ||
+        m->node > UINT16_MAX || m->old > UINT16_MAX) {
         refuse(to, -EINVAL, "no such change");
         return;
     }
     if (!leads(to))
         return;
     if (m->kind == sluice_v1_MembershipRequest_Kind_REMOVE ||
-        m->kind == sluice_v1_MembershipRequest_Kind_TRANSFER) {
+        m->kind == sluice_v1_MembershipRequest_Kind_TRANSFER ||
+        m->kind == sluice_v1_MembershipRequest_Kind_SWITCHOVER) {
         begin_change(to, m, NULL);
         return;
     }

@@ -24,14 +24,15 @@ struct handshake_self peers_self(const struct peers *p)
 {
     const struct cluster *c = p->c;
     struct handshake_self self = {
-        .epoch = c->state.term >> CLUSTER_EPOCH_SHIFT,
         .node = c->config.node,
         .version_min = PEER_VERSION_MIN,
         .version_max = PEER_VERSION_MAX,
     };
 
-    if (c->log != NULL || c->repair.at_start) /* otherwise it waits */
+    if (c->log != NULL || c->repair.at_start) { /* otherwise it waits */
+        self.epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
         memcpy(self.cluster_id, c->state.cluster_id, sizeof self.cluster_id);
+    }
     memcpy(self.directory_id, c->state.directory_id, sizeof self.directory_id);
     return self;
 }

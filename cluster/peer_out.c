@@ -189,6 +189,8 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
     struct welcome w;
     const char *wrong = handshake_get_welcome(&w, f);
 
+    if (o->call != 0) /* as its HELLO said */
+        memset(self.cluster_id, 0, sizeof self.cluster_id);
     if (wrong == NULL && handshake_check_welcome(&self, &o->known, &w, f->epoch, &refusal) < 0)
         wrong = refusal.sentence;
     if (wrong != NULL) {

@@ -157,6 +157,7 @@ static int do_init(struct pipeline *p, const sluice_v1_ClusterInitRequest *reque
 static bool may_be_long(const sluice_v1_MembershipRequest *m)
 {
     return m->kind == sluice_v1_MembershipRequest_Kind_ADD ||
+           m->kind == sluice_v1_MembershipRequest_Kind_SWITCHOVER ||
            m->kind == sluice_v1_MembershipRequest_Kind_REPLACE;
 }
 

@@ -15,14 +15,14 @@ class Recorder(threading.Thread):
     WINDOW = 16
     ENDS = ("the stream ends inside a frame", "got None", "ERROR_STOPPING")  # of a connection, and no failure
 
-    def __init__(self, source, port, seed, again=()):
+    def __init__(self, source, port, seed, again=(), durability=0):
         super().__init__(daemon=True)
-        self.source, self.port, self.again = source, port, again
+        self.source, self.port, self.again, self.durability = source, port, again, durability
         self.chance = random.Random("%d %s" % (seed, source))
         self.sent = {}       # id: bytes
         self.pending = []    # batches without receipt, in order: lists of ids
         self.receipts = {}   # id: (index, slot)
-        self.duplicates = self.connects = 0
+        self.duplicates = self.connects = self.last = self.longest = 0
         self.go = threading.Event()
         self.end = False
         self.error = None
@@ -55,7 +55,7 @@ class Recorder(threading.Thread):
         return ids
 
     def stream(self):
-        return Stream(self.port(), timeout=20)
+        return Stream(self.port(), timeout=20, durability=self.durability)
 
     def connection(self):
         with self.stream() as s:
@@ -71,6 +71,8 @@ class Recorder(threading.Thread):
                     self.take(s.receipt(), waiting.pop(0))
 
     def take(self, receipt, ids):
+        self.longest = max(self.longest, time.monotonic() - (self.last or time.monotonic()))
+        self.last = time.monotonic()
         check_receipt(receipt, len(ids))
         got = places(receipt, len(ids))
         if any(how in self.again for _, _, how in got):

@@ -72,10 +72,10 @@ class Member(Node):
 
 
 class Cluster:
-    """Nodes 1 to n, of which none runs yet."""
+    """Nodes 1 to n, of which none runs yet. The ones from second_region on are of region 2."""
 
-    def __init__(self, name, n=3, tls=True, **settings):
-        self.name, self.settings = name, settings
+    def __init__(self, name, n=3, tls=True, second_region=99, **settings):
+        self.name, self.settings, self.second_region = name, settings, second_region
         self.pki = Pki(name + "-pki") if tls else None
         self.members = {}
         for number in range(1, n + 1):
@@ -84,7 +84,8 @@ class Cluster:
     def member(self, number):
         """A directory for another node, which is not started."""
         files = self.pki.node(number) if self.pki else None
-        self.members[number] = Member(number, "%s-%d" % (self.name, number), files, **self.settings)
+        self.members[number] = Member(number, "%s-%d" % (self.name, number), files, **self.settings,
+                                      node__region=2 if number >= self.second_region else 1)
         return self.members[number]
 
     def __getitem__(self, number):

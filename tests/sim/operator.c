@@ -80,8 +80,8 @@ static void draw_request(struct change_request *r)
               : chance(60) ? CHANGE_REPLACE
                            : CHANGE_TRANSFER;
     if (sim.two) {
-        r->kind = CHANGE_TRANSFER;
-        r->node = (uint16_t)between(1, FOUNDERS);
+        r->kind = chance(50) ? CHANGE_TRANSFER : CHANGE_SWITCHOVER;
+        r->region = (uint8_t)between(1, 2);
     }
     if (r->kind == CHANGE_TRANSFER && chance(30))
         r->node = 0;
@@ -102,10 +102,25 @@ static unsigned gone_member(const struct cluster *c)
     return found;
 }
 
+/* Do its members vote, and those of the other region not? */
+static bool is_active(const struct cluster *c, uint8_t region)
+{
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (operator_role(c, i) != (region_of(i) == region ? MEMBER_VOTER : MEMBER_STANDBY))
+            return false;
+    }
+    return true;
+}
+
 /* The next step to the members of the end: first who is missing, in the place of one that has gone,
  * since nothing else is done while a voter does not answer. False: they are it. */
 static bool next_request(const struct cluster *c, struct change_request *r)
 {
+    if (sim.two) {
+        r->kind = CHANGE_SWITCHOVER;
+        r->region = sim.operator.region;
+        return !is_active(c, r->region);
+    }
     r->node = (uint16_t)gone_member(c);
     for (unsigned i = 1; i <= sim.nodes; i++) {
         if (sim.operator.role[i] == MEMBER_VOTER && operator_role(c, i) != MEMBER_VOTER) {
@@ -133,9 +148,10 @@ void operator_end(void)
         bool in = !sim.node[i].gone && draw(there) < left;
 
         there -= !sim.node[i].gone;
-        sim.operator.role[i] = sim.two ? (int)operator_member(i).role : in ? MEMBER_VOTER : - 1;
+        sim.operator.role[i] = in ? MEMBER_VOTER : - 1;
         left -= in;
     }
+    sim.operator.region =(uint8_t) between(1, 2);
     sim.operator.final = true;
     sim.operator.wants = false;
     sim.operator.next_ns = sim.now_ns;
@@ -169,6 +185,8 @@ static void answered(void *arg, int result, const char *sentence)
     if (result == 0 && r->kind == CHANGE_ADD &&
         operator_role(at->c, r->member.node) < (int)r->member.role)
         violation("node %u is not added", r->member.node);
+    if (result == 0 && r->kind == CHANGE_SWITCHOVER && !is_active(at->c, r->region))
+        violation("region %u is not the active one", r->region);
     if (result == 0 && (r->kind == CHANGE_REMOVE || r->kind == CHANGE_REPLACE) &&
         operator_role(at->c, r->node) >= 0)
         violation("node %u is not removed", r->node);

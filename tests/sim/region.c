@@ -44,13 +44,24 @@ void region_fault(void)
 
 /* --- what is durable in both ------------------------------------------------------------------ */
 
+/* The engine of one that fetches has forgotten it. */
+static uint64_t term_of(const struct sim_node *n, uint64_t index)
+{
+    uint64_t term = consensus_term(n->c, index);
+    const void *payload;
+
+    if (term == 0 && node_read(n->c, index, &payload) == 0)
+        term = n->c->read_record.term;
+    return term;
+}
+
 void region_remember(struct sim_node *n)
 {
     if (!n->opened)
         return;
     n->durable_from = n->c->applied_index;
     for (uint64_t i = 0; i < DURABLE_MAX && n->durable_from + 1 + i <= n->durable; i++)
-        n->durable_term[i] = consensus_term(n->c, n->durable_from + 1 + i);
+        n->durable_term[i] = term_of(n, n->durable_from + 1 + i);
 }
 
 /* Has it an entry of that term there, on its disk? What it has applied is the committed one. */
@@ -58,7 +69,7 @@ static bool has(const struct sim_node *n, uint64_t index, uint64_t term)
 {
     if (n->c != NULL && n->opened)
         return log_persisted_index(n->c->log) >= index &&
-               (index <= n->c->applied_index || consensus_term(n->c, index) == term);
+               (index <= n->c->applied_index || term_of(n, index) == term);
     if (n->durable < index)
         return false;
     return index <= n->durable_from || index > n->durable_from + DURABLE_MAX ||

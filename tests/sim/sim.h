@@ -131,6 +131,7 @@ struct operator
     struct sim_node *at; /* whom it was asked of */
     struct change_request request;
     int role[NODES + 1];  /* in the end; -1: no member */
+    uint8_t region;       /* and of two, the active one */
     uint64_t asked, done; /* how many */
 };
 

@@ -278,6 +278,7 @@ static void a_welcome_of_another_node_is_refused(void **state)
     assert_int_equal(handshake_check_welcome(&self, &known, &welcome, 7, &refusal), 0);
     assert_int_equal(handshake_check_welcome(&self, &known, &welcome, 9, &refusal),
                      HANDSHAKE_NEWER_EPOCH);
+    assert_int_equal(handshake_check_welcome(&self, &known, &welcome, 0, &refusal), 0); /* none */
     known.directory_known = false;
     assert_int_equal(handshake_check_welcome(&self, &known, &welcome, 7, &refusal),
                      HANDSHAKE_REMEMBER);

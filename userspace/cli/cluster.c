@@ -17,7 +17,12 @@ static const char help[] =
     "sluice cluster replace OLD NEW=HOST:PORT\n"
     "                                 adds the new one, then takes the old one out, dead or alive\n"
     "sluice cluster transfer [NODE]   another voter leads: this, or the one with most of the "
-    "log\n\n"
+    "log\n"
+    "sluice cluster switchover --to REGION\n"
+    "                                 the other region becomes the active one, without a loss: "
+    "its\n"
+    "                                 nodes get votes, one of them leads, then the others' votes "
+    "go\n\n"
     "NODE is a node's node.id, HOST:PORT its peer.advertise or peer.listen. Any member may be\n"
     "asked; what only the leader can do is passed on to it. Every command may be given again: "
     "what\n"
@@ -28,17 +33,22 @@ static const char help[] =
     "(between the times of the last records applied).\n"
     "Exit code of status: 0 healthy, 1 not: no leader, a member is silent, a disk is full, a\n"
     "certificate has expired, the logs differ, or this node is of no cluster.\n\n"
+    "Nodes of two regions: those in the region of the node where init is given vote, and are the\n"
+    "active region; the others are standbys, which have the log and no vote. `status` says what a\n"
+    "failover to them would lose.\n\n"
     "Options:\n"
     "  --standby        with add: it gets the log, and no vote\n"
+    "  --to REGION      with switchover: 1 or 2\n"
     "  --yes            remove and replace: without asking\n" CLI_OPTIONS_HELP "\nExamples:\n"
     "  sluice cluster init 1=node1:7401 2=node2:7401 3=node3:7401\n"
     "  sluice cluster status\n"
     "  sluice cluster status --json | jq '.members[] | {node, role, lagEntries}'\n"
     "  sluice cluster replace 3 4=node4:7401 --yes\n"
-    "  sluice cluster transfer\n" CLI_EXIT_HELP;
+    "  sluice cluster transfer\n"
+    "  sluice cluster switchover --to 2\n" CLI_EXIT_HELP;
 
 /* Options that not every command takes. */
-enum { TAKES_STANDBY = 1 << 0, TAKES_YES = 1 << 1 };
+enum { TAKES_STANDBY = 1 << 0, TAKES_YES = 1 << 1, TAKES_TO = 1 << 2 };
 
 static const struct cluster_command {
     const char *word;
@@ -55,10 +65,12 @@ static const struct cluster_command {
     { "remove", cluster_remove, TAKES_YES, 1, 1, "remove takes one node" },
     { "replace", cluster_replace, TAKES_YES, 2, 2, "replace takes a node and NEW=HOST:PORT" },
     { "transfer", cluster_transfer, TAKES_YES, 0, 1, "transfer takes at most one node" },
+    { "switchover", cluster_switchover, TAKES_TO, 0, 0, "switchover takes no node" },
 };
 
 static const struct option options[] = { { "standby", no_argument, NULL, TAKES_STANDBY },
                                          { "yes", no_argument, NULL, TAKES_YES },
+                                         { "to", required_argument, NULL, TAKES_TO },
                                          CLI_LONG_OPTIONS };
 
 static int run(const struct cluster_options *o, const char *word, unsigned given)
@@ -72,12 +84,14 @@ static int run(const struct cluster_options *o, const char *word, unsigned given
             return cli_usage("cluster", "%s", c->wanted);
         if ((given & ~c->takes) != 0)
             return cli_usage("cluster", "%s does not take --%s", word,
-                             (given & ~c->takes & TAKES_STANDBY) != 0 ? "standby" : "yes");
+                             (given & ~c->takes & TAKES_STANDBY) != 0 ? "standby"
+                             : (given & ~c->takes & TAKES_TO) != 0    ? "to"
+                                                                      : "yes");
         return c->run(o);
     }
     return cli_usage("cluster",
-                     "there is no 'cluster %s': init, status, members, add, remove, replace or "
-                     "transfer",
+                     "there is no 'cluster %s': init, status, members, add, remove, replace, "
+                     "transfer or switchover",
                      word);
 }
 
@@ -88,7 +102,11 @@ int cluster_main(int argc, char **argv)
     int opt, rc;
 
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (opt == TAKES_STANDBY || opt == TAKES_YES) {
+        if (opt == TAKES_TO && (strcmp(optarg, "1") == 0 || strcmp(optarg, "2") == 0))
+            o.to = (uint32_t)(optarg[0] - '0');
+        else if (opt == TAKES_TO)
+            return cli_usage("cluster", "--to takes a region, 1 or 2, not '%s'", optarg);
+        if (opt == TAKES_STANDBY || opt == TAKES_YES || opt == TAKES_TO) {
             given |= (unsigned)opt;
             continue;
         }
@@ -97,7 +115,8 @@ int cluster_main(int argc, char **argv)
             return rc;
     }
     if (optind == argc)
-        return cli_usage("cluster", "init, status, members, add, remove, replace or transfer?");
+        return cli_usage("cluster", "init, status, members, add, remove, replace, transfer or "
+                                    "switchover?");
     o.standby = (given & TAKES_STANDBY) != 0;
     o.yes = (given & TAKES_YES) != 0;
     o.args = argc - optind - 1;

@@ -4,6 +4,7 @@
  * cluster.c         the options, and which command is meant
  * cluster_status.c  `status` and `members`: what is shown
  * cluster_health.c  what is wrong with a cluster
+ * cluster_region.c  the regions: what is shown of them, `switchover`
  * cluster_change.c  `init`, `add`, `remove`, `replace`, `transfer`
  */
 #ifndef SLUICE_CLI_CLUSTER_H
@@ -14,6 +15,7 @@
 struct cluster_options {
     struct cli_options common;
     bool standby, yes;
+    uint32_t to; /* a region, 0: not given */
     int args;
     char **arg; /* behind the command's word */
 };
@@ -25,6 +27,15 @@ int cluster_add(const struct cluster_options *o);
 int cluster_remove(const struct cluster_options *o);
 int cluster_replace(const struct cluster_options *o);
 int cluster_transfer(const struct cluster_options *o);
+int cluster_switchover(const struct cluster_options *o);
+
+/* A change, by the daemon or the leader: says what it waits for, then how it ended. */
+int cluster_carry_out(const struct cluster_options *o, const struct admin_request *r);
+
+/* Where there are two of them: a line for each, an object for each, and what is wrong. */
+void cluster_print_regions(const sluice_v1_ClusterStatusResponse *s);
+json_t *cluster_regions_json(const sluice_v1_ClusterStatusResponse *s);
+void cluster_judge_regions(const sluice_v1_ClusterStatusResponse *s, json_t *problems);
 
 /* The member that leads, of those that say so the one of the highest term; NULL: none. */
 const sluice_v1_NodeStatus *cluster_leader(const sluice_v1_ClusterStatusResponse *s);

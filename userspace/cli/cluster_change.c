@@ -85,7 +85,7 @@ static void show_progress(const struct cluster_options *o, char *shown, size_t b
     free(s);
 }
 
-static int carry_out(const struct cluster_options *o, const struct admin_request *r)
+int cluster_carry_out(const struct cluster_options *o, const struct admin_request *r)
 {
     char shown[sizeof((sluice_v1_NodeStatus *)0)->change] = "";
     sluice_v1_ClusterDone done = sluice_v1_ClusterDone_init_zero;
@@ -152,7 +152,7 @@ int cluster_init(const struct cluster_options *o)
                 return cli_usage("cluster", "%s is there twice", m->address);
         }
     }
-    return carry_out(o, &r);
+    return cluster_carry_out(o, &r);
 }
 
 int cluster_add(const struct cluster_options *o)
@@ -163,7 +163,7 @@ int cluster_add(const struct cluster_options *o)
 
     m->kind = sluice_v1_MembershipRequest_Kind_ADD;
     m->standby = o->standby;
-    return rc == CLI_OK ? carry_out(o, &r) : rc;
+    return rc == CLI_OK ? cluster_carry_out(o, &r) : rc;
 }
 
 int cluster_remove(const struct cluster_options *o)
@@ -179,7 +179,7 @@ int cluster_remove(const struct cluster_options *o)
              r.cluster_change.node);
     if (rc == CLI_OK)
         rc = confirm(o, what);
-    return rc == CLI_OK ? carry_out(o, &r) : rc;
+    return rc == CLI_OK ? cluster_carry_out(o, &r) : rc;
 }
 
 int cluster_replace(const struct cluster_options *o)
@@ -200,7 +200,7 @@ int cluster_replace(const struct cluster_options *o)
              m->node, m->address, m->old);
     if (rc == CLI_OK)
         rc = confirm(o, what);
-    return rc == CLI_OK ? carry_out(o, &r) : rc;
+    return rc == CLI_OK ? cluster_carry_out(o, &r) : rc;
 }
 
 int cluster_transfer(const struct cluster_options *o)
@@ -209,5 +209,5 @@ int cluster_transfer(const struct cluster_options *o)
     int rc = o->args > 0 ? parse_node(o->arg[0], &r.cluster_change.node) : CLI_OK;
 
     r.cluster_change.kind = sluice_v1_MembershipRequest_Kind_TRANSFER;
-    return rc == CLI_OK ? carry_out(o, &r) : rc;
+    return rc == CLI_OK ? cluster_carry_out(o, &r) : rc;
 }

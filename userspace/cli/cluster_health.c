@@ -171,4 +171,5 @@ void cluster_judge(const sluice_v1_ClusterStatusResponse *s, int64_t now_s, json
             say(notes, "under way: %s", m->status.change);
     }
     judge_voters(s, problems, notes);
+    cluster_judge_regions(s, problems);
 }

@@ -127,11 +127,11 @@ static json_t *status_json(const sluice_v1_ClusterStatusResponse *s, json_t *pro
     hex_put(id, s->self.cluster_id, sizeof s->self.cluster_id);
     for (pb_size_t i = 0; i < s->members_count; i++)
         json_array_append_new(members, member_json(&s->members[i], leader));
-    return json_pack("{s:I, s:s, s:s, s:I, s:b, s:o, s:O, s:O}", "node", (json_int_t)s->self.node,
-                     "role", s->self.role, "clusterId", id, "leader",
+    return json_pack("{s:I, s:s, s:s, s:I, s:b, s:o, s:o, s:O, s:O}", "node",
+                     (json_int_t)s->self.node, "role", s->self.role, "clusterId", id, "leader",
                      (json_int_t)(leader != NULL ? leader->node : 0), "healthy",
-                     json_array_size(problems) == 0, "members", members, "problems", problems,
-                     "notes", notes);
+                     json_array_size(problems) == 0, "members", members, "regions",
+                     cluster_regions_json(s), "problems", problems, "notes", notes);
 }
 
 /* --- status for people --------------------------------------------------------------------------
@@ -210,6 +210,7 @@ static int print_status(const sluice_v1_ClusterStatusResponse *s, const json_t *
         row(t, &s->members[i], cluster_leader(s), now_s);
     columns_print(t, stdout, 0);
     free(t);
+    cluster_print_regions(s);
     print_list("problem", problems);
     print_list("note", notes);
     return cli_finish(json_array_size(problems) == 0 ? CLI_OK : CLI_NEGATIVE);
