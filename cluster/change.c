@@ -35,6 +35,7 @@
 #define TRANSFER_ELECTIONS 2u /* how long the log stands still for a hand-over */
 #define YIELD_MS           10000u
 #define CHANGE_VOTERS_MIN  3u
+#define SILENCE_ELECTIONS  3u /* who is dead has not answered for so long */
 
 /* The members by the engine's configuration, committed or not. */
 struct members {
@@ -218,6 +219,7 @@ int change_begin(struct cluster *c, const struct change_request *r,
         return -EAGAIN;
     }
     h->term = c->state.term;
+    h->begun_ms = now_ms(c);
     h->deadline_ms = now_ms(c) + (r->timeout_ms != 0 ? r->timeout_ms : CHANGE_TIMEOUT_MS);
     return 0;
 }
@@ -242,6 +244,11 @@ static int change_submit(struct cluster *c, const struct members *to)
 static bool change_allowed(struct cluster *c, uint16_t except)
 {
     return guard_change(c, except, c->change.waits, sizeof c->change.waits);
+}
+
+static bool region_settled(struct cluster *c, uint8_t region, bool leaves)
+{
+    return region_allows(c, region, leaves, c->change.waits, sizeof c->change.waits);
 }
 
 /* May this one be added? Ends the operation if not. */
@@ -317,7 +324,7 @@ static int change_add(struct cluster *c, const struct member *new, uint16_t exce
             change_end(c, -EPERM, "a cluster has at most %u members", CLUSTER_MEMBERS_MAX);
             return 0;
         }
-        if (!change_allowed(c, except))
+        if (!change_allowed(c, except) || !region_settled(c, new->region, false))
             return 0;
         now.m[now.n] = *new;
         now.m[now.n++].role = MEMBER_STANDBY;
@@ -445,7 +452,15 @@ static int change_remove(struct cluster *c, uint16_t node)
         change_end(c, -EPERM, "fewer than %u voters would be left; replace it", CHANGE_VOTERS_MIN);
         return 0;
     }
-    if (c->change.transfer_to == 0 && !change_allowed(c, node))
+    if (c->change.request.dead && guard_healthy(c, node)) {
+        if (now_ms(c) < c->change.begun_ms + SILENCE_ELECTIONS * c->raft.election_timeout)
+            return 0; /* its last word may be from before */
+        change_end(c, -EINVAL, "node %u answers: it is not dead", node);
+        return 0;
+    }
+    if (c->change.transfer_to == 0 &&
+        (!change_allowed(c, node) ||
+         (!c->change.request.dead && !region_settled(c, m->region, true))))
         return 0;
     if (node == c->config.node)
         return change_transfer(c, 0, 0);

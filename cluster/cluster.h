@@ -124,6 +124,7 @@ struct cluster_config {
     /* A new directory waits, without a log, for the cluster of this id to add and fill it; NULL: it
      * begins one. */
     const uint8_t *join_cluster_id;
+    uint64_t join_epoch;  /* of that cluster, once it is known; 0: this region's first */
     unsigned election_ms; /* 0: CLUSTER_ELECTION_MS */
     /* Entries below a checkpoint that a follower can still be brought up with by the engine, the
      * same on all nodes; further back it fetches in bulk. 0: CLUSTER_TRAILING. */
@@ -160,6 +161,7 @@ enum change_kind {
 struct change_request {
     enum change_kind kind;
     uint8_t region;
+    bool dead; /* REMOVE, REPLACE: node is lost for good, whatever it had */
     uint16_t node;
     struct member member;
     char actor[CHANGE_ACTOR_BYTES]; /* who asks: for the log */

@@ -200,7 +200,7 @@ struct change {
     void (*done)(void *arg, int result, const char *sentence);
     void *arg;
     uint64_t term; /* of this node's lead: it ends with that */
-    uint64_t deadline_ms;
+    uint64_t begun_ms, deadline_ms;
     uint64_t result_index; /* of the result's entry */
     int result;
     char sentence[CHANGE_SENTENCE_BYTES];
@@ -462,6 +462,8 @@ uint64_t lag_ms(const struct cluster *c);
 int region_turn(struct cluster *c, uint64_t now_ns); /* the work done or a negative errno */
 uint64_t region_deadline_ns(const struct cluster *c);
 int region_told(struct cluster *c, const void *body, size_t bytes); /* for node_receive() */
+/* May a member of that region come now, or leave? Else says what this leader waits for. */
+bool region_allows(struct cluster *c, uint8_t region, bool leaves, char *ret_why, size_t bytes);
 
 /* guard.c */
 int guard_start_term(struct cluster *c, bool sole_voter);

@@ -319,6 +319,7 @@ static void begin_change(const struct caller *to, const sluice_v1_MembershipRequ
         .kind = change_of[m->kind],
         .node = (uint16_t)(replaces ? m->old : m->node),
         .region = (uint8_t)m->region,
+        .dead = m->dead,
     };
     struct caller *kept = malloc(sizeof *kept);
 

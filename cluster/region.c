@@ -20,6 +20,8 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -165,6 +167,39 @@ static int region_tell(struct cluster *c, uint64_t now_ns)
             return cluster_fail(c, e, "a post to node %u: %s", g->node[i], strerror(-e));
     }
     return 1;
+}
+
+/* What was said to be durable in a region is on a majority of the members that it had then. Members
+ * that come and go one by one could take that majority apart, before others have what it had. So
+ * before each of them, a majority of those of now has it all: also what an earlier leader has said,
+ * which was committed, and so is below this one's first entry. Of one member alone nothing more is
+ * said; but it may be the last that has what was. */
+bool region_allows(struct cluster *c, uint8_t region, bool leaves, char *ret_why, size_t bytes)
+{
+    uint64_t wanted = c->region.index > c->lead_index ? c->region.index : c->lead_index;
+    unsigned members = 0;
+    bool heard;
+
+    assert(consensus_leads(c));
+#ifdef PLANT_REGION_UNSETTLED
+    return true;
+#endif
+    for (unsigned i = 0; i < c->region.members; i++)
+        members += c->region.of[i] == region;
+    if (!c->region.two || (members < 2 && !leaves) ||
+        (members >= 2 && region_match(c, region, &heard) >= wanted))
+        return true;
+    if (members < 2) {
+        snprintf(
+            ret_why, bytes,
+            "it is the last of region %u, with what was said to be durable there; stop it, and "
+            "say that it is dead",
+            region);
+        return false;
+    }
+    snprintf(ret_why, bytes, "most of region %u does not have the log to index %" PRIu64 " yet",
+             region, wanted);
+    return false;
 }
 
 /* When the leader has something to tell, or UINT64_MAX. */

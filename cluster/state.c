@@ -12,7 +12,8 @@
 static void state_fresh(struct cluster *c, struct node_state *s)
 {
     *s = (struct node_state){
-        .term = STATE_FIRST_TERM(c->config.region),
+        .term =
+            STATE_FIRST_TERM(c->config.join_epoch != 0 ? c->config.join_epoch : c->config.region),
         .node = c->config.node,
         .region = c->config.region,
     };

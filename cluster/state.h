@@ -10,7 +10,7 @@
 #define STATE_MAGIC 0x54534c53u /* "SLST" */
 
 /* Of a region's first epoch. */
-#define STATE_FIRST_TERM(region) (((uint64_t)(region) << CLUSTER_EPOCH_SHIFT) | 1)
+#define STATE_FIRST_TERM(epoch) (((uint64_t)(epoch) << CLUSTER_EPOCH_SHIFT) | 1)
 
 struct node_state {
     uint64_t term;

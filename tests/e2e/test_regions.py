@@ -211,7 +211,34 @@ def test_switchover_with_the_dead():
     expect_equal([x["voter"] for x in cluster[5].cluster_status()["members"]], [True] * 3 + [False] * 3, "votes")
 
 
+def test_replace_a_standby():
+    """a dead standby is replaced; what answers is not dead, and the last of a region does not just go"""
+    seven = cluster.member(7)
+    seven.start()
+    alive = cluster[1].cli("cluster", "remove", "6", "--dead", "--yes", code=4)
+    expect("node 6 answers: it is not dead" in said(alive), said(alive))
+    cluster[5].kill()
+    done = cluster[1].cli("cluster", "replace", "5", seven.place, "--yes")
+    expect("node 7 is in the place of node 5" in said(done), said(done))
+    del cluster.members[5]
+    cluster.healthy()
+    cluster.together()
+    expect_equal([(x["node"], x["voter"]) for x in cluster[7].cluster_status()["members"]],
+                 [(1, True), (2, True), (3, True), (4, False), (6, False), (7, False)], "members")
+    with Stream(cluster[2].port, durability=wire.REGION) as s:
+        expect_equal(s.batch(events_of(b"replaced")).durability, wire.REGION, "durability")
+    cluster[6].kill()
+    cluster[7].kill()
+    done = cluster[1].cli("cluster", "remove", "6", "--dead", "--yes")
+    expect("node 6 is no member" in said(done), said(done))
+    del cluster.members[6]
+    cluster[7].start()
+    cluster.healthy()
+    cluster.together()
+    check_receipts(cluster[7])
+
+
 if __name__ == "__main__":
     print("seed %d" % seed)
     main([test_init, test_both_regions, test_one_standby_is_enough_to_lose, test_region_is_stopped,
-          test_switchover, test_switchover_with_the_dead])
+          test_switchover, test_switchover_with_the_dead, test_replace_a_standby])

@@ -104,6 +104,7 @@ void machine_start(struct sim_node *n)
         .links = 1,
         .bootstrap = number_of(n) <= sim.founders ? &sim.bootstrap : NULL,
         .join_cluster_id = number_of(n) > sim.founders ? sim.bootstrap.cluster_id : NULL,
+        .join_epoch = 1,
         .trailing = sim.trailing,
         .fetch_bytes_per_s = sim.fetch_bytes_per_s,
     };
@@ -240,6 +241,10 @@ static void check_configuration(struct sim_node *n)
             split();
         if (n->changing != 0 && n->led)
             check_promoted(n);
+    }
+    if (n->c->configuration_index > sim.newest_change) {
+        sim.newest_change = n->c->configuration_index;
+        region_check_members();
     }
     if (n->changing != 0 || n->c->configuration_index == 0 || n->c->fetch.active)
         return;

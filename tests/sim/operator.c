@@ -61,6 +61,23 @@ int operator_role(const struct cluster *c, unsigned node)
 /* --- what is asked for --------------------------------------------------------------------------
  */
 
+/* The regions change places, or a node of one of them is replaced by the spare one, or by one that
+ * was replaced before. */
+static void draw_of_two(struct change_request *r)
+{
+    r->kind = chance(30) ? CHANGE_TRANSFER : CHANGE_SWITCHOVER;
+    r->region = (uint8_t)between(1, 2);
+    if (sim.nodes == 2 * FOUNDERS || chance(50))
+        return;
+    r->kind = chance(60) ? CHANGE_REPLACE : chance(50) ? CHANGE_ADD : CHANGE_REMOVE;
+    while (region_of(r->node) != sim.spare_region)
+        r->node = (uint16_t)between(1, sim.nodes);
+    while (region_of(r->member.node) != sim.spare_region)
+        r->member = operator_member((unsigned)between(1, sim.nodes));
+    if (chance(50))
+        r->member.role = MEMBER_STANDBY;
+}
+
 static void draw_request(struct change_request *r)
 {
     unsigned new = (unsigned)between(1, sim.nodes);
@@ -79,10 +96,8 @@ static void draw_request(struct change_request *r)
               : chance(40) ? CHANGE_REMOVE
               : chance(60) ? CHANGE_REPLACE
                            : CHANGE_TRANSFER;
-    if (sim.two) {
-        r->kind = chance(50) ? CHANGE_TRANSFER : CHANGE_SWITCHOVER;
-        r->region = (uint8_t)between(1, 2);
-    }
+    if (sim.two)
+        draw_of_two(r);
     if (r->kind == CHANGE_TRANSFER && chance(30))
         r->node = 0;
     if (r->node == r->member.node)
@@ -106,10 +121,30 @@ static unsigned gone_member(const struct cluster *c)
 static bool is_active(const struct cluster *c, uint8_t region)
 {
     for (unsigned i = 1; i <= sim.nodes; i++) {
-        if (operator_role(c, i) != (region_of(i) == region ? MEMBER_VOTER : MEMBER_STANDBY))
+        int role = operator_role(c, i);
+
+        if (role >= 0 && role != (region_of(i) == region ? MEMBER_VOTER : MEMBER_STANDBY))
             return false;
     }
     return true;
+}
+
+/* One more that a region needs, to be of three; false: both are. */
+static bool missing_member(const struct cluster *c, struct change_request *r)
+{
+    unsigned members[3] = { 0 };
+
+    for (unsigned i = 1; i <= sim.nodes; i++)
+        members[region_of(i)] += operator_role(c, i) >= 0;
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (members[region_of(i)] >= FOUNDERS || operator_role(c, i) >= 0)
+            continue;
+        r->kind = CHANGE_ADD;
+        r->member = operator_member(i);
+        r->member.role = MEMBER_STANDBY;
+        return true;
+    }
+    return false;
 }
 
 /* The next step to the members of the end: first who is missing, in the place of one that has gone,
@@ -117,6 +152,8 @@ static bool is_active(const struct cluster *c, uint8_t region)
 static bool next_request(const struct cluster *c, struct change_request *r)
 {
     if (sim.two) {
+        if (missing_member(c, r))
+            return true;
         r->kind = CHANGE_SWITCHOVER;
         r->region = sim.operator.region;
         return !is_active(c, r->region);

@@ -6,7 +6,12 @@
 
 #include <inttypes.h>
 
-uint8_t region_of(unsigned node) { return sim.two && node > FOUNDERS ? 2 : 1; }
+uint8_t region_of(unsigned node)
+{
+    if (node > 2 * FOUNDERS)
+        return sim.two ? sim.spare_region : 1;
+    return sim.two && node > FOUNDERS ? 2 : 1;
+}
 
 /* --- what goes wrong -------------------------------------------------------------------------- */
 
@@ -76,19 +81,44 @@ static bool has(const struct sim_node *n, uint64_t index, uint64_t term)
            n->durable_term[index - n->durable_from - 1] == term;
 }
 
+/* Of each region's members, so many may be without it that whoever asks a majority of them meets
+ * one that has it. */
+static void check_held(const struct member *m, int members, uint64_t index, uint64_t term,
+                       const char *who)
+{
+    unsigned all[2] = { 0, 0 }, have[2] = { 0, 0 };
+
+    for (int i = 0; i < members; i++) {
+        all[m[i].region - 1]++;
+        have[m[i].region - 1] += has(&sim.node[m[i].node], index, term);
+    }
+    for (unsigned r = 0; r < 2; r++) {
+        if (have[r] + all[r] / 2 + 1 <= all[r])
+            violation("%s: both regions have entry %" PRIu64
+                      ", but of region %u's %u members %u do",
+                      who, index, r + 1, all[r], have[r]);
+    }
+}
+
+/* The members have changed. */
+void region_check_members(void)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = newest_members(m);
+
+    if (sim.two && sim.region > 0)
+        check_held(m, n, sim.region, sim.region_term, "the members now");
+}
+
 /* The leader says that both regions have it to there. */
 static void check_claim(const struct sim_node *n, uint64_t index)
 {
-    uint64_t term =
-        index <= n->c->applied_index ? sim.entry[index].term : consensus_term(n->c, index);
-    unsigned have[2] = { 0, 0 };
+    uint64_t term = index <= n->c->applied_index ? sim.entry[index].term : term_of(n, index);
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int members = consensus_members(n->c, m);
 
-    for (unsigned i = 1; i <= sim.nodes; i++)
-        have[region_of(i) - 1] += has(&sim.node[i], index, term);
-    if (have[0] <= FOUNDERS / 2 || have[1] <= FOUNDERS / 2)
-        violation("node %u says that both regions have entry %" PRIu64
-                  ", but %u and %u of their nodes do",
-                  number_of(n), index, have[0], have[1]);
+    sim.region_term = term;
+    check_held(m, members, index, term, "a leader says");
     /* One of an older term may be on majorities and not stay, across a failover too. */
     if (term != n->c->state.term)
         violation("node %u, of term %" PRIx64 ", says that both regions have entry %" PRIu64

@@ -445,7 +445,8 @@ static void sim_open(uint64_t seed)
     sim.seed = sim.random = seed;
     sim.two = chance(30);
     sim.founders = sim.two ? 2 * FOUNDERS : FOUNDERS;
-    sim.nodes = sim.two ? 2 * FOUNDERS : chance(70) ? FOUNDERS + JOINERS : FOUNDERS;
+    sim.nodes = sim.two ? 2 * FOUNDERS + chance(50) : chance(70) ? FOUNDERS + JOINERS : FOUNDERS;
+    sim.spare_region = (uint8_t)between(1, 2);
     sim.wan_ns = between(5 * NS_PER_MS, 80 * NS_PER_MS);
     remove_dirs(getpid()); /* of a process of that number that was killed */
     sim_random(NULL, sim.bootstrap.cluster_id, sizeof sim.bootstrap.cluster_id);

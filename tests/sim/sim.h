@@ -149,10 +149,12 @@ struct sim {
     struct accepted event[NUMBERS_MAX + 1];
     struct sim_event again[AGAIN_MAX]; /* to be sent again */
     uint32_t agains;
-    bool two;          /* regions, of three nodes each; the second one's are standbys */
-    uint64_t region;   /* to there a leader has said that both have it */
-    uint64_t wan_ns;   /* between the two, at most */
-    unsigned founders; /* that begin the cluster */
+    bool two;                     /* regions, of three nodes each; the second one's are standbys */
+    uint8_t spare_region;         /* of the node that is no member at first */
+    uint64_t region, region_term; /* to there a leader has said that both have it */
+    uint64_t newest_change;       /* of the members, that anybody has applied */
+    uint64_t wan_ns;              /* between the two, at most */
+    unsigned founders;            /* that begin the cluster */
     unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
@@ -241,6 +243,7 @@ void region_fault(void);
 /* For when a node crashes: what is on its disk. */
 void region_remember(struct sim_node *n);
 void region_check(struct sim_node *n);
+void region_check_members(void);
 
 /* rot.c */
 void rot_remember(struct sim_node *n);

@@ -38,6 +38,8 @@ static const char help[] =
     "failover to them would lose.\n\n"
     "Options:\n"
     "  --standby        with add: it gets the log, and no vote\n"
+    "  --dead           remove and replace: the old node is lost for good, so nothing is kept for\n"
+    "                   what it may have had alone; where most of a region is lost, only so\n"
     "  --to REGION      with switchover: 1 or 2\n"
     "  --yes            remove and replace: without asking\n" CLI_OPTIONS_HELP "\nExamples:\n"
     "  sluice cluster init 1=node1:7401 2=node2:7401 3=node3:7401\n"
@@ -48,7 +50,7 @@ static const char help[] =
     "  sluice cluster switchover --to 2\n" CLI_EXIT_HELP;
 
 /* Options that not every command takes. */
-enum { TAKES_STANDBY = 1 << 0, TAKES_YES = 1 << 1, TAKES_TO = 1 << 2 };
+enum { TAKES_STANDBY = 1 << 0, TAKES_YES = 1 << 1, TAKES_TO = 1 << 2, TAKES_DEAD = 1 << 3 };
 
 static const struct cluster_command {
     const char *word;
@@ -62,14 +64,16 @@ static const struct cluster_command {
     { "status", cluster_show_status, 0, 0, 0, "status takes no argument" },
     { "members", cluster_show_members, 0, 0, 0, "members takes no argument" },
     { "add", cluster_add, TAKES_STANDBY | TAKES_YES, 1, 1, "add takes one NODE=HOST:PORT" },
-    { "remove", cluster_remove, TAKES_YES, 1, 1, "remove takes one node" },
-    { "replace", cluster_replace, TAKES_YES, 2, 2, "replace takes a node and NEW=HOST:PORT" },
+    { "remove", cluster_remove, TAKES_YES | TAKES_DEAD, 1, 1, "remove takes one node" },
+    { "replace", cluster_replace, TAKES_YES | TAKES_DEAD, 2, 2,
+      "replace takes a node and NEW=HOST:PORT" },
     { "transfer", cluster_transfer, TAKES_YES, 0, 1, "transfer takes at most one node" },
     { "switchover", cluster_switchover, TAKES_TO, 0, 0, "switchover takes no node" },
 };
 
 static const struct option options[] = { { "standby", no_argument, NULL, TAKES_STANDBY },
                                          { "yes", no_argument, NULL, TAKES_YES },
+                                         { "dead", no_argument, NULL, TAKES_DEAD },
                                          { "to", required_argument, NULL, TAKES_TO },
                                          CLI_LONG_OPTIONS };
 
@@ -86,6 +90,7 @@ static int run(const struct cluster_options *o, const char *word, unsigned given
             return cli_usage("cluster", "%s does not take --%s", word,
                              (given & ~c->takes & TAKES_STANDBY) != 0 ? "standby"
                              : (given & ~c->takes & TAKES_TO) != 0    ? "to"
+                             : (given & ~c->takes & TAKES_DEAD) != 0  ? "dead"
                                                                       : "yes");
         return c->run(o);
     }
@@ -106,7 +111,7 @@ int cluster_main(int argc, char **argv)
             o.to = (uint32_t)(optarg[0] - '0');
         else if (opt == TAKES_TO)
             return cli_usage("cluster", "--to takes a region, 1 or 2, not '%s'", optarg);
-        if (opt == TAKES_STANDBY || opt == TAKES_YES || opt == TAKES_TO) {
+        if (opt == TAKES_STANDBY || opt == TAKES_YES || opt == TAKES_TO || opt == TAKES_DEAD) {
             given |= (unsigned)opt;
             continue;
         }
@@ -119,6 +124,7 @@ int cluster_main(int argc, char **argv)
                                     "switchover?");
     o.standby = (given & TAKES_STANDBY) != 0;
     o.yes = (given & TAKES_YES) != 0;
+    o.dead = (given & TAKES_DEAD) != 0;
     o.args = argc - optind - 1;
     o.arg = argv + optind + 1;
     return run(&o, argv[optind], given);

@@ -14,7 +14,7 @@
 
 struct cluster_options {
     struct cli_options common;
-    bool standby, yes;
+    bool standby, yes, dead;
     uint32_t to; /* a region, 0: not given */
     int args;
     char **arg; /* behind the command's word */

@@ -173,6 +173,7 @@ int cluster_remove(const struct cluster_options *o)
     int rc = parse_node(o->arg[0], &r.cluster_change.node);
 
     r.cluster_change.kind = sluice_v1_MembershipRequest_Kind_REMOVE;
+    r.cluster_change.dead = o->dead;
     snprintf(what, sizeof what,
              "Node %u will be no member any more: no vote, and nothing more of the log. Its data "
              "directory stays as it is.",
@@ -194,6 +195,7 @@ int cluster_replace(const struct cluster_options *o)
     if (rc == CLI_OK && m->node == m->old)
         rc = cli_usage("cluster", "a node is replaced by one with another number");
     m->kind = sluice_v1_MembershipRequest_Kind_REPLACE;
+    m->dead = o->dead;
     snprintf(what, sizeof what,
              "Node %u at %s will get the whole log and a vote; then node %u will be no member any "
              "more. Its data directory stays as it is.",
