@@ -40,7 +40,7 @@ PKGS := liburing libuv libfyaml jansson libsodium openssl libxxhash libxdp libbp
 CPPFLAGS := -D_GNU_SOURCE -I. -Iuserspace -isystem $(GEN) $(if $(PLANT),-DPLANT_$(PLANT))
 CFLAGS   := $(CSTD) $(WARN) $(MARCH) $(HARDEN) $(CFLAGS_$(BUILD)) -MD -MP
 LDFLAGS  := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(BUILD))
-LDLIBS    = -lprotobuf-nanopb $(shell pkg-config --libs $(PKGS)) -lraft -lpthread
+LDLIBS    = -lprotobuf-nanopb $(shell pkg-config --libs $(PKGS)) -lraft -lzstd -lpthread
 
 # The programs for the kernel: the same for every BUILD. x86 headers ask for the machine's name.
 BPF_CC     := clang

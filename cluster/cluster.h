@@ -109,6 +109,7 @@ struct cluster_peering {
     char zone[65];
     struct tls_context *tls; /* NULL: nothing is encrypted, and everybody is believed */
     uint32_t user_timeout_ms;
+    uint32_t pack_level; /* of zstd, for payloads to the other region; 0: they go as they are */
 };
 
 struct cluster_config {

@@ -389,15 +389,16 @@ int node_entry(struct cluster *c, uint64_t index, struct peer_entry *ret)
     const struct appended *a = &c->appended[c->appended_head];
     int e;
 
+    *ret = (struct peer_entry){ .record = NULL };
     if (node_entry_kept(c, index)) {
         uint64_t at = index - a->write->record.index;
 
         if (at >= c->appended_n)
             return -ENOENT;
         a = &c->appended[(c->appended_head + at) % c->appended_max];
-        *ret = (struct peer_entry){ &a->write->record,
-                                    (const uint8_t *)a->write->buf + LOG_HEADER_BYTES,
-                                    a->write->payload_crc };
+        *ret = (struct peer_entry){ .record = &a->write->record,
+                                    .payload = (const uint8_t *)a->write->buf + LOG_HEADER_BYTES,
+                                    .payload_crc = a->write->payload_crc };
         return 0;
     }
     e = node_read(c, index, &ret->payload);

@@ -255,6 +255,7 @@ int peers_open(struct peers **ret, struct cluster *c, char error[LOG_ERROR_BYTES
     p->c = c;
     p->loop = &c->loop;
     p->fd = -1;
+    p->packer.level = (int)peering->pack_level;
     p->seen_committed = p->seen_uncommitted = UINT64_MAX;
     snprintf(p->advertise, sizeof p->advertise, "%s",
              peering->advertise[0] != '\0' ? peering->advertise : peering->listen);
@@ -300,6 +301,7 @@ void peers_free(struct peers *p)
     if (p == NULL)
         return;
     close(p->fd);
+    peer_packer_fini(&p->packer);
     free(p);
 }
 

@@ -54,6 +54,7 @@ static void decoder_free_entries(struct peer_decoder *d)
 void peer_decoder_fini(struct peer_decoder *d)
 {
     decoder_free_entries(d);
+    peer_unpacker_fini(&d->unpacker);
     free(d->head);
     d->head = NULL;
 }
@@ -128,7 +129,10 @@ static int decoder_entry(struct peer_decoder *d)
         decoder_begin(d, PEER_DECODER_MESSAGE, 0);
         return 0;
     }
-    peer_entry_get(&record, &payload_crc, &d->message, d->begun);
+    peer_entry_get(&record, &payload_crc, &d->packed_bytes, &d->message, d->begun);
+    if (d->packed_bytes > 0 && peer_unpacker_buf(&d->unpacker) == NULL)
+        return decoder_fail(d, -ENOMEM, "APPEND_ENTRIES: no memory to unpack entry %" PRIu64,
+                            record.index);
     e = d->memory.entry_alloc(d->memory.arg, &record, &w);
     if (e == -EAGAIN)
         return 1;
@@ -140,7 +144,8 @@ static int decoder_entry(struct peer_decoder *d)
     w->payload_crc = payload_crc;
     d->write[d->begun++] = w;
     d->crc = 0;
-    decoder_begin(d, PEER_DECODER_PAYLOAD, record.payload_bytes);
+    decoder_begin(d, PEER_DECODER_PAYLOAD,
+                  d->packed_bytes > 0 ? d->packed_bytes : record.payload_bytes);
     return 0;
 }
 
@@ -149,8 +154,14 @@ static int decoder_payload(struct peer_decoder *d)
     const struct log_write *w = d->write[d->begun - 1];
     const char *wrong = NULL;
 
+    if (d->packed_bytes > 0) {
+        if (peer_unpack(&d->unpacker, d->packed_bytes, payload_of(w), w->record.payload_bytes) < 0)
+            wrong = "a packed payload that is not one";
+        else
+            d->crc = crc32c(0, payload_of(w), w->record.payload_bytes);
+    }
 #ifndef PLANT_PEER_SKIP_CRC
-    if (d->crc != w->payload_crc)
+    if (wrong == NULL && d->crc != w->payload_crc)
         wrong = "the payload's CRC does not match";
 #endif
     if (wrong == NULL && w->record.type == LOG_CHANGE)
@@ -205,7 +216,7 @@ size_t peer_decoder_want(struct peer_decoder *d, void **ret)
         to = d->head;
         break;
     case PEER_DECODER_PAYLOAD:
-        to = payload_of(d->write[d->begun - 1]);
+        to = d->packed_bytes > 0 ? d->unpacker.buf : payload_of(d->write[d->begun - 1]);
         break;
     default:
         return 0;
@@ -218,7 +229,7 @@ size_t peer_decoder_want(struct peer_decoder *d, void **ret)
 int peer_decoder_got(struct peer_decoder *d, size_t n)
 {
     assert(n == 0 || (d->state <= PEER_DECODER_PAYLOAD && n <= d->bytes - d->at));
-    if (d->state == PEER_DECODER_PAYLOAD)
+    if (d->state == PEER_DECODER_PAYLOAD && d->packed_bytes == 0)
         d->crc = crc32c(d->crc, payload_of(d->write[d->begun - 1]) + d->at, n);
     d->at += (uint32_t)n;
     return decoder_advance(d);

@@ -1,6 +1,7 @@
 /*
  * peer_decoder.h - cuts the stream of a peer into messages; it is asked where the bytes go, so the
- * payload of an entry goes from the connection to where the disk writes it from, without a copy.
+ * payload of an entry goes from the connection to where the disk writes it from, without a copy,
+ * unless it comes packed.
  *
  *   while (connection has bytes) {
  *       n = read(connection, where, peer_decoder_want(d, &where));
@@ -23,6 +24,7 @@
 #define SLUICE_CLUSTER_PEER_DECODER_H
 
 #include "cluster/peer_message.h"
+#include "cluster/peer_pack.h"
 
 struct peer_decoder_memory {
     /* Room for a record: *ret gets a write whose buf is 4 KiB-aligned, with record_bytes() of the
@@ -45,11 +47,13 @@ enum peer_decoder_state {
 struct peer_decoder {
     struct peer_decoder_memory memory;
     enum peer_decoder_state state;
-    uint32_t types;     /* that are accepted */
-    uint32_t at, bytes; /* of what the state reads */
-    uint32_t crc;       /* of the payload so far */
-    unsigned begun;     /* entries that entry_alloc() gave memory for, and are ours */
-    uint8_t *head;      /* PEER_HEAD_MAX bytes */
+    uint32_t types;        /* that are accepted */
+    uint32_t at, bytes;    /* of what the state reads */
+    uint32_t crc;          /* of the payload so far */
+    uint32_t packed_bytes; /* of the entry begun last; 0: it comes as it is */
+    struct peer_unpacker unpacker;
+    unsigned begun; /* entries that entry_alloc() gave memory for, and are ours */
+    uint8_t *head;  /* PEER_HEAD_MAX bytes */
     struct peer_header header;
     struct peer_message message;
     struct log_write *write[PEER_ENTRIES_MAX];

@@ -83,6 +83,8 @@ static const char *check_entry(const uint8_t *body, size_t bytes, size_t at,
     if (bytes - at < sizeof *w)
         return "fewer entries than it says";
     wrong = peer_wire_entry_check(w);
+    if (wrong == NULL && w->packed_bytes != 0)
+        wrong = "a packed payload, which may not be here";
     if (wrong != NULL)
         return wrong;
     if (w->payload_bytes > bytes - at - sizeof *w)
@@ -134,7 +136,7 @@ bool peer_fetched_next(struct peer_fetched *f, struct log_record *ret, struct pe
     if (f->done == f->entries)
         return false;
     peer_wire_entry_get(ret, w, f->from + f->done);
-    *ret_entry = (struct peer_entry){ ret, w + 1, w->payload_crc };
+    *ret_entry = (struct peer_entry){ ret, w + 1, w->payload_crc, 0, NULL };
     f->done++;
     f->at += sizeof *w + w->payload_bytes;
     return true;

@@ -167,6 +167,7 @@ struct peers {
     struct peer_in *in[PEER_IN_MAX];
     struct peer_call call[PEER_CALLS_MAX];
     uint64_t call_id;
+    struct peer_packer packer;                 /* for the other region */
     uint64_t seen_committed, seen_uncommitted; /* of the configuration that out[] is of */
     bool seen_repair;
     int final; /* an error that came up in a callback */

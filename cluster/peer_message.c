@@ -137,14 +137,14 @@ static const char *check_append(const struct wire_append *w)
 
 const char *peer_wire_entry_check(const struct peer_wire_entry *w)
 {
-    if (!all_zero(w->zero, sizeof w->zero))
-        return "reserved bytes of an entry are not 0";
     if (w->type < LOG_EVENTS || w->type >= LOG_TYPE_END)
         return "an unknown type of entry";
     if (w->payload_bytes > PEER_PAYLOAD_MAX)
         return "a payload longer than a record's may be";
     if (w->payload_bytes % 8 != 0)
         return "a payload whose length is not a multiple of 8";
+    if (w->packed_bytes % 8 != 0 || (w->packed_bytes > 0 && w->packed_bytes >= w->payload_bytes))
+        return "a packed payload that is not shorter, or not a multiple of 8";
     if (w->type == LOG_CHANGE && w->payload_bytes > PEER_CONFIGURATION_BYTES_MAX)
         return "a configuration that is too long";
     return NULL;
@@ -154,7 +154,7 @@ const char *peer_wire_entry_check(const struct peer_wire_entry *w)
 static const char *check_entries(const struct wire_append *w, const struct peer_wire_entry *entry,
                                  uint32_t payload_bytes)
 {
-    uint64_t term = w->prev_log_term, time_ns = 0, sum = 0;
+    uint64_t term = w->prev_log_term, time_ns = 0, sum = 0, all = 0;
     const char *wrong;
 
     for (uint32_t i = 0; i < w->entries; i++) {
@@ -167,8 +167,11 @@ static const char *check_entries(const struct wire_append *w, const struct peer_
             return "the times of the entries go back";
         term = entry[i].term;
         time_ns = entry[i].time_ns;
-        sum += entry[i].payload_bytes;
+        all += entry[i].payload_bytes;
+        sum += entry[i].packed_bytes > 0 ? entry[i].packed_bytes : entry[i].payload_bytes;
     }
+    if (all > PEER_BODY_MAX)
+        return "more bytes than a message may have, once they are unpacked";
     return sum != payload_bytes ? "the payloads are not as long as the frame says" : NULL;
 }
 
@@ -286,6 +289,7 @@ void peer_wire_entry_put(struct peer_wire_entry *ret, const struct peer_entry *e
         .type = r->type,
         .payload_bytes = r->payload_bytes,
         .payload_crc = entry->payload_crc,
+        .packed_bytes = entry->packed_bytes,
     };
     memcpy(ret->payload_sha256, r->payload_sha256, SHA256_BYTES);
 }
@@ -299,7 +303,7 @@ static int fill_entries(struct peer_wire_entry *w, const struct raft_append_entr
         if (r->index != m->prev_log_index + 1 + i)
             return -EINVAL;
         peer_wire_entry_put(&w[i], &entry[i]);
-        *ret_payload_bytes += r->payload_bytes;
+        *ret_payload_bytes += entry[i].packed_bytes > 0 ? entry[i].packed_bytes : r->payload_bytes;
     }
     return 0;
 }
@@ -311,7 +315,7 @@ int peer_encode_append_entries(void *buf, size_t cap, uint64_t epoch,
     struct wire_append *w = (void *)((uint8_t *)buf + PEER_HEADER_BYTES);
     uint32_t head_bytes;
     uint64_t payload_bytes = 0;
-    int n = 0, e;
+    int n = 0, rc;
 
     assert(((uintptr_t)buf & 7) == 0);
     if (m->n_entries > PEER_ENTRIES_MAX)
@@ -329,19 +333,23 @@ int peer_encode_append_entries(void *buf, size_t cap, uint64_t epoch,
     };
     if (check_append(w) != NULL)
         return -EINVAL;
-    e = fill_entries((struct peer_wire_entry *)(w + 1), m, entry, &payload_bytes);
-    if (e < 0)
-        return e;
+    rc = fill_entries((struct peer_wire_entry *)(w + 1), m, entry, &payload_bytes);
+    if (rc < 0)
+        return rc;
     if (head_bytes + payload_bytes > PEER_BODY_MAX)
         return -EMSGSIZE;
     if (check_entries(w, (struct peer_wire_entry *)(w + 1), (uint32_t)payload_bytes) != NULL)
         return -EINVAL;
     peer_frame_put(buf, PEER_APPEND_ENTRIES, epoch, head_bytes, (uint32_t)payload_bytes);
     iov[n++] = (struct iovec){ buf, PEER_HEADER_BYTES + head_bytes };
-    for (unsigned i = 0; i < m->n_entries; i++)
-        if (entry[i].record->payload_bytes > 0)
-            iov[n++] = (struct iovec){ (void *)(uintptr_t)entry[i].payload,
-                                       entry[i].record->payload_bytes };
+    for (unsigned i = 0; i < m->n_entries; i++) {
+        const struct peer_entry *e = &entry[i];
+
+        if (e->packed_bytes > 0)
+            iov[n++] = (struct iovec){ (void *)(uintptr_t)e->packed, e->packed_bytes };
+        else if (e->record->payload_bytes > 0)
+            iov[n++] = (struct iovec){ (void *)(uintptr_t)e->payload, e->record->payload_bytes };
+    }
     return n;
 }
 
@@ -649,8 +657,8 @@ void peer_wire_entry_get(struct log_record *ret, const struct peer_wire_entry *w
     memcpy(ret->payload_sha256, w->payload_sha256, SHA256_BYTES);
 }
 
-void peer_entry_get(struct log_record *ret, uint32_t *ret_payload_crc, const struct peer_message *m,
-                    unsigned i)
+void peer_entry_get(struct log_record *ret, uint32_t *ret_payload_crc, uint32_t *ret_packed_bytes,
+                    const struct peer_message *m, unsigned i)
 {
     const struct raft_append_entries *args = &m->raft.append_entries;
     const struct wire_append *head = m->frame.head;
@@ -659,6 +667,7 @@ void peer_entry_get(struct log_record *ret, uint32_t *ret_payload_crc, const str
     assert(m->frame.type == PEER_APPEND_ENTRIES && i < args->n_entries);
     peer_wire_entry_get(ret, w, args->prev_log_index + 1 + i);
     *ret_payload_crc = w->payload_crc;
+    *ret_packed_bytes = w->packed_bytes;
 }
 
 struct raft_entry peer_raft_entry(const struct log_write *w)

@@ -11,8 +11,9 @@
  *                          | prev_log_term | leader_commit |                           40 bytes
  *                          and for each entry:
  *                          | term | time_ns | type u32, payload_bytes u32 |
- *                          | payload_crc u32, zero u32 | payload_sha256 |              64 bytes
- *                          and behind the head the payloads, each a multiple of 8 bytes
+ *                          | payload_crc u32, packed_bytes u32 | payload_sha256 |      64 bytes
+ *                          and behind the head the payloads, each a multiple of 8 bytes; one
+ *                          whose packed_bytes is not 0 is packed (peer_pack.h), and so long
  *   APPEND_ENTRIES_RESULT  | term | version, zero[3], features u16, capacity u16 | rejected |
  *                          | last_log_index |                                          32 bytes
  *   INSTALL_SNAPSHOT       | term | version, zero[7] | last_index | last_term | conf_index |
@@ -53,6 +54,8 @@ struct peer_entry {
     const struct log_record *record;
     const void *payload;
     uint32_t payload_crc;
+    uint32_t packed_bytes; /* 0: it is sent as it is */
+    const void *packed;
 };
 
 /* An entry as it is sent, without its payload. */
@@ -62,7 +65,7 @@ struct peer_wire_entry {
     uint32_t type; /* enum log_type */
     uint32_t payload_bytes;
     uint32_t payload_crc;
-    uint8_t zero[4];
+    uint32_t packed_bytes;
     uint8_t payload_sha256[SHA256_BYTES];
 };
 _Static_assert(sizeof(struct peer_wire_entry) == PEER_ENTRY_BYTES, "sent");
@@ -113,8 +116,8 @@ struct peer_message {
 const char *peer_message_get(struct peer_message *ret, const struct peer_frame *f);
 
 /* Entry i of a head that peer_message_get() has passed. */
-void peer_entry_get(struct log_record *ret, uint32_t *ret_payload_crc, const struct peer_message *m,
-                    unsigned i);
+void peer_entry_get(struct log_record *ret, uint32_t *ret_payload_crc, uint32_t *ret_packed_bytes,
+                    const struct peer_message *m, unsigned i);
 
 /* Checks a configuration in the engine's encoding. Returns NULL or what is wrong. */
 const char *peer_configuration_check(const void *data, size_t bytes);

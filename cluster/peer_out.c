@@ -544,10 +544,14 @@ static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_M
         if (e < 0)
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read for node %u: %s",
                                 index, o->known.node, strerror(-e));
+        /* One packed payload takes another's place: no more than are kept at once. */
+        if (o->known.region != c->config.region && o->version >= PEER_VERSION_REGION)
+            peer_pack(&o->p->packer, &entry[n]);
         bytes += entry[n++].record->payload_bytes;
     }
     return (int)n;
 }
+_Static_assert(PEER_ENTRIES_MAX <= PACK_KEPT, "the entries of one frame are kept");
 
 static ssize_t out_write_entries(struct peer_out *o)
 {

@@ -10,7 +10,7 @@ set -euo pipefail
 
 packages=(
   gcc g++ make pkg-config git
-  liburing-dev libuv1-dev libraft-dev libssl-dev libsodium-dev libxxhash-dev
+  liburing-dev libuv1-dev libraft-dev libssl-dev libsodium-dev libxxhash-dev libzstd-dev
   nanopb libnanopb-dev protobuf-compiler
   libfyaml-dev libjansson-dev libcmocka-dev
   libbpf-dev libxdp-dev bpftool

@@ -261,6 +261,7 @@ static const struct cluster_peering *peering_of(struct pipeline *p)
     snprintf(p->peering.advertise, sizeof p->peering.advertise, "%.264s", peer->advertise);
     snprintf(p->peering.zone, sizeof p->peering.zone, "%s", p->config->node.zone);
     p->peering.user_timeout_ms = peer->user_timeout_ms;
+    p->peering.pack_level = peer->pack_level;
     p->peering.tls = p->tls;
     return &p->peering;
 }

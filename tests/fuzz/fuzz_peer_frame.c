@@ -65,11 +65,16 @@ static void mend(uint8_t *p, size_t bytes)
             for (size_t e = PEER_APPEND_BYTES; e + PEER_ENTRY_BYTES <= h.head_bytes;
                  e += PEER_ENTRY_BYTES) {
                 uint8_t *entry = p + at + sizeof h + e;
-                uint32_t n, crc;
+                uint32_t n, packed, crc;
 
                 memcpy(&n, entry + 20, 4);
-                if (n > end - payload)
+                memcpy(&packed, entry + 28, 4);
+                if ((packed != 0 ? packed : n) > end - payload)
                     break;
+                if (packed != 0) { /* the CRC is of what comes out */
+                    payload += packed;
+                    continue;
+                }
                 crc = crc32c(0, p + payload, n);
                 memcpy(entry + 24, &crc, 4);
                 payload += n;
@@ -89,12 +94,21 @@ static void same_append(const struct peer_message *m, const uint8_t *from, size_
     const unsigned n = m->raft.append_entries.n_entries;
     struct peer_entry entry[PEER_ENTRIES_MAX];
     struct iovec iov[1 + PEER_ENTRIES_MAX];
+    const uint8_t *packed = from + PEER_APPEND_BUF(n);
     int r;
 
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
+        struct log_record record;
+        uint32_t crc, packed_bytes;
+
+        peer_entry_get(&record, &crc, &packed_bytes, m, i);
         entry[i] = (struct peer_entry){ .record = &m->write[i]->record,
                                         .payload = peer_raft_entry(m->write[i]).buf.base,
-                                        .payload_crc = m->write[i]->payload_crc };
+                                        .payload_crc = m->write[i]->payload_crc,
+                                        .packed_bytes = packed_bytes,
+                                        .packed = packed };
+        packed += packed_bytes != 0 ? packed_bytes : record.payload_bytes;
+    }
     assert(peer_entries_fit(entry, n) == n);
     r = peer_encode_append_entries(buf, sizeof buf, m->frame.epoch, &m->raft.append_entries, entry,
                                    iov, 1 + PEER_ENTRIES_MAX);

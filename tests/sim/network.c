@@ -77,6 +77,7 @@ static int send_entries(struct sim_node *n, unsigned to, struct raft_append_entr
     static _Alignas(8) uint8_t buf[PEER_APPEND_BUF(PEER_ENTRIES_MAX)];
     static uint8_t payload[PEER_ENTRIES_MAX][LOG_RECORD_BYTES_MAX];
     static struct log_record record[PEER_ENTRIES_MAX];
+    static struct peer_packer packer = { .level = 1 };
     struct peer_entry entry[PEER_ENTRIES_MAX];
     struct iovec iov[PEER_ENTRIES_MAX + 1];
     unsigned left = a.n_entries;
@@ -98,7 +99,9 @@ static int send_entries(struct sim_node *n, unsigned to, struct raft_append_entr
                           a.prev_log_index + 1 + i, strerror(-rc));
             record[i] = *e.record;
             memcpy(payload[i], e.payload, e.record->payload_bytes);
-            entry[i] = (struct peer_entry){ &record[i], payload[i], e.payload_crc };
+            entry[i] = (struct peer_entry){ &record[i], payload[i], e.payload_crc, 0, NULL };
+            if (region_of(number_of(n)) != region_of(to))
+                peer_pack(&packer, &entry[i]);
         }
         a.n_entries = many > 0 ? peer_entries_fit(entry, many) : 0;
         iovs = peer_encode_append_entries(buf, sizeof buf, 1, &a, entry, iov, PEER_ENTRIES_MAX + 1);

@@ -485,7 +485,7 @@ static void a_body_that_cannot_be_is_refused(void **state)
         { 68, 12, "a payload whose length is not a multiple of 8" },
         { 68, 256, "a payload that is cut off" },
         { 68, UINT32_MAX & ~7u, "a payload longer than a record's may be" },
-        { 76, 1, "reserved bytes of an entry are not 0" },
+        { 76, 1, "a packed payload that is not shorter, or not a multiple of 8" },
     };
     static uint8_t body[PEER_POST_MAX] __attribute__((aligned(8)));
     const uint8_t before[SHA256_BYTES] = { 0 };
@@ -500,7 +500,7 @@ static void a_body_that_cannot_be_is_refused(void **state)
             .index = i, .term = 5, .time_ns = 5, .type = LOG_SETTING, .payload_bytes = 8
         };
 
-        n = peer_fetched_add(body, n, &(struct peer_entry){ &r, &payload, 0 });
+        n = peer_fetched_add(body, n, &(struct peer_entry){ .record = &r, .payload = &payload });
     }
     assert_in_range(n, 1, sizeof copy);
     assert_null(peer_fetched_get(&m, body, n));

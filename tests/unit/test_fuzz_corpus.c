@@ -140,6 +140,41 @@ static void peer_frame_seeds(void **state)
     wire_stream_fini(&all);
 }
 
+/* Two entries, of which the first is packed (peer_pack.h). */
+static void packed_seed(void **state)
+{
+    static uint8_t payload[1024];
+    struct peer_packer packer = { .level = 1 };
+    struct wire_stream all = { 0 };
+    struct wire_sample s = { .type = PEER_APPEND_ENTRIES,
+                             .epoch = 1,
+                             .raft = { .type = RAFT_APPEND_ENTRIES } };
+
+    (void)state;
+    s.raft.append_entries = (struct raft_append_entries){
+        .term = 9, .prev_log_index = 4, .prev_log_term = 8, .leader_commit = 3, .n_entries = 2
+    };
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t bytes = i == 0 ? sizeof payload : 64;
+
+        s.record[i] = (struct log_record){
+            .index = 5 + i, .term = 9, .time_ns = 7, .type = LOG_EVENTS, .payload_bytes = bytes
+        };
+        s.entry[i] = (struct peer_entry){ .record = &s.record[i],
+                                          .payload = payload,
+                                          .payload_crc = crc32c(0, payload, bytes) };
+        peer_pack(&packer, &s.entry[i]);
+        assert_int_equal(s.entry[i].packed_bytes > 0, i == 0);
+    }
+    wire_stream_put(&all, &s);
+    seed[0] = 1;
+    seed[1] = seed[2] = PEER_APPEND_ENTRIES;
+    memcpy(seed + 3, all.bytes, all.n);
+    check_seed("peer_frame", "packed", 3 + all.n);
+    wire_stream_fini(&all);
+    peer_packer_fini(&packer);
+}
+
 /* Options; then the head of a HELLO, WELCOME or REFUSE (fuzz_handshake.c). */
 static void handshake_seeds(void **state)
 {
@@ -202,7 +237,7 @@ static void peer_post_seeds(void **state)
                                 .time_ns = 1000 + i,
                                 .type = type[i],
                                 .payload_bytes = i * 8 };
-        struct peer_entry entry = { &r, payload, 0 };
+        struct peer_entry entry = { .record = &r, .payload = payload };
 
         memset(payload, (int)i, sizeof payload);
         if (r.type == LOG_CHANGE)
@@ -323,10 +358,10 @@ static void certificate_seeds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_seeds),      cmocka_unit_test(twoslot_seeds),
-        cmocka_unit_test(peer_frame_seeds),   cmocka_unit_test(handshake_seeds),
-        cmocka_unit_test(certificate_seeds),  cmocka_unit_test(peer_post_seeds),
-        cmocka_unit_test(peer_forward_seeds),
+        cmocka_unit_test(segment_seeds),    cmocka_unit_test(twoslot_seeds),
+        cmocka_unit_test(peer_frame_seeds), cmocka_unit_test(packed_seed),
+        cmocka_unit_test(handshake_seeds),  cmocka_unit_test(certificate_seeds),
+        cmocka_unit_test(peer_post_seeds),  cmocka_unit_test(peer_forward_seeds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -263,7 +263,9 @@ static void make_entries(struct wire_sample *s, uint32_t n, uint32_t bytes)
                                             .term = s->raft.append_entries.term,
                                             .type = LOG_EVENTS,
                                             .payload_bytes = bytes };
-        s->entry[i] = (struct peer_entry){ &s->record[i], s->memory, crc32c(0, s->memory, bytes) };
+        s->entry[i] = (struct peer_entry){ .record = &s->record[i],
+                                           .payload = s->memory,
+                                           .payload_crc = crc32c(0, s->memory, bytes) };
     }
     stream.n = 0;
     wire_stream_put(&stream, s);

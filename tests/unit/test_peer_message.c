@@ -143,6 +143,131 @@ static void a_message_holds_64_small_entries_or_16_of_the_largest(void **state)
     wire_sample_fini(&sample);
 }
 
+/* --- packed ---------------------------------------------------------------------------------- */
+
+static struct peer_packer packer;
+
+/* n entries of `bytes` bytes each, packed, in the stream. */
+static void make_packed(uint32_t n, uint32_t bytes)
+{
+    make_entries(n, bytes);
+    for (uint32_t i = 0; i < n; i++)
+        peer_pack(&packer, &sample.entry[i]);
+    stream.n = 0;
+    wire_stream_put(&stream, &sample);
+}
+
+static void packed_payloads_arrive_as_they_were(void **state)
+{
+    char error[PEER_ERROR_BYTES];
+    const void *first;
+
+    packer.level = 1;
+    make_packed(8, 64 * 1024);
+    assert_in_range(stream.n, PEER_APPEND_BUF(8), PEER_APPEND_BUF(8) + 8 * 1024);
+    assert_int_equal(decode(error), 1);
+    /* What was packed for one node is there for the next. */
+    first = sample.entry[0].packed;
+    sample.entry[0].packed_bytes = 0;
+    memset(sample.memory, 0x44, 64 * 1024); /* which is not looked at */
+    peer_pack(&packer, &sample.entry[0]);
+    assert_ptr_equal(sample.entry[0].packed, first);
+    assert_true(sample.entry[0].packed_bytes > 0);
+    wire_sample_fini(&sample);
+    /* Another entry in that place is not taken for it. */
+    make_entries(1, 64 * 1024);
+    memset(sample.memory, 0x55, 64 * 1024);
+    sample.entry[0].payload_crc = crc32c(0, sample.memory, 64 * 1024);
+    peer_pack(&packer, &sample.entry[0]);
+    stream.n = 0;
+    wire_stream_put(&stream, &sample);
+    assert_int_equal(decode(error), 1);
+    wire_sample_fini(&sample);
+    make_packed(16, PEER_PAYLOAD_MAX);
+    assert_int_equal(decode(error), 1);
+    wire_sample_fini(&sample);
+    peer_packer_fini(&packer);
+}
+
+static void what_does_not_get_shorter_goes_as_it_is(void **state)
+{
+    char error[PEER_ERROR_BYTES];
+    uint64_t seed = 5;
+
+    packer.level = 1;
+    make_entries(2, 4096);
+    for (uint32_t i = 0; i < 4096; i++)
+        ((uint8_t *)sample.memory)[i] = (uint8_t)(wire_random(&seed) >> 24);
+    for (uint32_t i = 0; i < 2; i++) {
+        sample.entry[i].payload_crc = crc32c(0, sample.memory, 4096);
+        peer_pack(&packer, &sample.entry[i]);
+        assert_int_equal(sample.entry[i].packed_bytes, 0);
+    }
+    stream.n = 0;
+    wire_stream_put(&stream, &sample);
+    assert_int_equal(stream.n, PEER_APPEND_BUF(2) + 2 * 4096);
+    assert_int_equal(decode(error), 1);
+    wire_sample_fini(&sample);
+    make_entries(1, 256); /* too short to be worth it */
+    peer_pack(&packer, &sample.entry[0]);
+    assert_int_equal(sample.entry[0].packed_bytes, 0);
+    wire_sample_fini(&sample);
+    packer.level = 0;
+    make_entries(1, 4096);
+    peer_pack(&packer, &sample.entry[0]);
+    assert_int_equal(sample.entry[0].packed_bytes, 0);
+    wire_sample_fini(&sample);
+    peer_packer_fini(&packer);
+}
+
+/* The head of entry 0 in the stream. */
+static struct peer_wire_entry *wire_entry(void)
+{
+    return (struct peer_wire_entry *)(stream.bytes + PEER_HEADER_BYTES + PEER_APPEND_BYTES);
+}
+
+static void a_packed_payload_is_exactly_that(void **state)
+{
+    static const char no_frame[] = "APPEND_ENTRIES: entry 5: a packed payload that is not one";
+    uint8_t *packed;
+    char error[PEER_ERROR_BYTES];
+
+    packer.level = 1;
+    for (unsigned what = 0; what < 6; what++) {
+        make_packed(1, 8192);
+        packed = stream.bytes + PEER_APPEND_BUF(1);
+        assert_true(wire_entry()->packed_bytes >= 24);
+        switch (what) {
+        case 0:
+            packed[0] ^= 1; /* no frame of zstd's */
+            break;
+        case 1:
+            packed[12] ^= 0x40; /* a broken one */
+            break;
+        case 2:
+            wire_entry()->payload_bytes = 4096; /* more comes out than there may */
+            break;
+        case 3:
+            wire_entry()->payload_bytes = 16384; /* less */
+            break;
+        case 4:
+            memset(packed, 0, wire_entry()->packed_bytes);
+            break;
+        default:
+            wire_entry()->payload_crc ^= 1; /* the CRC is of what came out */
+            break;
+        }
+        wire_frame_mend(stream.bytes);
+        assert_int_equal(decode(error), -EBADMSG);
+        if (what == 5)
+            assert_string_equal(error, "APPEND_ENTRIES: entry 5: the payload's CRC does not match");
+        else if (what != 1) /* which may come out as something else */
+            assert_string_equal(error, no_frame);
+        wire_sample_fini(&sample);
+    }
+    peer_packer_fini(&packer);
+}
+
 static void too_small_a_buffer_is_said(void **state)
 {
     ssize_t n;
@@ -212,7 +337,8 @@ static const struct change changes[] = {
     { PEER_APPEND_ENTRIES, 60, 4, 17, "a payload whose length is not a multiple of 8" },
     { PEER_APPEND_ENTRIES, 60, 4, PEER_PAYLOAD_MAX + 8, "a payload longer than a record's may be" },
     { PEER_APPEND_ENTRIES, 60, 4, UINT32_MAX - 7, "a payload longer than a record's may be" },
-    { PEER_APPEND_ENTRIES, 68, 1, 1, "reserved bytes of an entry are not 0" },
+    { PEER_APPEND_ENTRIES, 68, 1, 1,
+      "a packed payload that is not shorter, or not a multiple of 8" },
     { PEER_APPEND_ENTRIES_RESULT, 9, 1, 1, "reserved bytes are not 0" },
     { PEER_APPEND_ENTRIES_RESULT, 16, 8, 1ull << 63, "an index that no log can have" },
     { PEER_APPEND_ENTRIES_RESULT, 24, 8, UINT64_MAX, "an index that no log can have" },
@@ -502,6 +628,9 @@ int main(void)
         cmocka_unit_test(every_message_arrives_as_it_was_sent),
         cmocka_unit_test(payloads_are_pointed_at_and_not_copied),
         cmocka_unit_test(a_message_holds_64_small_entries_or_16_of_the_largest),
+        cmocka_unit_test(packed_payloads_arrive_as_they_were),
+        cmocka_unit_test(what_does_not_get_shorter_goes_as_it_is),
+        cmocka_unit_test(a_packed_payload_is_exactly_that),
         cmocka_unit_test(too_small_a_buffer_is_said),
         cmocka_unit_test(what_cannot_be_is_refused_with_a_sentence),
         cmocka_unit_test(what_cannot_be_is_not_sent),

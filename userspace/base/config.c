@@ -65,6 +65,8 @@ const struct config_key config_keys[] = {
       "HOST:PORT under which they do, if it is not what peer.listen says." },
     { "peer.insecure", TYPE_BOOL, AT(peer.insecure), NONE, "false",
       "Listen beyond loopback without TLS: whoever reaches the port is taken for a node." },
+    { "peer.pack_level", TYPE_NUMBER, AT(peer.pack_level), 0, 9, "1",
+      "How hard zstd tries on what is sent to the other region; 0: it is sent as it is." },
     { "peer.user_timeout_ms", TYPE_NUMBER, AT(peer.user_timeout_ms), 500, 60000, "5000",
       "A connection on which nothing gets through for so long is given up." },
     { "peer.election_ms", TYPE_NUMBER, AT(peer.election_ms), 50, 10000, "300",

@@ -91,6 +91,7 @@ struct config_peer {
     char advertise[CONFIG_PATH_BYTES]; /* "": as listen */
     bool insecure;
     uint32_t user_timeout_ms;
+    uint32_t pack_level;
     uint32_t election_ms;
     uint64_t fetch_bytes_per_s; /* 0: no limit */
 };

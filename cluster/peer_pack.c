@@ -1,0 +1,105 @@
+/*
+ * peer_pack.c - see peer_pack.h. The cluster thread's, or a decoder's owner's.
+ */
+#include "cluster/peer_pack.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+void peer_packer_fini(struct peer_packer *p)
+{
+    for (unsigned i = 0; i < PACK_KEPT; i++)
+        free(p->kept[i].data);
+    (void)ZSTD_freeCCtx(p->context);
+    memset(p, 0, sizeof *p);
+}
+
+static bool is_of(const struct packed *k, const struct peer_entry *e)
+{
+    return k->index == e->record->index && k->term == e->record->term && k->crc == e->payload_crc &&
+           k->payload_bytes == e->record->payload_bytes;
+}
+
+static bool make_room(struct packed *k, uint32_t bytes)
+{
+    if (k->cap >= bytes)
+        return true;
+    free(k->data);
+    k->data = malloc(bytes);
+    k->cap = k->data != NULL ? bytes : 0;
+    return k->data != NULL;
+}
+
+/* Into k, unless it gets no shorter: what does not fit into less than the payload is an error to
+ * zstd. */
+static void pack(struct peer_packer *p, struct packed *k, const struct peer_entry *e)
+{
+    uint32_t all = e->record->payload_bytes;
+    size_t n;
+
+    *k = (struct packed){ .index = e->record->index,
+                          .term = e->record->term,
+                          .crc = e->payload_crc,
+                          .payload_bytes = all,
+                          .cap = k->cap,
+                          .data = k->data };
+    if (p->context == NULL)
+        p->context = ZSTD_createCCtx();
+    if (p->context == NULL || !make_room(k, all))
+        return;
+    n = ZSTD_compressCCtx(p->context, k->data, all - 8, e->payload, all, p->level);
+    if (ZSTD_isError(n))
+        return;
+    k->bytes = ((uint32_t)n + 7) & ~7u;
+    memset(k->data + n, 0, k->bytes - n);
+    assert(k->bytes < all && k->bytes % 8 == 0);
+}
+
+void peer_pack(struct peer_packer *p, struct peer_entry *entry)
+{
+    struct packed *k = &p->kept[entry->record->index % PACK_KEPT];
+
+    if (p->level == 0 || entry->record->payload_bytes < PACK_BYTES_MIN)
+        return;
+    if (!is_of(k, entry))
+        pack(p, k, entry);
+    if (k->bytes == 0)
+        return;
+    entry->packed = k->data;
+    entry->packed_bytes = k->bytes;
+}
+
+void peer_unpacker_fini(struct peer_unpacker *u)
+{
+    (void)ZSTD_freeDCtx(u->context);
+    free(u->buf);
+    memset(u, 0, sizeof *u);
+}
+
+uint8_t *peer_unpacker_buf(struct peer_unpacker *u)
+{
+    if (u->context == NULL)
+        u->context = ZSTD_createDCtx();
+    if (u->buf == NULL && u->context != NULL)
+        u->buf = malloc(PEER_PAYLOAD_MAX);
+    return u->buf;
+}
+
+int peer_unpack(struct peer_unpacker *u, uint32_t packed_bytes, void *to, uint32_t payload_bytes)
+{
+    size_t n = ZSTD_findFrameCompressedSize(u->buf, packed_bytes);
+
+    assert(packed_bytes <= PEER_PAYLOAD_MAX);
+    if (ZSTD_isError(n) || n > packed_bytes || packed_bytes - n >= 8)
+        return -EBADMSG;
+    for (size_t i = n; i < packed_bytes; i++) {
+        if (u->buf[i] != 0)
+            return -EBADMSG;
+    }
+    /* Into `to` at once: so zstd needs no window of its own, whatever size the frame asks for. */
+    return ZSTD_decompressDCtx(u->context, to, payload_bytes, u->buf, n) == payload_bytes
+               ? 0
+               : -EBADMSG;
+}
