@@ -135,6 +135,11 @@ $(OUT)/flood: $(OUT)/deploy/demo/flood.o
 	@echo "  LD $@"
 	@$(CC) $(LDFLAGS) -o $@ $^
 
+# The line between two regions, for the tests in namespaces.
+$(OUT)/wan: $(OUT)/tests/netns/wan.o
+	@echo "  LD $@"
+	@$(CC) $(LDFLAGS) -o $@ $^
+
 # That it is enough, and that C++ takes its header.
 UNIT += $(OUT)/unit/test_libsluice_cxx
 $(OUT)/unit/test_libsluice_cxx: tests/unit/test_libsluice_cxx.cc $(OUT)/libsluice.a

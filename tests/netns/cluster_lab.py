@@ -76,12 +76,13 @@ class Switch(Net):
 class NetMember(Member):
     """A node in a namespace of its own; `program` is the build that it is started from."""
 
-    def __init__(self, net, number, name, files, data=None, **settings):
-        self.net, self.program = net, os.path.join(BIN, "sluiced")
+    def __init__(self, net, number, name, files, data=None, host=None, **settings):
+        self.net, self.program, self.host = net, os.path.join(BIN, "sluiced"), host or address(number)
         super().__init__(number, name, files, **{
-            "ingest__address": "[%s]" % address(number), "ingest__udp__enabled": "false", "ingest__tcp__tls": "true",
-            "peer__listen": "%s:%d" % (address(number), PEER), "ingest__port": INGEST, **settings})
-        self.port, self.peer = INGEST, "%s:%d" % (address(number), PEER)
+            "ingest__address": "[%s]" % self.host, "ingest__udp__enabled": "false",
+            "ingest__tcp__tls": "true" if files else "false",
+            "peer__listen": "%s:%d" % (self.host, PEER), "ingest__port": INGEST, **settings})
+        self.port, self.peer = INGEST, "%s:%d" % (self.host, PEER)
         if data:
             self.data = data
             self.configure(dict(self.keys, **{"data.dir": data}))
