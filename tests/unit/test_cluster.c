@@ -351,6 +351,37 @@ static void fill_segments(void)
     }
 }
 
+/* Below the checkpoint, where only an app that has kept nothing reads: every record of it is good,
+ * and what was cut behind them may have been there, too. */
+static void nothing_of_an_old_copy_of_a_segment_is_applied(void **state)
+{
+    const char *first = "log/0000000000000001-0000000000000001.seg";
+    char error[LOG_ERROR_BYTES] = "", command[256];
+
+    (void)state;
+    test_app_start(&t);
+    test_app_fill(&t, 0, 1000, 200, 0);
+    test_app_submit(&t, 0);
+    test_app_answer(&t);
+    test_app_stop(&t);
+    snprintf(command, sizeof command, "cp %s old.seg", first);
+    run(command);
+    test_app_start(&t);
+    fill_segments();
+    assert_true(status().checkpoint_index > 4);
+    test_app_stop(&t);
+    snprintf(command, sizeof command, "cp %s new.seg && cp old.seg %s", first, first);
+    run(command);
+    t.applied_entries = t.applied_events = 0;
+    assert_true(test_app_try_start(&t, error) < 0);
+    assert_non_null(strstr(error, "the segment of record 1 is damaged"));
+    assert_int_equal(t.applied_entries, 0);
+    snprintf(command, sizeof command, "cp new.seg %s", first);
+    run(command);
+    test_app_start(&t);
+    assert_int_equal(t.applied_events, 21000);
+}
+
 static void checkpoints_beyond_the_log_do_not_push_out_its_own(void **state)
 {
     (void)state;
@@ -530,6 +561,7 @@ int main(void)
         T(a_directory_is_opened_by_one_process_at_a_time),
         T(a_log_that_vanished_is_refused),
         T(an_old_copy_of_the_state_file_is_refused),
+        T(nothing_of_an_old_copy_of_a_segment_is_applied),
         T(checkpoints_beyond_the_log_do_not_push_out_its_own),
         T(an_empty_log_beside_checkpoints_is_refused),
         T(a_setting_is_an_entry_and_is_applied),
