@@ -184,7 +184,7 @@ check-full: ## the tests with every sanitizer, long campaigns, all planted bugs 
 	@deploy/deps.sh
 	@tests/run.sh full
 
-check-netns: ## three and four daemons in network namespaces, with every fault, under load (<= 10 minutes, root)
+check-netns: ## three, four and six daemons in network namespaces, with every fault, under load (<= 10 minutes, root)
 	@deploy/deps.sh
 	@tests/run.sh netns
 
@@ -201,14 +201,14 @@ fuzz: ## run every fuzz target for FUZZ_SECONDS (default 20) from its corpus
 
 SEEDS ?= 200
 sim: $(OUT)/sim ## SEEDS=n new runs of a simulated cluster
-	@$(OUT)/sim -n $(SEEDS) -j $$(nproc)
+	@GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(OUT)/sim -n $(SEEDS) -j $$(nproc)
 
 sim-mutants: ## plant bugs in the cluster and see the simulator find them
 	@tests/sim/mutants.sh
 
 bench: ## measure: lines of "bench NAME VALUE UNIT"
 	@deploy/deps.sh
-	@$(MAKE) -s -j$$(nproc) BUILD=release all benches
+	@$(MAKE) -s -j$$(nproc) BUILD=release all benches build/release/wan
 	@tests/bench/run.sh build/release
 
 bench-peers: ## install NATS and etcd and measure them beside a cluster of three
@@ -238,7 +238,8 @@ install: all ## install under PREFIX (/usr/local) and /etc/sluice, or all of it 
 	sed -e 's|@SBINDIR@|$(SBINDIR)|' deploy/systemd/sluiced.service >$(DESTDIR)$(UNITDIR)/sluiced.service
 	install -D -m644 deploy/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sluice.conf
 	install -D -m644 deploy/systemd/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/sluice.conf
-	install -D -m644 -t $(DOC) README.md ARCHITECTURE.md deploy/systemd/xdp.conf
+	install -D -m644 -t $(DOC) README.md ARCHITECTURE.md deploy/RUNBOOK.md deploy/systemd/xdp.conf
+	install -D -m644 -t $(DOC)/two-regions deploy/config/two-regions/*.yaml
 	install -d $(DESTDIR)/etc/sluice
 	test -e $(DESTDIR)/etc/sluice/sluiced.yaml || \
 	  sed -e 's|^  dir: \./sluice-data|  dir: /var/lib/sluice|' deploy/config/sluiced.yaml >$(DESTDIR)/etc/sluice/sluiced.yaml

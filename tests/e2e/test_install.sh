@@ -17,6 +17,15 @@ grep -q '^ExecStart=/usr/sbin/sluiced ' "$tree/usr/lib/systemd/system/sluiced.se
 ! grep -rn '@[A-Z]*@' "$tree/usr/lib/systemd" "$tree/usr/lib/pkgconfig" || fail 'a placeholder is left'
 done_with 'make install puts everything where the unit expects it'
 
+for n in 1 2 3 4 5 6; do
+  sample=$tree/usr/share/doc/sluice/two-regions/node$n.yaml
+  exits 0 sluice config check "$sample"
+  exits 0 sluice config show --file "$sample"
+  says "^node.id  *$n  "
+  says "^node.region  *$(((n + 2) / 3))  "
+done
+done_with 'the six configurations for two regions are good'
+
 config=$tree/etc/sluice/sluiced.yaml
 exits 0 sluice config check "$config"
 grep -q '^  dir: /var/lib/sluice$' "$config" || fail 'the data are not kept under /var/lib/sluice'

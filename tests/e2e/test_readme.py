@@ -3,7 +3,7 @@
 
 The blocks marked python and js are taken out of README.md and run verbatim, in a directory made as the
 sentence before them says; only port 7400 is replaced by the test's node's. Then `sluice get` must find
-what they sent. So are the commands below "Over TLS" and "A cluster of three", with their configurations and nodes
+what they sent. So are the commands below "Over TLS", "A cluster of three" and "Two regions", with their configurations and nodes
 of their own. The JavaScript runs only where there are node and npm, and npm gets protobufjs: if not,
 the test says so and the rest counts.
 """
@@ -130,27 +130,41 @@ def test_tls():
         expect(words in done.stdout, "not '%s':" % words, done.stdout)
 
 
-def test_cluster():
-    """README's commands for a cluster of three, with its configuration"""
-    where = os.path.join(WORK, "three")
-    commands = re.findall(r"^```sh\n(.*?)^```$", section("A cluster of three"), re.MULTILINE | re.DOTALL)
+def commands_of(title, ports, name, status, words):
+    """Runs the commands of a section, at other ports; `status` is the configuration whose node must be healthy in
+    the end."""
+    where = os.path.join(WORK, name)
+    commands = re.findall(r"^```sh\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
     expect_equal(len(commands), 1, "blocks of sh")
-    script = re.sub(r"\b74(?=[01][1-3$])", str(free_port() // 100), commands[0])
+    script = re.sub(ports, str(free_port() // 100), commands[0])
     expect(script != commands[0], "ports in the commands")
     os.mkdir(where)
     env = {k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}
     env["PATH"] = BIN + ":" + env["PATH"]
     end = """
-until sluice cluster status --config node2.yaml; do sleep 0.1; done
+until sluice cluster status --config %s; do sleep 0.1; done
 nodes=$(jobs -p)
-kill $nodes || true                     # one was killed above
+kill $nodes || true                     # one may have been killed above
 for node in $nodes; do wait $node || { e=$?; [ $e = 137 ] || { echo "a daemon ended with $e"; exit 1; }; }; done
-"""
+""" % status
     done = subprocess.run(["bash", "-e", "-c", "trap 'kill -9 $(jobs -p) 2>/dev/null || true' EXIT\n" + script + end],
                           cwd=where, env=env, text=True, capture_output=True, timeout=2 * WAIT_S, check=False)
     expect_equal(done.returncode, 0, "exit code of the commands\n%s%s" % (done.stdout, done.stderr))
-    for words in ("a cluster of 3 nodes; node ", "accepted    1000\n", "rack3"):
-        expect(words in done.stdout, "not '%s':" % words, done.stdout)
+    for word in words:
+        expect(word in done.stdout, "not '%s':" % word, done.stdout)
+
+
+def test_cluster():
+    """README's commands for a cluster of three, with its configuration"""
+    commands_of("A cluster of three", r"\b74(?=[01][1-3$])", "three", "node2.yaml",
+                ("a cluster of 3 nodes; node ", "accepted    1000\n", "rack3"))
+
+
+def test_regions():
+    """README's commands for two regions, with its configuration"""
+    commands_of("Two regions", r"\b74(?=[23][1-6$])", "six", "region2.yaml",
+                ("a cluster of 6 nodes; node ", "accepted    1000\n", "would lose nothing",
+                 "region 2 is the active one; node "))
 
 
 def test_account():
@@ -170,4 +184,4 @@ if reason:
 else:
     tests.append(test_node)
 examples = len(tests)
-main(tests + [test_tls, test_cluster, test_account])
+main(tests + [test_tls, test_cluster, test_regions, test_account])
