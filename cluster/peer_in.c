@@ -35,6 +35,7 @@ void in_accept(struct peers *p, int fd)
         return;
     }
     in->p = p;
+    in->decoder.unpacker.hash_key = p->c->genesis_hash_key; /* zeros until it is known */
     in->number = ++p->in_number;
     in->deadline_ns = node_now_ns(p->c) + PEER_HELLO_MS * NS_PER_MS;
     in->link = link_new(p, fd, true, in_ready, in);

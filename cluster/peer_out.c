@@ -527,10 +527,14 @@ static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_M
 {
     struct cluster *c = o->p->c;
     const struct raft_append_entries *a = &out_first(o)->a;
+    /* The key is in the log's first entries; who is here for a second has applied them. If not, it
+     * ends the connection, and all comes again. */
+    const bool knows_key = node_now_ns(c) >= o->up_ns + NS_PER_S;
     size_t bytes = 0;
     unsigned n = 0;
     bool kept = true;
 
+    o->p->packer.hash_key = c->have_genesis ? c->genesis_hash_key : NULL;
     while (kept && n < a->n_entries && n < PEER_ENTRIES_MAX && bytes < PEER_FRAME_BYTES) {
         uint64_t index = a->prev_log_index + 1 + n;
         int e;
@@ -546,7 +550,7 @@ static int out_gather(struct peer_out *o, struct peer_entry entry[PEER_ENTRIES_M
                                 index, o->known.node, strerror(-e));
         /* One packed payload takes another's place: no more than are kept at once. */
         if (o->known.region != c->config.region && o->version >= PEER_VERSION_REGION)
-            peer_pack(&o->p->packer, &entry[n]);
+            peer_pack(&o->p->packer, &entry[n], knows_key);
         bytes += entry[n++].record->payload_bytes;
     }
     return (int)n;

@@ -179,6 +179,7 @@ static void run(const uint8_t *stream, size_t bytes, size_t piece_max, unsigned 
                               UINT32_MAX);
 
     assert(r == 0);
+    d.unpacker.hash_key = (const uint8_t *)"a fuzzer's key..";
     while (r >= 0) {
         void *to;
         size_t n = peer_decoder_want(&d, &to);

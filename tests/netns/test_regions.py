@@ -174,14 +174,11 @@ def test_switchover():
     """the regions change places under load, there and back"""
     for to in (2, 1):
         more(producers, 10)
-        for p in producers:
-            p.longest = 0
         done = cluster[chance.randint(1, 6)].cli("cluster", "switchover", "--to", str(to))
         expect(b"region %d is the active one" % to in done.stdout, done.stdout)
         more(producers, 10)
         expect_equal([r["active"] for r in cluster[3].cluster_status()["regions"]], [to == 1, to == 2], "active")
-        check("to region %d, longest waits for a receipt %s ms" %
-              (to, ", ".join("%.0f" % (p.longest * 1000) for p in producers)))
+        check("to region %d" % to)
 
 
 def test_switchover_is_cut_off():

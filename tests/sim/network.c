@@ -101,7 +101,7 @@ static int send_entries(struct sim_node *n, unsigned to, struct raft_append_entr
             memcpy(payload[i], e.payload, e.record->payload_bytes);
             entry[i] = (struct peer_entry){ &record[i], payload[i], e.payload_crc, 0, NULL };
             if (region_of(number_of(n)) != region_of(to))
-                peer_pack(&packer, &entry[i]);
+                peer_pack(&packer, &entry[i], false);
         }
         a.n_entries = many > 0 ? peer_entries_fit(entry, many) : 0;
         iovs = peer_encode_append_entries(buf, sizeof buf, 1, &a, entry, iov, PEER_ENTRIES_MAX + 1);

@@ -163,7 +163,7 @@ static void packed_seed(void **state)
         s.entry[i] = (struct peer_entry){ .record = &s.record[i],
                                           .payload = payload,
                                           .payload_crc = crc32c(0, payload, bytes) };
-        peer_pack(&packer, &s.entry[i]);
+        peer_pack(&packer, &s.entry[i], true);
         assert_int_equal(s.entry[i].packed_bytes > 0, i == 0);
     }
     wire_stream_put(&all, &s);

@@ -152,7 +152,7 @@ static void make_packed(uint32_t n, uint32_t bytes)
 {
     make_entries(n, bytes);
     for (uint32_t i = 0; i < n; i++)
-        peer_pack(&packer, &sample.entry[i]);
+        peer_pack(&packer, &sample.entry[i], true);
     stream.n = 0;
     wire_stream_put(&stream, &sample);
 }
@@ -170,7 +170,7 @@ static void packed_payloads_arrive_as_they_were(void **state)
     first = sample.entry[0].packed;
     sample.entry[0].packed_bytes = 0;
     memset(sample.memory, 0x44, 64 * 1024); /* which is not looked at */
-    peer_pack(&packer, &sample.entry[0]);
+    peer_pack(&packer, &sample.entry[0], true);
     assert_ptr_equal(sample.entry[0].packed, first);
     assert_true(sample.entry[0].packed_bytes > 0);
     wire_sample_fini(&sample);
@@ -178,7 +178,7 @@ static void packed_payloads_arrive_as_they_were(void **state)
     make_entries(1, 64 * 1024);
     memset(sample.memory, 0x55, 64 * 1024);
     sample.entry[0].payload_crc = crc32c(0, sample.memory, 64 * 1024);
-    peer_pack(&packer, &sample.entry[0]);
+    peer_pack(&packer, &sample.entry[0], true);
     stream.n = 0;
     wire_stream_put(&stream, &sample);
     assert_int_equal(decode(error), 1);
@@ -200,7 +200,7 @@ static void what_does_not_get_shorter_goes_as_it_is(void **state)
         ((uint8_t *)sample.memory)[i] = (uint8_t)(wire_random(&seed) >> 24);
     for (uint32_t i = 0; i < 2; i++) {
         sample.entry[i].payload_crc = crc32c(0, sample.memory, 4096);
-        peer_pack(&packer, &sample.entry[i]);
+        peer_pack(&packer, &sample.entry[i], true);
         assert_int_equal(sample.entry[i].packed_bytes, 0);
     }
     stream.n = 0;
@@ -209,12 +209,12 @@ static void what_does_not_get_shorter_goes_as_it_is(void **state)
     assert_int_equal(decode(error), 1);
     wire_sample_fini(&sample);
     make_entries(1, 256); /* too short to be worth it */
-    peer_pack(&packer, &sample.entry[0]);
+    peer_pack(&packer, &sample.entry[0], true);
     assert_int_equal(sample.entry[0].packed_bytes, 0);
     wire_sample_fini(&sample);
     packer.level = 0;
     make_entries(1, 4096);
-    peer_pack(&packer, &sample.entry[0]);
+    peer_pack(&packer, &sample.entry[0], true);
     assert_int_equal(sample.entry[0].packed_bytes, 0);
     wire_sample_fini(&sample);
     peer_packer_fini(&packer);
