@@ -2,10 +2,12 @@
 #
 # BUILD=release|debug|asan|tsan|fuzz picks the flags; everything made goes to build/$(BUILD).
 # PLANT=name builds one planted bug (tests/planted.txt) into build/$(BUILD)-name: a check must fail there.
+# SYSROOT and ARCH: for another machine than this (deploy/cross.sh), into build/$(BUILD)-$(ARCH).
 
 BUILD ?= release
 PLANT ?=
-OUT   := build/$(BUILD)$(if $(PLANT),-$(PLANT))
+SYSROOT ?=
+OUT   := build/$(BUILD)$(if $(PLANT),-$(PLANT))$(if $(SYSROOT),-$(ARCH))
 GEN   := $(OUT)/gen
 
 CC      := gcc
@@ -18,7 +20,7 @@ MARCH   := -march=x86-64-v2
 else
 MARCH   := -march=armv8-a+crc
 endif
-HARDEN  := -fstack-protector-strong -fPIE
+HARDEN  := -fstack-protector-strong -fPIE $(if $(SYSROOT),--sysroot=$(SYSROOT))
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2
 CFLAGS_debug   := -O0 -g3
 CFLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -39,13 +41,13 @@ endif
 PKGS := liburing libuv libfyaml jansson libsodium openssl libxxhash libxdp libbpf
 CPPFLAGS := -D_GNU_SOURCE -I. -Iuserspace -isystem $(GEN) $(if $(PLANT),-DPLANT_$(PLANT))
 CFLAGS   := $(CSTD) $(WARN) $(MARCH) $(HARDEN) $(CFLAGS_$(BUILD)) -MD -MP
-LDFLAGS  := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(BUILD))
+LDFLAGS  := -pie -Wl,-z,relro,-z,now $(LDFLAGS_$(BUILD)) $(if $(SYSROOT),--sysroot=$(SYSROOT))
 LDLIBS    = -lprotobuf-nanopb $(shell pkg-config --libs $(PKGS)) -lraft -lzstd -lpthread
 
 # The programs for the kernel: the same for every BUILD. x86 headers ask for the machine's name.
 BPF_CC     := clang
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v3 -D__$(ARCH)__ \
-              -I/usr/include/$(ARCH)-linux-gnu $(if $(PLANT),-DPLANT_$(PLANT))
+              -I$(SYSROOT)/usr/include/$(ARCH)-linux-gnu $(if $(PLANT),-DPLANT_$(PLANT))
 BPFTOOL    := $(or $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool),bpftool)
 
 # --- what is built from what --------------------------------------------------------------------
@@ -64,7 +66,7 @@ UNIT      := $(patsubst tests/unit/%.c,$(OUT)/unit/%,$(wildcard tests/unit/test_
 FUZZ      := $(patsubst tests/fuzz/%.c,$(OUT)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 BENCH     := $(patsubst tests/bench/%.c,$(OUT)/bench/%,$(wildcard tests/bench/bench_*.c))
 
-.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full check-netns install deb tidy clean
+.PHONY: all help deps test demo fuzz sim sim-mutants bench bench-peers check-full check-netns install deb cross tidy clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -247,6 +249,9 @@ install: all ## install under PREFIX (/usr/local) and /etc/sluice, or all of it 
 deb: ## build Debian packages into build/deb, checked by lintian
 	@deploy/deps.sh deb
 	@deploy/debian/make.sh
+
+cross: ## build for arm64, and run that in an emulator
+	@deploy/cross.sh
 
 tidy: ## check style, layout and dependency direction
 	@tests/tidy.sh

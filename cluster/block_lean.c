@@ -4,6 +4,7 @@
  */
 #include "cluster/block_lean.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -58,6 +59,7 @@ uint32_t block_lean_put(const uint8_t *key, const void *payload, uint32_t payloa
     uint32_t before = 0, events;
     uint8_t *delta, *bytes, *flags;
 
+    assert(((uintptr_t)payload & 7) == 0 && ((uintptr_t)ret & 7) == 0 && payload != ret);
     if (block_view(&v, payload, payload_bytes) < 0)
         return 0;
     events = v.header->events;
@@ -89,6 +91,7 @@ int block_lean_get(const uint8_t *key, const void *lean, size_t bytes, void *ret
     const uint8_t *delta, *lengths, *flags;
     struct block_desc *desc;
 
+    assert(((uintptr_t)lean & 7) == 0 && ((uintptr_t)ret & 7) == 0 && lean != ret);
     if (bytes < sizeof *h || h->events == 0 || h->events > BLOCK_EVENTS_MAX ||
         h->desc_offset % 8 != 0 || h->desc_offset < sizeof *h || h->desc_offset > bytes)
         return -EBADMSG;

@@ -93,6 +93,7 @@ static uint64_t region_match(const struct cluster *c, uint8_t region, bool *ret_
         match[to] = at;
         n++;
     }
+    assert(n <= g->members && heard <= n);
     *ret_heard = n > 1 && heard >= n / 2 + 1;
     return n > 1 ? match[MAJORITY(n) - 1] : 0;
 }
@@ -152,6 +153,7 @@ static int region_tell(struct cluster *c, uint64_t now_ns)
     struct region_post body = { .index = g->index, .reaches = g->reached };
     const struct iovec iov = { &body, sizeof body };
 
+    assert(g->index >= g->told_index && g->two);
     g->told_index = g->index;
     g->told_ns = now_ns;
     for (unsigned i = 0; i < g->members; i++) {
