@@ -198,6 +198,11 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
         call_refused(o->p, o);
         return;
     }
+    /* It waits: our HELLO has offered it a place, and messages are for when it has begun. */
+    if (o->call == 0 && f->epoch == 0) {
+        out_lost(o, NULL);
+        return;
+    }
     if (!o->known.directory_known) {
         memcpy(o->known.directory_id, w.directory_id, sizeof o->known.directory_id);
         o->known.directory_known = true;

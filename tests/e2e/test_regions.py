@@ -220,6 +220,8 @@ def test_replace_a_standby():
     cluster[5].kill()
     done = cluster[1].cli("cluster", "replace", "5", seven.place, "--yes")
     expect("node 7 is in the place of node 5" in said(done), said(done))
+    with open(seven.log, encoding="utf-8") as log:
+        expect("may not come here" not in log.read(), "what node 7 is sent before it has begun")
     del cluster.members[5]
     cluster.healthy()
     cluster.together()

@@ -60,7 +60,17 @@ static int parse_member(const char *text, uint32_t *ret_node, char *ret_address,
 /* --- waiting ------------------------------------------------------------------------------------
  */
 
-/* What the leader says that it waits for, when that is news. */
+static void show_news(const char *what, char *shown, size_t bytes)
+{
+    if (what[0] == '\0' || strcmp(what, shown) == 0)
+        return;
+    if (shown[0] == '\0' && isatty(STDERR_FILENO))
+        fputs("It goes on when you leave with Ctrl-C; the same command waits again.\n", stderr);
+    fprintf(stderr, "%s\n", what);
+    snprintf(shown, bytes, "%s", what);
+}
+
+/* What the leader says that it waits for, when that is news; or that there is none. */
 static void show_progress(const struct cluster_options *o, char *shown, size_t bytes)
 {
     const struct admin_request r = { .which = ADMIN_CLUSTER_STATUS,
@@ -72,16 +82,10 @@ static void show_progress(const struct cluster_options *o, char *shown, size_t b
         free(s);
         return;
     }
-    for (pb_size_t i = 0; i < s->members_count; i++) {
-        const char *change = s->members[i].status.change;
-
-        if (change[0] == '\0' || strcmp(change, shown) == 0)
-            continue;
-        if (shown[0] == '\0' && isatty(STDERR_FILENO))
-            fputs("It goes on when you leave with Ctrl-C; the same command waits again.\n", stderr);
-        fprintf(stderr, "%s\n", change);
-        snprintf(shown, bytes, "%s", change);
-    }
+    for (pb_size_t i = 0; i < s->members_count; i++)
+        show_news(s->members[i].status.change, shown, bytes);
+    if (s->members_count > 0 && cluster_leader(s) == NULL)
+        show_news("no node leads: it waits for one", shown, bytes);
     free(s);
 }
 
