@@ -20,6 +20,7 @@
 #define STATUS_NS      (2 * NS_PER_S)  /* unless the request says */
 #define STATUS_NS_MAX  (30 * NS_PER_S) /* whatever it says */
 #define LEADER_NS_MAX  (15 * NS_PER_S) /* that a new cluster has for its first election */
+#define MEMBERS_NS_MAX (5 * NS_PER_S)  /* and to find each other */
 #define BARRIER_NS_MAX (10 * NS_PER_S)
 #define ASK_NS_MAX     (75 * NS_PER_S) /* the leader itself ends a change after a minute */
 #define SHORT_NS_MAX   (60 * NS_PER_S)
@@ -125,6 +126,27 @@ static int wait_for_leader(struct pipeline *p, sluice_v1_NodeStatus *self)
     }
 }
 
+/* They find each other in a moment; one that does not is for status to tell of. */
+static void wait_for_members(struct pipeline *p)
+{
+    const uint64_t until = clock_monotonic_ns() + MEMBERS_NS_MAX;
+    struct {
+        sluice_v1_Member member[CLUSTER_MEMBERS_MAX];
+        sluice_v1_NodeReply reply[CLUSTER_MEMBERS_MAX];
+    } *all = calloc(1, sizeof *all);
+    int n = 1, silent = 1;
+
+    while (all != NULL && n > 0 && silent > 0 && clock_monotonic_ns() < until) {
+        n = cluster_members(p->cluster, STATUS_NS, all->member, all->reply);
+        silent = 0;
+        for (int i = 0; i < n; i++)
+            silent += !all->reply[i].has_status || all->reply[i].status.leader == 0;
+        if (silent > 0)
+            pause_briefly();
+    }
+    free(all);
+}
+
 static int do_init(struct pipeline *p, const sluice_v1_ClusterInitRequest *request,
                    sluice_v1_ClusterDone *ret, char error[ADMIN_ERROR_BYTES])
 {
@@ -139,6 +161,8 @@ static int do_init(struct pipeline *p, const sluice_v1_ClusterInitRequest *reque
     if (self == NULL)
         return refuse(error, -ENOMEM, "no memory");
     e = wait_for_leader(p, self);
+    if (e == 0)
+        wait_for_members(p);
     if (e == 0)
         snprintf(ret->sentence, sizeof ret->sentence,
                  "a cluster of %u nodes; node %" PRIu32 " leads", (unsigned)self->members_count,

@@ -337,6 +337,8 @@ def frames(s):
 class Stream:
     """A TCP client; over TLS with a context of Python's."""
 
+    durability = 0  # of its batches: the types' floors
+
     def __init__(self, port, host="127.0.0.1", hello=True, producer="e2e", timeout=WAIT_S, tls=None,
                  durability=0):
         self.durability = durability
