@@ -371,7 +371,7 @@ static void on_newcomer(void *arg, const struct peer_answer *a)
 {
     struct newcomer *w = arg;
     sluice_v1_NodeReply reply;
-    struct member member;
+    struct member member = { 0 };
     const char *wrong;
 
     if (!a->there)
@@ -390,7 +390,7 @@ static void on_newcomer(void *arg, const struct peer_answer *a)
 static void add_self(const struct caller *to, const sluice_v1_MembershipRequest *m)
 {
     sluice_v1_NodeStatus self;
-    struct member member;
+    struct member member = { 0 };
     const char *wrong;
 
     node_tell_status(to->c, &self);
