@@ -32,6 +32,7 @@ struct result {
     unsigned reports;
     int status;
     uint32_t attempts;
+    int durability;
     size_t outcomes;
     struct sluice_outcome outcome[4];
     uint8_t id[16];

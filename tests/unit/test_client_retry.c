@@ -111,6 +111,90 @@ static void what_was_decided_stays_decided(void **state)
     sluice_close(c);
 }
 
+/* Late is refused as a whole, and the second sending finds it there. */
+static void what_is_not_durable_in_both_regions_in_time_comes_again(void **state)
+{
+    struct receipt_exception whole = { .reason = sluice_v1_Reason_REGION_UNREACHABLE };
+    struct receipt_exception there[2] = {
+        { .position = 0, .reason = sluice_v1_Reason_DUPLICATE, .first_index = 50, .first_slot = 1 },
+        { .position = 1, .reason = sluice_v1_Reason_DUPLICATE, .first_index = 50, .first_slot = 2 }
+    };
+    struct receipt r = { .refused = 2, .exceptions = 1, .exception = &whole };
+    struct sluice_options o = options_make();
+    struct frame_batch batch;
+    uint8_t buf[256];
+    struct frame f;
+
+    o.durability = SLUICE_DEGRADED; /* is for receipts */
+    assert_int_equal(sluice_open(&(struct sluice_client *){ NULL }, &o), -EINVAL);
+    o.durability = SLUICE_REGION;
+    struct sluice_client *c = client_open(&o);
+
+    assert_int_equal(batch_send(c, 1, 2, -1, NULL), 0);
+    server_welcome(&server);
+    for (unsigned i = 0; i < 2; i++) {
+        r.request = server_read_batch(&server, &f);
+        assert_int_equal(frame_get_batch(&batch, &f), 0);
+        assert_int_equal(batch.durability, sluice_v1_Durability_REGION);
+        server_write(&server, buf, frame_put_receipt(buf, sizeof(buf), &r));
+    }
+    r = (struct receipt){ .request = server_read_batch(&server, &f),
+                          .durability = sluice_v1_Durability_REGION,
+                          .duplicates = 2,
+                          .exceptions = 2,
+                          .exception = there };
+    server_write(&server, buf, frame_put_receipt(buf, sizeof(buf), &r));
+    assert_int_equal(sluice_flush(c, -1), 0);
+    assert_int_equal(reports.result[1].attempts, 3);
+    assert_int_equal(reports.result[1].durability, SLUICE_REGION);
+    assert_int_equal(reports.result[1].outcome[1].index, 50);
+    sluice_close(c);
+}
+
+/* One event is durable in one region alone, the other, later, in both: all of it in one. */
+static void of_a_batch_the_least_durability_is_told(void **state)
+{
+    static const struct {
+        uint32_t first, second;
+        int told;
+    } cases[] = {
+        { sluice_v1_Durability_DEGRADED, sluice_v1_Durability_REGION, SLUICE_DEGRADED },
+        { sluice_v1_Durability_REGION, sluice_v1_Durability_DEGRADED, SLUICE_DEGRADED },
+        { sluice_v1_Durability_QUORUM, sluice_v1_Durability_REGION, SLUICE_QUORUM },
+        { sluice_v1_Durability_REGION, sluice_v1_Durability_REGION, SLUICE_REGION },
+    };
+    struct sluice_client *c = client_open_default();
+    uint8_t buf[256];
+    struct frame f;
+
+    for (unsigned i = 0; i < 4; i++) {
+        struct receipt_exception e = { .position = 1, .reason = sluice_v1_Reason_OVERLOADED };
+        struct receipt r = { .index = 50,
+                             .durability = cases[i].first,
+                             .accepted = 1,
+                             .refused = 1,
+                             .exceptions = 1,
+                             .exception = &e };
+
+        assert_int_equal(batch_send(c, i + 1, 2, -1, NULL), 0);
+        if (i == 0)
+            server_welcome(&server);
+        r.request = server_read_batch(&server, &f);
+        server_write(&server, buf, frame_put_receipt(buf, sizeof(buf), &r));
+        r.request = server_read_batch(&server, &f);
+        e = (struct receipt_exception){ .reason = sluice_v1_Reason_DUPLICATE,
+                                        .first_index = 50,
+                                        .first_slot = 0 };
+        r.durability = cases[i].second;
+        r.duplicates = 1;
+        r.refused = 0;
+        server_write(&server, buf, frame_put_receipt(buf, sizeof(buf), &r));
+        assert_int_equal(sluice_flush(c, -1), 0);
+        assert_int_equal(reports.result[i + 1].durability, cases[i].told);
+    }
+    sluice_close(c);
+}
+
 /* True when there is something to read, false when a receipt was passed on. */
 static bool comes_again(void)
 {
@@ -259,6 +343,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, client_rig_setup, client_rig_teardown)
     const struct CMUnitTest tests[] = {
         TEST(what_cannot_be_taken_now_is_sent_again),
+        TEST(what_is_not_durable_in_both_regions_in_time_comes_again),
+        TEST(of_a_batch_the_least_durability_is_told),
         TEST(what_was_decided_stays_decided),
         TEST(after_the_deadline_the_refusal_is_told),
         TEST(a_batch_with_an_assigned_id_is_not_sent_again),
