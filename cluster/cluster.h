@@ -27,7 +27,7 @@
 #define CLUSTER_TRAILING     65536u /* costs no memory */
 #define CLUSTER_FORWARD_MS   10000u
 #define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
-#define CLUSTER_SETTINGS_MAX 924u /* in a checkpoint */
+#define CLUSTER_SETTINGS_MAX 925u /* in a checkpoint */
 
 struct cluster;
 
@@ -42,7 +42,9 @@ struct cluster_link {
      * word, hear a majority of each? No, when there has been none for a second. */
     _Atomic uint64_t region_index;
     _Atomic bool region_reached;
-    _Atomic bool holds; /* the worker's: it is to be woken when these change */
+    _Atomic uint64_t region_lost_ns; /* since when it could not (monotonic); 0: it could, or there
+                                      * is one region */
+    _Atomic bool holds;              /* the worker's: it is to be woken when these change */
 };
 
 /* A checkpoint in memory. The message's settings, which are its largest part, are in the array. */

@@ -177,7 +177,9 @@ struct region {
     uint64_t index;   /* durable in both regions, as far as this node knows */
     bool reached;     /* the leader hears a majority of each region */
     uint64_t said_ns; /* when that was said */
+    uint64_t lost_ns; /* since when it is not so; 0: it is, or nobody has spoken of two */
     bool two;         /* there are members of another region */
+    bool spoken;      /* that was seen here, or a leader has said so */
     unsigned members;
     uint16_t node[CLUSTER_MEMBERS_MAX];
     uint8_t of[CLUSTER_MEMBERS_MAX];

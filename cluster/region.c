@@ -104,6 +104,8 @@ static void region_publish(struct cluster *c)
     for (unsigned i = 0; i < c->config.links; i++) {
         atomic_store_explicit(&c->config.link[i].region_reached, c->region.reached,
                               memory_order_relaxed);
+        atomic_store_explicit(&c->config.link[i].region_lost_ns, c->region.lost_ns,
+                              memory_order_relaxed);
         atomic_store_explicit(&c->config.link[i].region_index, c->region.index,
                               memory_order_release);
     }
@@ -117,11 +119,16 @@ static void region_publish(struct cluster *c)
 static void region_know(struct cluster *c, uint64_t index, bool reached, uint64_t now_ns)
 {
     struct region *g = &c->region;
-    bool news = index > g->index || reached != g->reached;
+    bool lost = !reached && g->spoken && g->lost_ns == 0;
+    bool news = index > g->index || reached != g->reached || lost;
 
     if (index > g->index)
         g->index = index;
     g->reached = reached;
+    if (reached)
+        g->lost_ns = 0;
+    else if (lost)
+        g->lost_ns = now_ns;
     g->said_ns = now_ns;
     if (news)
         region_publish(c);
@@ -232,6 +239,7 @@ int region_turn(struct cluster *c, uint64_t now_ns)
         g->two = g->two || g->of[i] != c->config.region;
     if (!g->two)
         return 0;
+    g->spoken = true;
     region_count(c, now_ns);
     return now_ns >= region_due_ns(c) ? region_tell(c, now_ns) : 0;
 }
@@ -245,6 +253,7 @@ int region_told(struct cluster *c, const void *body, size_t bytes)
     assert(((uintptr_t)body & 7) == 0);
     if (bytes != sizeof *p || p->reaches > 1 || p->zero != 0)
         return -EBADMSG;
+    c->region.spoken = true;
     region_know(c, p->index, c->lead == LEAD_NONE ? p->reaches != 0 : c->region.reached,
                 node_now_ns(c));
     return 0;

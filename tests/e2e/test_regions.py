@@ -121,7 +121,16 @@ def test_region_is_stopped():
             else:
                 expect_equal((r.accepted, r.durability), (5, wire.DEGRADED), "accepted, durability")
             expect_equal(one.batch(events_of(b"meanwhile-" + policy.encode())).durability, wire.QUORUM, "durability")
+    cluster[1].cli("config", "set", "region.stop_after_s", "1")
+    with Stream(cluster[3].port) as one:
+        def stopped():
+            r = one.batch(events_of(b"alone-%d" % one.requests))
+            return r.refused and only_reason(r) == {"REGION_UNREACHABLE"}
+        wait_until(stopped, "the active region takes nothing more")
     stop((4, 5, 6), signal.SIGCONT)
+    with Stream(cluster[3].port) as one:
+        wait_until(lambda: one.batch(events_of(b"again-%d" % one.requests)).accepted, "it takes events again")
+    cluster[1].cli("config", "set", "region.stop_after_s", "")
     cluster.healthy()
     cluster[1].cli("config", "set", "region.unreachable", "wait")
     cluster[1].cli("config", "set", "region.wait_ms", "2000")

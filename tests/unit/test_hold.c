@@ -222,6 +222,31 @@ static void where_they_fail_it_is_refused_before_it_is_taken(void **state)
     end();
 }
 
+static void after_so_long_alone_nothing_is_taken(void **state)
+{
+    rig_init(&r);
+    rig_set(&r, "region.stop_after_s", "3600");
+    begin("wait", "60000");
+    fake_cluster_region(&r.cluster, 0, false);
+    atomic_store(&r.cluster.link.region_lost_ns, clock_monotonic_ns());
+    send_batch(1, 10, 1, QUORUM);
+    next_receipt(1, QUORUM);
+    assert_int_equal(receipt.r.accepted, 10);
+    assert_true(clock_monotonic_ns() > 3601 * NS_PER_S); /* this machine is up for longer */
+    atomic_store(&r.cluster.link.region_lost_ns, clock_monotonic_ns() - 3600 * NS_PER_S);
+    RIG_WAIT(&r, true);
+    send_batch(2, 10, 11, QUORUM);
+    next_receipt(2, 0);
+    assert_int_equal(receipt.r.refused, 10);
+    assert_int_equal(receipt.exception[9].reason, LATE);
+    fake_cluster_region(&r.cluster, 0, true);
+    atomic_store(&r.cluster.link.region_lost_ns, 0);
+    RIG_WAIT(&r, true);
+    send_batch(3, 10, 21, QUORUM);
+    next_receipt(3, QUORUM);
+    end();
+}
+
 /* --- limits and ends ---------------------------------------------------------------------------
  */
 
@@ -292,6 +317,7 @@ int main(void)
         cmocka_unit_test(what_is_late_is_to_be_sent_again),
         cmocka_unit_test(where_the_settings_degrade_the_receipt_says_so),
         cmocka_unit_test(where_they_fail_it_is_refused_before_it_is_taken),
+        cmocka_unit_test(after_so_long_alone_nothing_is_taken),
         cmocka_unit_test(what_finds_no_room_makes_the_oldest_late),
         cmocka_unit_test(who_has_gone_is_not_answered),
         cmocka_unit_test(a_worker_that_ends_waits_a_second_at_most),

@@ -234,6 +234,7 @@ static const struct settings_family families[] = {
       .set = settings_set_unreachable,
       .list = settings_list_unreachable },
     NUMBER("region.wait_ms", region_wait_ms, 10, 60000, 2000),
+    NUMBER("region.stop_after_s", region_stop_after_s, 0, 86400, 0),
     POLICY(source),
     LIMIT(source_per_s, 0, 10000000, 0),
     LIMIT(source_burst, 1, 10000000, 1000),
@@ -289,14 +290,15 @@ static int change(struct settings *s, const char *key, const char *value, char *
         c.rest = within + bytes;
         return f->set(s, f, &c);
     }
-    return settings_refuse(error,
-                           "there is no setting \"%s\"; known are type.NAME, class.TYPE, "
-                           "admit.TYPE, skew.past_ms, skew.future_ms, event.bytes_max, "
-                           "durability.TYPE, region.unreachable, region.wait_ms, "
-                           "source.NETWORK, limit.source_per_s, limit.source_burst, "
-                           "limit.syn_per_s, limit.syn_burst, shadow, and shadow. before a key of "
-                           "class, admit, source or limit",
-                           key);
+    return settings_refuse(
+        error,
+        "there is no setting \"%s\"; known are type.NAME, class.TYPE, "
+        "admit.TYPE, skew.past_ms, skew.future_ms, event.bytes_max, "
+        "durability.TYPE, region.unreachable, region.wait_ms, region.stop_after_s, "
+        "source.NETWORK, limit.source_per_s, limit.source_burst, "
+        "limit.syn_per_s, limit.syn_burst, shadow, and shadow. before a key of "
+        "class, admit, source or limit",
+        key);
 }
 
 int settings_check(const struct settings *s, const char *key, const char *value,

@@ -21,7 +21,9 @@
  *                                         reach, at once, before it is taken
  *                        degrade          it is receipted as durable in the active region alone
  *   region.wait_ms       10..60000        2000: how long "in time" is
- *   source.<network>     allow | deny     not listed
+ *   region.stop_after_s  0..86400         0: while the other region is out of reach, the active one
+ *                                         goes on; else it takes nothing more after so long, so
+ * that what a failover would lose stays small source.<network>     allow | deny     not listed
  *   limit.source_per_s   0..10000000      0: datagrams a second of one source; 0 is no limit
  *   limit.source_burst   1..10000000      1000
  *   limit.syn_per_s      0..1000000       0: TCP connections (SYN) a second of one source
@@ -107,6 +109,8 @@ struct settings {
     uint32_t event_bytes_max;
     uint32_t region_unreachable; /* enum settings_unreachable */
     uint32_t region_wait_ms;
+    uint32_t region_stop_after_s; /* 0: never */
+    uint32_t zero;
     struct settings_policy policy;
     struct settings_overlay shadow;
 };
@@ -115,7 +119,7 @@ _Static_assert(sizeof(struct settings_admit) == 12 && sizeof(struct settings_sou
                        SETTINGS_TYPES * 12 + 20 + SETTINGS_SOURCES_MAX * 20 &&
                    sizeof(struct settings_overlay) ==
                        2 * SETTINGS_TYPES + SETTINGS_LIMITS + sizeof(struct settings_policy) &&
-                   sizeof(struct settings) == SETTINGS_TYPES * (2 + SETTINGS_NAME_BYTES) + 28 +
+                   sizeof(struct settings) == SETTINGS_TYPES * (2 + SETTINGS_NAME_BYTES) + 36 +
                                                   sizeof(struct settings_policy) +
                                                   sizeof(struct settings_overlay),
                "no padding: compared as bytes");
@@ -143,7 +147,7 @@ struct setting_line {
  * and in the shadow. */
 #define SETTINGS_TYPES_SET (3u + SETTINGS_TYPES - SETTINGS_CUSTOM_MIN)
 #define SETTINGS_LINES_MAX                                                                         \
-    ((SETTINGS_TYPES - SETTINGS_CUSTOM_MIN) + 5u + SETTINGS_TYPES_SET +                            \
+    ((SETTINGS_TYPES - SETTINGS_CUSTOM_MIN) + 6u + SETTINGS_TYPES_SET +                            \
      2u * (2u * SETTINGS_TYPES_SET + SETTINGS_LIMITS + SETTINGS_SOURCES_MAX))
 
 /* Calls line() for every known key, in the order of the table above, then by type number or

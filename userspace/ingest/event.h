@@ -77,6 +77,7 @@ struct stages {
     uint8_t id_prefix[8]; /* of assigned ids: random at start, different in every worker */
     uint64_t id_counter;
     struct calendars *calendars;
+    bool region_stops;  /* nothing is taken, as the other region is out of reach for too long */
     bool region_fails;  /* what wants to be durable in both regions is refused now ... */
     bool region_wanted; /* ... and these events do, whatever their types */
     struct block *open; /* batch fills it; the caller makes sure that a run's events fit */

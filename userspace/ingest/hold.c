@@ -88,6 +88,15 @@ static enum settings_unreachable policy(const struct worker *w)
     return (enum settings_unreachable)w->stages.admission->settings.region_unreachable;
 }
 
+/* Is the active region to go on no more? */
+static bool is_lost_too_long(const struct worker *w)
+{
+    uint64_t since = atomic_load_explicit(&w->link->region_lost_ns, memory_order_relaxed);
+    uint32_t s = w->stages.admission->settings.region_stop_after_s;
+
+    return s != 0 && since != 0 && w->now_ns >= since + s * NS_PER_S;
+}
+
 /* --- answering ---------------------------------------------------------------------------------
  */
 
@@ -139,6 +148,7 @@ void hold_turn(struct worker *w)
     struct hold *h = &w->hold;
     uint64_t index;
 
+    w->stages.region_stops = is_lost_too_long(w);
     w->stages.region_fails = policy(w) == SETTINGS_REGION_FAIL && !region_is_reached(w);
     if (w->draining && h->drain_ns == 0)
         h->drain_ns = w->now_ns + DRAIN_NS;

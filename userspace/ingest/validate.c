@@ -179,6 +179,8 @@ static unsigned policy_reason(const struct stages *s, unsigned which, unsigned t
 /* Does it have to be durable in both regions, and cannot be? */
 static bool region_is_missing(const struct stages *s, const struct event *ev)
 {
+    if (s->region_stops)
+        return true;
     return s->region_fails &&
            (s->region_wanted || s->admission->settings.durability[ev->type] == SETTINGS_REGION);
 }
