@@ -82,11 +82,12 @@ def test_both_regions():
 
 def test_one_standby_is_enough_to_lose():
     """with one of the three standbys gone there still are receipts for both; with two there are none"""
-    setting("region.wait_ms", "300")
+    setting("region.wait_ms", "30000")
     cluster[6].kill()
     with Stream(cluster[1].port, durability=wire.REGION) as s:
         expect_equal(s.batch(events_of(b"two")).durability, wire.REGION, "durability")
         cluster[5].kill()
+        cluster[1].cli("config", "set", "region.wait_ms", "300")
         events = events_of(b"alone", 3)
         r = s.batch(events)
         expect_equal(only_reason(r), {"REGION_UNREACHABLE"}, "refused for")
