@@ -61,6 +61,7 @@ def test_init():
                  "regions")
     wait_until(lambda: region(2)["lossEntries"] == 0, "region 2 has everything")
     text = said(cluster[6].cli("cluster", "status"))
+    setting("region.wait_ms", "30000")
     expect("region 1: active, 3 of 3 nodes answer\n" in text and "would lose nothing\n" in text, text)
 
 
@@ -134,7 +135,7 @@ def test_region_is_stopped():
     cluster[1].cli("config", "set", "region.stop_after_s", "")
     cluster.healthy()
     cluster[1].cli("config", "set", "region.unreachable", "wait")
-    cluster[1].cli("config", "set", "region.wait_ms", "2000")
+    cluster[1].cli("config", "set", "region.wait_ms", "30000")
     cluster.together()
     for m in cluster:
         m.ledger()
