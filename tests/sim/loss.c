@@ -57,6 +57,20 @@ bool loss_has_failed(const struct sim_node *n)
     return n->fails_at != 0 && test_disk_operations(n->disk) > n->fails_at;
 }
 
+/* Does a node's log, committed or not, have one as a member that has gone? After a start that is
+ * more than what it has applied. */
+static bool counts_on_gone(const struct sim_node *n)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int members = consensus_members(n->c, m);
+
+    for (int i = 0; i < members; i++) {
+        if (sim.node[m[i].node].gone)
+            return true;
+    }
+    return false;
+}
+
 /* Is nobody else missing, and does each member know who the others are? */
 static bool may_lose(const struct sim_node *n)
 {
@@ -68,7 +82,7 @@ static bool may_lose(const struct sim_node *n)
     for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct sim_node *other = &sim.node[i];
 
-        if (!other->gone && (other->c == NULL || !other->opened))
+        if (!other->gone && (other->c == NULL || !other->opened || counts_on_gone(other)))
             return false;
         if (other->gone && members_find(m, (unsigned)members, (uint16_t)i) != NULL)
             return false;
