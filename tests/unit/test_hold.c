@@ -45,18 +45,22 @@ static void end(void)
     rig_close(&r);
 }
 
-/* n trades from id on, to be durable so far. */
-static void send_batch(uint64_t request, uint32_t n, uint64_t id, uint32_t durability)
+static void send_bytes(uint64_t request, const uint8_t *body, size_t bytes, uint32_t durability)
 {
-    size_t bytes = rig_batch(batch, sizeof batch, 1, n, id, 0, false);
     const struct frame_batch b = { .request = request,
                                    .durability = durability,
                                    .batch_bytes = (uint32_t)bytes };
     ssize_t head = frame_put_batch_head(frame, sizeof frame, &b);
 
     assert_true(head > 0 && (size_t)head + bytes <= sizeof frame);
-    memcpy(frame + head, batch, bytes);
+    memcpy(frame + head, body, bytes);
     rig_send(stream.fd, frame, (size_t)head + bytes);
+}
+
+/* n trades from id on, to be durable so far. */
+static void send_batch(uint64_t request, uint32_t n, uint64_t id, uint32_t durability)
+{
+    send_bytes(request, batch, rig_batch(batch, sizeof batch, 1, n, id, 0, false), durability);
 }
 
 static void next_receipt(uint64_t request, uint32_t durability)
@@ -278,6 +282,39 @@ static void what_finds_no_room_makes_the_oldest_late(void **state)
     end();
 }
 
+/* Between those that wait are some that only wait for their turn. */
+static void what_waits_for_nothing_is_never_late(void **state)
+{
+    static const uint8_t malformed[] = { 0x0a, 0x01, 0xff };
+    enum { MANY = 12000 };
+
+    rig_init(&r);
+    r.config.pipeline.held_bytes_max = 1 << 20;
+    r.config.ingest.tcp.output_bytes_max = 4 << 20;
+    begin("degrade", "60000");
+    fake_cluster_region(&r.cluster, 0, true);
+    for (unsigned i = 1; i <= MANY; i++) {
+        if (i % 2 == 0)
+            send_bytes(i, malformed, sizeof malformed, REGION);
+        else
+            send_batch(i, 1, i, REGION);
+    }
+    RIG_WAIT(&r, l->committed[1] == MANY / 2 && l->in_flight[1] == 0 && l->invalid[0] == MANY / 2);
+    assert_in_range(r.snap.ledger.region_degraded, 500, MANY / 2 - 2000);
+    fake_cluster_region(&r.cluster, MANY, true);
+    for (unsigned i = 1; i <= MANY; i++) {
+        bool is_late = (i + 1) / 2 <= r.snap.ledger.region_degraded;
+
+        next_receipt(i, i % 2 == 0 ? 0 : is_late ? DEGRADED : REGION);
+        assert_int_equal(receipt.r.accepted, i % 2);
+        if (i % 2 == 0)
+            assert_int_equal(receipt.exception[0].reason, sluice_v1_Reason_DECODE_MALFORMED);
+    }
+    RIG_WAIT(&r, l->region_receipts + l->region_degraded == MANY / 2);
+    assert_int_equal(r.snap.ledger.region_late, 0);
+    end();
+}
+
 static void who_has_gone_is_not_answered(void **state)
 {
     const struct linger reset = { .l_onoff = 1 };
@@ -319,6 +356,7 @@ int main(void)
         cmocka_unit_test(where_they_fail_it_is_refused_before_it_is_taken),
         cmocka_unit_test(after_so_long_alone_nothing_is_taken),
         cmocka_unit_test(what_finds_no_room_makes_the_oldest_late),
+        cmocka_unit_test(what_waits_for_nothing_is_never_late),
         cmocka_unit_test(who_has_gone_is_not_answered),
         cmocka_unit_test(a_worker_that_ends_waits_a_second_at_most),
     };

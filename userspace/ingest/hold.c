@@ -13,8 +13,8 @@
  *
  * Thread:  the worker's.
  * Memory:  mapped in hold_open(), touched when it is first needed.
- * Limits:  pipeline.held_bytes_max. What finds no room makes the oldest late: who wants both
- *          regions pays for it, not who does not.
+ * Limits:  pipeline.held_bytes_max. What finds no room makes the oldest late, unless that only
+ *          waits for its turn: who wants both regions pays for it, not who does not.
  * Order:   that of the requests that want both regions.
  * Counts:  region_receipts, region_degraded, region_late.
  */
@@ -100,7 +100,7 @@ static bool is_lost_too_long(const struct worker *w)
 /* --- answering ---------------------------------------------------------------------------------
  */
 
-/* The oldest is not confirmed, and waits no longer. */
+/* Not by both regions. */
 static void release_late(struct worker *w)
 {
     struct held *e = oldest(&w->hold);
@@ -127,6 +127,15 @@ static void release_confirmed(struct worker *w)
     pop(&w->hold);
 }
 
+/* The oldest waits no longer, whatever became of it. */
+static void release(struct worker *w)
+{
+    if (oldest(&w->hold)->index <= region_index(w))
+        release_confirmed(w);
+    else
+        release_late(w);
+}
+
 /* When the oldest is late. */
 static uint64_t late_ns(const struct worker *w)
 {
@@ -146,20 +155,15 @@ static void skip_end(struct hold *h)
 void hold_turn(struct worker *w)
 {
     struct hold *h = &w->hold;
-    uint64_t index;
 
     w->stages.region_stops = is_lost_too_long(w);
     w->stages.region_fails = policy(w) == SETTINGS_REGION_FAIL && !region_is_reached(w);
     if (w->draining && h->drain_ns == 0)
         h->drain_ns = w->now_ns + DRAIN_NS;
-    index = region_index(w);
     for (; h->head < h->tail; skip_end(h)) {
-        if (oldest(h)->index <= index)
-            release_confirmed(w);
-        else if (w->now_ns >= late_ns(w))
-            release_late(w);
-        else
+        if (oldest(h)->index > region_index(w) && w->now_ns < late_ns(w))
             break;
+        release(w);
     }
     atomic_store_explicit(&w->link->holds, h->head < h->tail, memory_order_relaxed);
 }
@@ -187,7 +191,7 @@ static struct held *hold_room(struct worker *w, size_t bytes)
     struct held *e;
 
     while (h->tail + all - h->head > h->bytes && h->head < h->tail) {
-        release_late(w);
+        release(w);
         skip_end(h);
     }
     if (h->head == h->tail) /* pop() has begun anew */
