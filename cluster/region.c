@@ -61,9 +61,11 @@ static int region_members(struct cluster *c)
         return cluster_fail(c, n, "the members of the configuration cannot be read: %s",
                             strerror(-n));
     g->members = (unsigned)n;
+    g->two = false;
     for (unsigned i = 0; i < g->members; i++) {
         g->node[i] = m[i].node;
         g->of[i] = m[i].region;
+        g->two = g->two || g->of[i] != c->config.region;
     }
     g->seen_committed = r->configuration_committed_index;
     g->seen_uncommitted = r->configuration_uncommitted_index;
@@ -193,6 +195,8 @@ bool region_allows(struct cluster *c, uint8_t region, bool leaves, char *ret_why
 #ifdef PLANT_REGION_UNSETTLED
     return true;
 #endif
+    if (region_members(c) < 0) /* which ends the node */
+        return false;
     for (unsigned i = 0; i < c->region.members; i++)
         members += c->region.of[i] == region;
     if (!c->region.two || (members < 2 && !leaves) ||
@@ -211,8 +215,7 @@ bool region_allows(struct cluster *c, uint8_t region, bool leaves, char *ret_why
     return false;
 }
 
-/* When the leader has something to tell, or UINT64_MAX. */
-static uint64_t region_due_ns(const struct cluster *c)
+uint64_t region_deadline_ns(const struct cluster *c)
 {
     const struct region *g = &c->region;
 
@@ -234,17 +237,12 @@ int region_turn(struct cluster *c, uint64_t now_ns)
     e = region_members(c);
     if (e < 0)
         return e;
-    g->two = false;
-    for (unsigned i = 0; i < g->members; i++)
-        g->two = g->two || g->of[i] != c->config.region;
     if (!g->two)
         return 0;
     g->spoken = true;
     region_count(c, now_ns);
-    return now_ns >= region_due_ns(c) ? region_tell(c, now_ns) : 0;
+    return now_ns >= region_deadline_ns(c) ? region_tell(c, now_ns) : 0;
 }
-
-uint64_t region_deadline_ns(const struct cluster *c) { return region_due_ns(c); }
 
 int region_told(struct cluster *c, const void *body, size_t bytes)
 {
