@@ -22,8 +22,8 @@
  *                        degrade          it is receipted as durable in the active region alone
  *   region.wait_ms       10..60000        2000: how long "in time" is
  *   region.stop_after_s  0..86400         0: while the other region is out of reach, the active one
- *                                         goes on; else it takes nothing more after so long, so
- * that what a failover would lose stays small source.<network>     allow | deny     not listed
+ *                                         goes on; else it takes nothing more after so long
+ *   source.<network>     allow | deny     not listed
  *   limit.source_per_s   0..10000000      0: datagrams a second of one source; 0 is no limit
  *   limit.source_burst   1..10000000      1000
  *   limit.syn_per_s      0..1000000       0: TCP connections (SYN) a second of one source
