@@ -58,7 +58,6 @@ void on_receipt(void *arg, const struct sluice_receipt *receipt)
     r->status = receipt->status;
     r->attempts = receipt->attempts;
     r->durability = receipt->durability;
-    r->durability = receipt->durability;
     r->outcomes = receipt->outcomes;
     for (size_t i = 0; i < receipt->outcomes && i < 4; i++)
         r->outcome[i] = receipt->outcome[i];
