@@ -5,7 +5,7 @@ import random
 import threading
 import time
 
-from sluice_node import Failed, Stream, check_receipt, places, trade
+from sluice_node import Failed, Stream, check_receipt, ev, expect, places, trade, wait_until
 
 
 class Recorder(threading.Thread):
@@ -83,3 +83,38 @@ class Recorder(threading.Thread):
             self.duplicates += how == "duplicate"
             self.receipts[ident] = (index, slot)
         self.pending.remove(ids)
+
+
+def receipts(recorders):
+    """How many each of them has; raises what one has failed with."""
+    for r in recorders:
+        if r.error:
+            raise r.error
+    return [len(r.receipts) for r in recorders]
+
+
+def more_receipts(recorders, n):
+    """Waits until each of them has so many more."""
+    before = receipts(recorders)
+    wait_until(lambda: all(b >= a + n for a, b in zip(before, receipts(recorders))), "%d more receipts" % n)
+
+
+def all_have_receipts(recorders):
+    """Waits until nothing is without a receipt."""
+    wait_until(lambda: receipts(recorders) and not any(r.pending for r in recorders), "everything has a receipt")
+
+
+def check_receipts(node, recorders):
+    """Every event that has a receipt is where that says, once, with the bytes that were sent."""
+    log = {r.source: {} for r in recorders}
+    for index, slot, raw in node.tail():
+        e = ev.Event.FromString(raw)
+        if e.source not in log:
+            continue
+        expect(e.id not in log[e.source], "twice in the log of node", node.number, e.source, e.id)
+        log[e.source][e.id] = (index, slot, raw)
+    for r in recorders:
+        for ident, place in r.receipts.items():
+            got = log[r.source].get(ident)
+            expect(got is not None and got[:2] == place and got[2].startswith(r.sent[ident]),
+                   "node", node.number, "has for the receipt", place, "of", r.source, ident, got)

@@ -19,9 +19,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from recorder import Recorder  # noqa: E402
+from recorder import Recorder, all_have_receipts, check_receipts, more_receipts, receipts  # noqa: E402
 from sluice_cluster import Cluster, Member, Pki  # noqa: E402
-from sluice_node import (BIN, Stream, ev, expect, expect_equal, main, trade, wait_until,  # noqa: E402
+from sluice_node import (BIN, Stream, expect, expect_equal, main, trade, wait_until,  # noqa: E402
                          wire)
 
 seed = int(os.environ.get("SLUICE_SEED", time.time_ns() % 100000))
@@ -173,54 +173,27 @@ def load(on):
         (r.go.set if on else r.go.clear)()
 
 
-def receipts():
-    for r in recorders:
-        if r.error:
-            raise r.error
-    return sum(len(r.receipts) for r in recorders)
-
-
-def more_receipts(n):
-    before = receipts()
-    wait_until(lambda: receipts() >= before + n, "receipts go on")
-
-
-def check_receipts(node):
-    """Every event that has a receipt is where that says, once, with the bytes that were sent."""
-    log = {r.source: {} for r in recorders}
-    for index, slot, raw in node.tail():
-        e = ev.Event.FromString(raw)
-        if e.source not in log:
-            continue
-        expect(e.id not in log[e.source], "twice in the log of node", node.number, e.source, e.id)
-        log[e.source][e.id] = (index, slot, raw)
-    for r in recorders:
-        for ident, place in r.receipts.items():
-            got = log[r.source].get(ident)
-            expect(got is not None and got[:2] == place and got[2].startswith(r.sent[ident]),
-                   "node", node.number, "has for the receipt", place, "of", r.source, ident, got)
-
-
 def test_leader_is_killed():
     """the leader is killed under load, twice: another leads, and no receipt was for nothing"""
     load(True)
     for _ in range(2):
-        more_receipts(300)
+        more_receipts(recorders, 150)
         old = cluster.leader()
         old.kill()
-        more_receipts(300)
+        more_receipts(recorders, 150)
         s = next(m for m in cluster.running()).cluster_status()
         expect(not s["healthy"] and any("node %d is silent" % old.number in p for p in s["problems"]), s)
         old.start()
-    more_receipts(100)
+    more_receipts(recorders, 50)
     load(False)
-    wait_until(lambda: not any(r.pending for r in recorders) or receipts() < 0, "everything has a receipt")
+    all_have_receipts(recorders)
     cluster.healthy()
     cluster.together()
     for m in cluster:
-        check_receipts(m)
+        check_receipts(m, recorders)
         m.ledger()
-    print("     %d receipts, %d known again after a resend" % (receipts(), sum(r.duplicates for r in recorders)))
+    print("     %d receipts, %d known again after a resend" %
+          (sum(receipts(recorders)), sum(r.duplicates for r in recorders)))
 
 
 # --- members change -------------------------------------------------------------------------------
@@ -245,7 +218,7 @@ def test_add():
     s = cluster.healthy()
     expect(any("4 voters" in n for n in s["notes"]), "a note about four voters:", s["notes"])
     cluster.together()
-    check_receipts(four)
+    check_receipts(four, recorders)
 
 
 def test_transfer():
@@ -280,7 +253,7 @@ def test_replace():
     expect_equal([x["node"] for x in s["members"]], [1, 2, 5], "members")
     del cluster.members[3], cluster.members[4]
     cluster.together()
-    check_receipts(five)
+    check_receipts(five, recorders)
 
 
 # --- what does not belong to it -------------------------------------------------------------------
@@ -389,16 +362,16 @@ def test_wrong_certificate():
 def test_end():
     """all nodes stop, and each log verifies and has the same events"""
     load(True)
-    more_receipts(100)
+    more_receipts(recorders, 50)
     load(False)
-    wait_until(lambda: not any(r.pending for r in recorders) or receipts() < 0, "everything has a receipt")
+    all_have_receipts(recorders)
     for r in recorders:
         r.end = True
         r.go.set()
         r.join()
     cluster.together()
     for m in cluster:
-        check_receipts(m)
+        check_receipts(m, recorders)
         m.ledger()
     cluster.stop()
     found = {m.verify()["events"] for m in cluster}

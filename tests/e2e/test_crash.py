@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from recorder import Recorder  # noqa: E402
+from recorder import Recorder, all_have_receipts, receipts  # noqa: E402
 from sluice_node import BIN, FULL, Failed, Node, ev, expect, expect_equal, main, wait_until  # noqa: E402
 
 ROUNDS = 100 if FULL else 8
@@ -45,13 +45,6 @@ def load(on):
             r.go.clear()
         if r.error:
             raise r.error
-
-
-def receipts():
-    for r in recorders:
-        if r.error:
-            raise r.error
-    return sum(len(r.receipts) for r in recorders)
 
 
 def check_log():
@@ -102,13 +95,13 @@ def segments():
 def kill_under_load(n):
     """Some receipts, then any moment."""
     load(True)
-    before = receipts()
-    wait_until(lambda: receipts() >= before + 200, "receipts under load")
+    before = sum(receipts(recorders))
+    wait_until(lambda: sum(receipts(recorders)) >= before + 200, "receipts under load")
     change_setting(n)
     node.cli("ledger")
     until = time.monotonic() + chance.random() * 0.4
     while time.monotonic() < until:
-        receipts()
+        receipts(recorders)
         time.sleep(0.005)
     node.kill()
 
@@ -120,7 +113,7 @@ def kill_at_roll(n):
     before = segments()
     begun = time.monotonic()
     while segments() == before:
-        expect(time.monotonic() < begun + 60, "no segment ends under load; receipts:", receipts())
+        expect(time.monotonic() < begun + 60, "no segment ends under load; receipts:", sum(receipts(recorders)))
     time.sleep(chance.choice((0, 0, 0.0005, 0.003)))
     node.kill()
 
@@ -169,16 +162,16 @@ def test_kills():
     expect(len(segments()) > 2, "segments rolled:", segments())
     expect(all(r.connects >= ROUNDS // 2 for r in recorders), "clients reconnected")
     print("     %d rounds, %d events, %d receipts, %d known again after a resend, %d segments" % (
-        ROUNDS, total, receipts(), sum(r.duplicates for r in recorders), len(segments())))
+        ROUNDS, total, sum(receipts(recorders)), sum(r.duplicates for r in recorders), len(segments())))
 
 
 def test_resends():
     """after the last kill everything without a receipt gets one, and nothing is there twice"""
     load(True)
-    before = receipts()
-    wait_until(lambda: receipts() > before + 500, "receipts go on")
+    before = sum(receipts(recorders))
+    wait_until(lambda: sum(receipts(recorders)) > before + 500, "receipts go on")
     load(False)
-    wait_until(lambda: not any(r.pending for r in recorders) or receipts() < 0, "nothing is without receipt")
+    all_have_receipts(recorders)
     check_log()
     for r in recorders:
         expect_equal(len(r.receipts), len(r.sent), "receipts of " + r.source)

@@ -12,9 +12,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from recorder import Recorder  # noqa: E402
+from recorder import Recorder, all_have_receipts, check_receipts, more_receipts  # noqa: E402
 from sluice_cluster import Cluster  # noqa: E402
-from sluice_node import (Stream, ev, expect, expect_equal, main, only_reason, trade, wait_until,  # noqa: E402
+from sluice_node import (Stream, expect, expect_equal, main, only_reason, trade, wait_until,  # noqa: E402
                          wire)
 
 seed = int(os.environ.get("SLUICE_SEED", time.time_ns() % 100000))
@@ -153,55 +153,27 @@ def load(on):
         (r.go.set if on else r.go.clear)()
 
 
-def receipts():
-    for r in recorders:
-        if r.error:
-            raise r.error
-    return min(len(r.receipts) for r in recorders)
-
-
-def more_receipts(n):
-    before = receipts()
-    wait_until(lambda: receipts() >= before + n, "receipts go on")
-
-
-def check_receipts(node):
-    """Every event that has a receipt is where that says, once, with the bytes that were sent."""
-    log = {r.source: {} for r in recorders}
-    for index, slot, raw in node.tail():
-        e = ev.Event.FromString(raw)
-        if e.source not in log:
-            continue
-        expect(e.id not in log[e.source], "twice in the log of node", node.number, e.source, e.id)
-        log[e.source][e.id] = (index, slot, raw)
-    for r in recorders:
-        for ident, place in r.receipts.items():
-            got = log[r.source].get(ident)
-            expect(got is not None and got[:2] == place and got[2].startswith(r.sent[ident]),
-                   "node", node.number, "has for the receipt", place, "of", r.source, ident, got)
-
-
 def test_switchover():
     """the other region becomes the active one under load, there and back, and no receipt was for nothing"""
     for to, asked in ((2, 1), (1, 2), (2, 6)):
         load(True)
-        more_receipts(50)
+        more_receipts(recorders, 50)
         for r in recorders:
             r.longest = 0
         done = cluster[asked].cli("cluster", "switchover", "--to", str(to))
         expect("region %d is the active one" % to in said(done), said(done))
         expect_equal([r["active"] for r in cluster[3].cluster_status()["regions"]], [to == 1, to == 2], "active")
         expect_equal(cluster.leader().number > 3, to == 2, "the leader's region")
-        more_receipts(50)
+        more_receipts(recorders, 50)
         load(False) # so that there is not too much to look through in the end
         print("     longest wait for a receipt: %s ms" %
               ", ".join("%.0f" % (r.longest * 1000) for r in recorders))
     cluster[1].cli("cluster", "switchover", "--to", "2") # again: it is done
     load(False)
-    wait_until(lambda: not any(r.pending for r in recorders) or receipts() < 0, "everything has a receipt")
+    all_have_receipts(recorders)
     cluster.healthy()
     cluster.together()
-    check_receipts(cluster[5]) # and the others have the same chain
+    check_receipts(cluster[5], recorders) # and the others have the same chain
     for m in cluster:
         m.ledger()
 
@@ -248,7 +220,7 @@ def test_replace_a_standby():
     cluster[7].start()
     cluster.healthy()
     cluster.together()
-    check_receipts(cluster[7])
+    check_receipts(cluster[7], recorders)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from lab import BIN, FULL, Stream, ev, expect, expect_equal, main, need, trade, wait_until, wire  # noqa: E402
+from lab import BIN, FULL, Stream, expect, expect_equal, main, need, trade, wait_until, wire  # noqa: E402
 from region_lab import RegionCluster, RegionProducer  # noqa: E402
 from cluster_lab import INGEST  # noqa: E402
+from recorder import all_have_receipts, check_receipts, more_receipts, receipts  # noqa: E402
 
 PACE_S = 0.05
 LATER = {wire.NOT_LEADER, wire.OVERLOADED, wire.STOPPING, wire.REGION_UNREACHABLE}
@@ -53,19 +54,6 @@ one = [p for p in producers if not p.durability]   # whose receipts are for the 
 both = [p for p in producers if p.durability]
 
 
-def receipts(of):
-    for p in producers:
-        if p.error:
-            raise p.error
-    return [len(p.receipts) for p in of]
-
-
-def more(of, n=40):
-    """Each of them gets so many more."""
-    before = receipts(of)
-    wait_until(lambda: all(b >= a + n for a, b in zip(before, receipts(of))), "%d more receipts" % n)
-
-
 def go(on=True):
     for p in producers:
         (p.go.set if on else p.go.clear)()
@@ -74,21 +62,11 @@ def go(on=True):
 def check(what):
     """The end of a round: everything has a receipt, and every receipt is true in both regions."""
     go(False)
-    wait_until(lambda: not any(p.pending for p in producers) or not receipts(producers), "everything has a receipt")
+    all_have_receipts(producers)
     cluster.healthy()
     cluster.together()
     for node in (chance.choice(cluster.region(1)), chance.choice(cluster.region(2))):
-        log = {p.source: {} for p in producers}
-        for index, slot, raw in node.tail():
-            e = ev.Event.FromString(raw)
-            if e.source in log:
-                expect(e.id not in log[e.source], "twice in the log of node", node.number, e.source, e.id)
-                log[e.source][e.id] = (index, slot, raw)
-        for p in producers:
-            for ident, place in p.receipts.items():
-                got = log[p.source].get(ident)
-                expect(got is not None and got[:2] == place and got[2].startswith(p.sent[ident]),
-                       "node", node.number, "has for the receipt", place, "of", p.source, ident, got)
+        check_receipts(node, producers)
     print("     %s; %d receipts hold" % (what, sum(receipts(producers))), flush=True)
     go()
 
@@ -122,14 +100,14 @@ def test_init():
     for p in producers:
         p.start()
     go()
-    more(producers)
+    more_receipts(producers, 40)
     check("made")
 
 
 def test_line_loses():
     """the line loses one packet in twenty: receipts go on"""
     cluster.wan.lose(50)
-    more(producers)
+    more_receipts(producers, 40)
     lost = sum(s[2] for s in cluster.wan.stats())
     cluster.wan.lose(0)
     expect(lost > 10, "packets were lost:", lost)
@@ -139,17 +117,17 @@ def test_line_loses():
 def test_line_is_cut():
     """the line is cut, both ways and one way: the active region goes on, what wants both waits, and nothing is lost"""
     for first, second in ((True, True), (True, False), (False, True)):
-        more(producers, 5)
+        more_receipts(producers, 5)
         cluster.wan.cut(first, second)
-        more(one[:1])
+        more_receipts(one[:1], 40)
         s = wait_until(lambda: (lambda s: s if s["regions"][1]["answer"] == 0 else None)(cluster[1].cluster_status()),
                        "region 2 is silent")
         expect(not s["healthy"] and any("0 of 3 nodes of region 2 answer" in p for p in s["problems"]), s["problems"])
         before = receipts(both)
-        more(one[:1])
+        more_receipts(one[:1], 40)
         expect(all(b - a <= 16 * 40 for a, b in zip(before, receipts(both))), "what wants both waits")
         cluster.wan.cut()
-        more(producers, 10)
+        more_receipts(producers, 10)
     check("cut three ways")
 
 
@@ -159,13 +137,13 @@ def test_region_dies():
         m.process.kill()
     for m in cluster.region(2):
         m.kill()
-    more(one[:1])
+    more_receipts(one[:1], 40)
     for m in cluster.region(2):
         m.start()
-    more(producers, 10)
+    more_receipts(producers, 10)
     leader = cluster.leader()
     leader.kill()
-    more([p for p in producers if p.node is not leader], 20)
+    more_receipts([p for p in producers if p.node is not leader], 20)
     leader.start()
     check("killed")
 
@@ -173,10 +151,10 @@ def test_region_dies():
 def test_switchover():
     """the regions change places under load, there and back"""
     for to in (2, 1):
-        more(producers, 10)
+        more_receipts(producers, 10)
         done = cluster[chance.randint(1, 6)].cli("cluster", "switchover", "--to", str(to))
         expect(b"region %d is the active one" % to in done.stdout, done.stdout)
-        more(producers, 10)
+        more_receipts(producers, 10)
         expect_equal([r["active"] for r in cluster[3].cluster_status()["regions"]], [to == 1, to == 2], "active")
         check("to region %d" % to)
 
@@ -184,7 +162,7 @@ def test_switchover():
 def test_switchover_is_cut_off():
     """the line is cut in the middle of a switchover: one region leads, and what was begun goes on when it is whole"""
     for moment in (0.02, 0.15, 0.4):
-        more(producers, 5)
+        more_receipts(producers, 5)
         to = 2 if cluster.cluster_active() == 1 else 1
         with open(os.devnull, "wb") as null:
             asked = subprocess.Popen([os.path.join(BIN, "sluice"), "cluster", "switchover", "--to", str(to)], stdout=null,
@@ -195,18 +173,18 @@ def test_switchover_is_cut_off():
         cluster.wan.cut()
         asked.wait()
         cluster[1].cli("cluster", "switchover", "--to", str(to))
-        more(producers, 5)
+        more_receipts(producers, 5)
         expect_equal(cluster.cluster_active(), to, "the active region")
     check("cut in the middle, three times")
 
 
 def test_rolling_restart():
     """each node is stopped and started again, the leader last"""
-    more(producers, 5)
+    more_receipts(producers, 5)
     leader = cluster.leader()
     for m in [m for m in cluster if m is not leader] + [leader]:
         m.stop()
-        more([p for p in producers if p.node is not m], 5)
+        more_receipts([p for p in producers if p.node is not m], 5)
         m.start()
         cluster.healthy()
     check("restarted")
