@@ -34,7 +34,6 @@
 #define CHANGE_TIMEOUT_MS  60000u
 #define TRANSFER_ELECTIONS 2u /* how long the log stands still for a hand-over */
 #define YIELD_MS           10000u
-#define CHANGE_VOTERS_MIN  3u
 #define SILENCE_ELECTIONS  3u /* who is dead has not answered for so long */
 
 /* The members by the engine's configuration, committed or not. */
@@ -273,9 +272,9 @@ static bool check_new(struct cluster *c, const struct members *now, const struct
             change_end(c, -EEXIST, "node %u listens at that address", m->node);
         return false;
     }
-    if (members_voters(now->m, now->n) < CHANGE_VOTERS_MIN) {
+    if (members_voters(now->m, now->n) < CLUSTER_VOTERS_MIN) {
         change_end(c, -EPERM, "a cluster of fewer than %u voters does not grow one by one",
-                   CHANGE_VOTERS_MIN);
+                   CLUSTER_VOTERS_MIN);
         return false;
     }
     return true;
@@ -448,8 +447,8 @@ static int change_remove(struct cluster *c, uint16_t node)
     m = members_find(now.m, now.n, node);
     if (m == NULL)
         return c->raft.configuration_uncommitted_index == 0;
-    if (m->role == MEMBER_VOTER && members_voters(now.m, now.n) <= CHANGE_VOTERS_MIN) {
-        change_end(c, -EPERM, "fewer than %u voters would be left; replace it", CHANGE_VOTERS_MIN);
+    if (m->role == MEMBER_VOTER && members_voters(now.m, now.n) <= CLUSTER_VOTERS_MIN) {
+        change_end(c, -EPERM, "fewer than %u voters would be left; replace it", CLUSTER_VOTERS_MIN);
         return 0;
     }
     if (c->change.request.dead && guard_healthy(c, node)) {
@@ -524,9 +523,9 @@ static int change_switchover(struct cluster *c, uint8_t region)
             (behind == NULL || behind->node == c->config.node))
             behind = &now.m[i];
     }
-    if (there < CHANGE_VOTERS_MIN) {
+    if (there < CLUSTER_VOTERS_MIN) {
         change_end(c, -EPERM, "region %u has %u members; to be the active one takes %u", region,
-                   there, CHANGE_VOTERS_MIN);
+                   there, CLUSTER_VOTERS_MIN);
         return 0;
     }
     except = left_behind(c, &now, region);

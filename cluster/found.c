@@ -25,7 +25,6 @@
 #include "cluster/peer.h"
 
 #define FOUND_NS_MAX (10 * NS_PER_S) /* for each of the two rounds */
-#define VOTERS_MIN   3u              /* fewer survive the loss of none */
 
 static const uint8_t no_id[16];
 
@@ -290,11 +289,11 @@ static int found_decide(struct found *f)
         at++;
     }
     assert(at == f->members);
-    if (voters < VOTERS_MIN)
+    if (voters < CLUSTER_VOTERS_MIN)
         return refuse(f->sentence, -EINVAL,
                       "in region %u, which is the active one since this node is in it, there are "
                       "%u of these nodes; it takes %u",
-                      c->config.region, voters, VOTERS_MIN);
+                      c->config.region, voters, CLUSTER_VOTERS_MIN);
     return 0;
 }
 
@@ -411,7 +410,7 @@ int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned me
     memcpy(f->member, member, members * sizeof *member);
     for (unsigned i = 0; i < members; i++)
         self = self || member[i].node == c->config.node;
-    if (!self || members < 3) {
+    if (!self || members < CLUSTER_VOTERS_MIN) {
         free(f);
         return refuse(sentence, -EINVAL,
                       !self

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #define CLUSTER_MEMBERS_MAX 8u /* three in each of two regions, and those that replace some */
+#define CLUSTER_VOTERS_MIN  3u /* fewer survive the loss of none */
 
 #define MEMBER_DIRECTORY_BYTES 16u
 #define MEMBER_HOST_MAX        253u /* of a name (RFC 1035) */

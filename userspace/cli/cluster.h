@@ -12,6 +12,8 @@
 
 #include "cli/cli.h"
 
+#define CLUSTER_VOTERS_MIN 3u /* as cluster/member.h says; the command knows nothing of a node */
+
 struct cluster_options {
     struct cli_options common;
     bool standby, yes, dead;

@@ -12,7 +12,6 @@
 
 #define DAY_S                86400
 #define CERTIFICATE_DAYS_MIN 30
-#define VOTERS_MIN           3u
 
 __attribute__((format(printf, 2, 3))) static void say(json_t *list, const char *format, ...)
 {
@@ -66,7 +65,7 @@ static void judge_voters(const sluice_v1_ClusterStatusResponse *s, json_t *probl
     }
     if (answer <= voters / 2)
         say(problems, "%u of %u voters answer: nothing can be committed", answer, voters);
-    else if (answer < VOTERS_MIN)
+    else if (answer < CLUSTER_VOTERS_MIN)
         say(problems, "%u of %u voters answer: with the loss of another nothing can be committed",
             answer, voters);
     else if (voters % 2 == 0)

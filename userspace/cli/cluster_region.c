@@ -8,9 +8,8 @@
 
 #include "cli/cluster.h"
 
-#define REGIONS    2u
-#define VOTERS_MIN 3u
-#define NS_PER_S   1e9
+#define REGIONS  2u
+#define NS_PER_S 1e9
 
 /* What is known of one, by what its members say. */
 struct region {
@@ -54,18 +53,19 @@ struct loss {
 static struct loss loss_of(const struct region *r, const sluice_v1_NodeStatus *leader)
 {
     struct loss loss = { 0 };
-    uint64_t held = leader->last_index - leader->first_index + 1;
+    uint64_t held = leader->last_index + 1 - leader->first_index;
 
     if (leader->commit_index <= r->last)
         return loss;
     loss.entries = leader->commit_index - r->last;
-    loss.bytes = (uint64_t)((double)leader->log_bytes / (double)held * (double)loss.entries);
+    if (held > 0)
+        loss.bytes = (uint64_t)((double)leader->log_bytes / (double)held * (double)loss.entries);
     if ((int64_t)leader->last_time_ns > r->last_time_ns && r->last_time_ns != 0)
         loss.seconds = (double)((int64_t)leader->last_time_ns - r->last_time_ns) / NS_PER_S;
     return loss;
 }
 
-static bool is_active(const struct region *r) { return r->voters >= VOTERS_MIN; }
+static bool is_active(const struct region *r) { return r->voters >= CLUSTER_VOTERS_MIN; }
 
 json_t *cluster_regions_json(const sluice_v1_ClusterStatusResponse *s)
 {
