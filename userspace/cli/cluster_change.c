@@ -201,8 +201,8 @@ int cluster_replace(const struct cluster_options *o)
     m->kind = sluice_v1_MembershipRequest_Kind_REPLACE;
     m->dead = o->dead;
     snprintf(what, sizeof what,
-             "Node %u at %s will get the whole log and a vote; then node %u will be no member any "
-             "more. Its data directory stays as it is.",
+             "Node %u at %s will get the whole log and, in the active region, a vote; then node %u "
+             "will be no member any more. Its data directory stays as it is.",
              m->node, m->address, m->old);
     if (rc == CLI_OK)
         rc = confirm(o, what);
