@@ -72,13 +72,16 @@ void pipeline_peers(struct pipeline *p, sluice_v1_StatusResponse *r)
     free(self);
 }
 
+/* What the members are, and what they say of themselves. */
+struct asked {
+    sluice_v1_Member member[CLUSTER_MEMBERS_MAX];
+    sluice_v1_NodeReply reply[CLUSTER_MEMBERS_MAX];
+};
+
 static int do_status(struct pipeline *p, const sluice_v1_ClusterStatusRequest *request,
                      sluice_v1_ClusterStatusResponse *ret, char error[ADMIN_ERROR_BYTES])
 {
-    struct {
-        sluice_v1_Member member[CLUSTER_MEMBERS_MAX];
-        sluice_v1_NodeReply reply[CLUSTER_MEMBERS_MAX];
-    } *all = calloc(1, sizeof *all);
+    struct asked *all = calloc(1, sizeof *all);
     uint64_t ns = request->timeout_ms != 0 ? request->timeout_ms * NS_PER_MS : STATUS_NS;
     int n;
 
@@ -130,10 +133,7 @@ static int wait_for_leader(struct pipeline *p, sluice_v1_NodeStatus *self)
 static void wait_for_members(struct pipeline *p)
 {
     const uint64_t until = clock_monotonic_ns() + MEMBERS_NS_MAX;
-    struct {
-        sluice_v1_Member member[CLUSTER_MEMBERS_MAX];
-        sluice_v1_NodeReply reply[CLUSTER_MEMBERS_MAX];
-    } *all = calloc(1, sizeof *all);
+    struct asked *all = calloc(1, sizeof *all);
     int n = 1, silent = 1;
 
     while (all != NULL && n > 0 && silent > 0 && clock_monotonic_ns() < until) {
