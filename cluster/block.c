@@ -114,6 +114,32 @@ static bool header_is_good(const struct block_header *h, uint32_t payload_bytes)
     return payload_bytes - h->desc_offset == h->events * sizeof(struct block_desc);
 }
 
+void block_fill(struct block *b, const struct block_view *v, const uint64_t *content)
+{
+    const uint32_t events = v->header->events;
+    const struct block_desc *last = &v->desc[events - 1];
+
+    assert(events > 0 && events <= BLOCK_EVENTS_MAX && v->payload_bytes <= BLOCK_PAYLOAD_MAX);
+    block_reset(b);
+    memcpy(block_payload(b), v->payload, v->payload_bytes);
+    memcpy(b->desc, v->desc, events * sizeof b->desc[0]);
+    memcpy(b->content, content, events * sizeof b->content[0]);
+    b->events = b->accepted = events;
+    b->bytes = last->offset + last->bytes;
+    b->receive_time_ns = v->header->receive_time_ns;
+    for (uint32_t i = 0; i < events; i++) {
+        b->position[i] = (uint16_t)i;
+        b->type[i] = b->desc[i].type;
+    }
+    memset(b->request_of, 0, events * sizeof b->request_of[0]);
+    memset(b->verdict, VERDICT_COMMITTED, events);
+    b->request[0] =
+        (struct block_request){ .events = (uint16_t)events, .positions = (uint16_t)events };
+    b->requests = 1;
+    b->write.buf = b->buf;
+    b->write.record.type = LOG_EVENTS;
+}
+
 int block_view(struct block_view *ret, const void *payload, uint32_t payload_bytes)
 {
     const struct block_header *h = payload;

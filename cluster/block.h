@@ -38,7 +38,7 @@
 struct block_header {
     uint32_t magic;
     uint16_t version;
-    uint16_t node;
+    uint16_t node; /* that has made it; 0: it was offered again, after a failover */
     uint32_t events;
     uint32_t desc_offset;
     uint64_t receive_time_ns; /* Unix time of the block's first event */
@@ -172,6 +172,11 @@ struct block_view {
     const uint8_t *payload;
     uint32_t payload_bytes;
 };
+
+/* As a worker would hand it over that had got these events; `content` are the hashes of their
+ * bytes. One request covers all of them, so each that is left out gets an exception. It has the
+ * payload as it is, and is not sealed. */
+void block_fill(struct block *b, const struct block_view *v, const uint64_t *content);
 
 /* Checks every bound that a reader relies on; payload is aligned to 8. Returns 0, or -EBADMSG for
  * anything else than a block. */

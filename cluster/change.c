@@ -34,6 +34,7 @@
 #define CHANGE_TIMEOUT_MS  60000u
 #define TRANSFER_ELECTIONS 2u /* how long the log stands still for a hand-over */
 #define YIELD_MS           10000u
+#define GROWING_VOTERS     2u /* what a failover may leave of a region that had lost one */
 #define SILENCE_ELECTIONS  3u /* who is dead has not answered for so long */
 
 /* The members by the engine's configuration, committed or not. */
@@ -272,9 +273,9 @@ static bool check_new(struct cluster *c, const struct members *now, const struct
             change_end(c, -EEXIST, "node %u listens at that address", m->node);
         return false;
     }
-    if (members_voters(now->m, now->n) < CLUSTER_VOTERS_MIN) {
+    if (members_voters(now->m, now->n) < GROWING_VOTERS) {
         change_end(c, -EPERM, "a cluster of fewer than %u voters does not grow one by one",
-                   CLUSTER_VOTERS_MIN);
+                   GROWING_VOTERS);
         return false;
     }
     return true;
@@ -642,6 +643,18 @@ int change_yield(struct cluster *c)
 bool change_quiet(const struct cluster *c)
 {
     return c->change.quiet || (consensus_leads(c) && raft_transferee(&c->raft) != 0);
+}
+
+void change_stop(struct cluster *c)
+{
+    struct change *h = &c->change;
+
+    if (h->step == CHANGE_NONE)
+        return;
+    h->result = -EAGAIN;
+    snprintf(h->sentence, sizeof h->sentence,
+             "a failover has begun meanwhile; ask again when it has ended");
+    (void)change_tell(c);
 }
 
 int change_turn(struct cluster *c)

@@ -128,6 +128,10 @@ static void cluster_note_state(struct cluster *c)
         cluster_set_state(c, CLUSTER_REPAIRING);
         return;
     }
+    if (c->recovery.fenced) {
+        cluster_set_state(c, CLUSTER_FENCED);
+        return;
+    }
     if (!c->begun && c->have_genesis && (leads || c->peers != NULL)) {
         c->begun = true;
         if (c->config.begun != NULL)
@@ -553,6 +557,7 @@ static void status_fill(void *arg)
     r->events = c->events;
     r->events_own = c->events_own;
     r->events_doubtful = c->events_doubtful;
+    r->events_orphaned = c->events_orphaned;
     r->leader = consensus_leader(c);
     r->lag_ns = lag_ms(c) == UINT64_MAX ? UINT64_MAX : lag_ms(c) * NS_PER_MS;
     if (r->leader != c->config.node && c->heard_ms != 0)

@@ -39,8 +39,11 @@ struct cluster_link {
     struct wake wake;   /* the worker's */
     /* Everything up to that index is durable on majorities of both regions, and stays so whichever
      * of them is lost; 0: nothing, as far as this node knows. And could the leader, at its last
-     * word, hear a majority of each? No, when there has been none for a second. */
+     * word, hear a majority of each? No, when there has been none for a second. All of it is of the
+     * node's epoch, which is set before an index of that: in another one there are other entries.
+     */
     _Atomic uint64_t region_index;
+    _Atomic uint64_t region_epoch;
     _Atomic bool region_reached;
     _Atomic uint64_t region_lost_ns; /* since when it could not (monotonic); 0: it could, or there
                                       * is one region */
@@ -87,6 +90,9 @@ struct cluster_app {
                 uint64_t *ret_covered);
     /* The start is over: nothing is applied as APPLY_START any more. */
     void (*opened)(void *arg);
+    /* All that it has from load() and open() on is forgotten; it may be opened again, also with a
+     * last_index that is lower than before. Whether it was opened or not. */
+    void (*close)(void *arg);
     /* The node must end now, without answering anything more; the sentence says why. */
     void (*failed)(void *arg, const char *sentence);
     /* The app's part of a checkpoint. */
@@ -171,10 +177,44 @@ struct change_request {
     uint32_t timeout_ms;            /* 0: a minute */
 };
 
+#define FAILOVER_SENTENCE_BYTES 256u
+
+/* A region that is lost is given up, and another goes on (failover.c). */
+struct failover_request {
+    uint8_t region; /* that goes on; the node that is asked is of it */
+    bool dry_run;
+    char actor[CHANGE_ACTOR_BYTES];
+    uint32_t timeout_ms; /* 0: a minute */
+};
+
+/* What it found, or did. */
+struct failover_report {
+    uint64_t epoch;        /* the new one */
+    uint64_t index, term;  /* the last entry that the region has */
+    uint64_t committed;    /* the highest index that one of its nodes knows to be committed */
+    uint64_t last_time_ns; /* Unix, of the entry at index */
+    uint64_t events;       /* applied there */
+    uint64_t silent_ms;    /* since the leader was heard; UINT64_MAX: it never was */
+    uint16_t node;         /* who has that entry */
+    uint16_t leader;       /* once it is done */
+    uint16_t old_leader;   /* of another region, that leads yet, and may be accepting; 0: none */
+    unsigned answering;    /* nodes of the region */
+    unsigned others;       /* and of the other one */
+    char sentence[FAILOVER_SENTENCE_BYTES];
+};
+
+struct reconcile_report {
+    unsigned files; /* offered again */
+    uint64_t accepted, duplicates, conflicts;
+    uint64_t others; /* entries that are no events */
+    char sentence[FAILOVER_SENTENCE_BYTES];
+};
+
 enum cluster_state {
     CLUSTER_STARTING,
     CLUSTER_WAITING,   /* of no cluster yet: for cluster_found(), or to be added */
     CLUSTER_REPAIRING, /* its log is damaged; what it lacks comes from the others, see note */
+    CLUSTER_FENCED,    /* its region was given up, or is about to go on: see note */
     CLUSTER_FOLLOWER,
     CLUSTER_LEADER,
     CLUSTER_FAILED,
@@ -190,6 +230,7 @@ struct cluster_status {
     uint64_t events_own;      /* of those: in blocks that this node has made in this run */
     uint64_t events_doubtful; /* that may be among those, and were answered as duplicates of their
                                * own first sending to a leader, or as refused */
+    uint64_t events_orphaned; /* that were among those, and were set aside after a failover */
     uint64_t leader_heard_ns; /* how long ago the leader spoke; 0: this node leads, or nobody did */
     uint64_t lag_ns;       /* everything that was committed so long ago is applied; UINT64_MAX: not
                             * known */
@@ -238,6 +279,9 @@ int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *sett
  * 0, or a negative errno with ret->sentence. Waits for timeout_ns at most. */
 int cluster_ask(struct cluster *c, const sluice_v1_NodeRequest *request, uint64_t timeout_ns,
                 sluice_v1_NodeReply *ret);
+/* The same once, of one node; 0: of this one. */
+int cluster_ask_node(struct cluster *c, uint16_t node, const sluice_v1_NodeRequest *request,
+                     uint64_t timeout_ns, sluice_v1_NodeReply *ret);
 /* What each member says of itself; those that say nothing in timeout_ns have has_status false, and
  * why in sentence. Returns how many members there are (0: this node is of no cluster). */
 int cluster_members(struct cluster *c, uint64_t timeout_ns,

@@ -29,9 +29,10 @@ void commit_answer_later(struct cluster *c, struct block *b)
 
 /* A block of this node that comes from the leader, or from the disk, is of this run unless it was
  * begun before. */
-static void commit_count(struct cluster *c, const struct block_view *v, enum cluster_apply how)
+static void commit_count(struct cluster *c, uint64_t index, const struct block_view *v,
+                         enum cluster_apply how)
 {
-    bool own = v->header->node == c->config.node;
+    bool own = v->header->node == c->config.node && index > c->own_counted;
 
     for (uint32_t i = 0; i < v->header->events; i++)
         c->events_by_type[v->desc[i].type]++;
@@ -81,7 +82,7 @@ static int commit_apply(struct cluster *c, const struct log_record *r, const voi
     if (r->index <= c->origin.index)
         return 0;
     if (r->type == LOG_EVENTS)
-        commit_count(c, &v, how);
+        commit_count(c, r->index, &v, how);
     else if (r->type == LOG_GENESIS)
         return commit_genesis(c, r, payload);
     else if (r->type == LOG_CHANGE)
@@ -255,7 +256,7 @@ bool commit_abandon(struct cluster *c)
         if (b->index > c->applied_index)
             c->app.withdraw(c->app.arg, b);
 #endif
-        if (b->worker != FORWARDED_WORKER)
+        if (is_of_worker(b))
             c->events_doubtful += b->accepted; /* they may be committed yet */
         propose_refuse(b, sluice_v1_Reason_NOT_LEADER);
     }
@@ -283,6 +284,10 @@ static int commit_answers(struct cluster *c)
             e = forward_answer(c, b);
             if (e < 0)
                 return e;
+            continue;
+        }
+        if (b->worker == RECONCILE_WORKER) {
+            reconcile_answered(c, b);
             continue;
         }
         touched[b->worker] = true;

@@ -443,9 +443,12 @@ int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes
     return 0;
 }
 
-/* What is certainly committed; a node that repairs its log knows of its checkpoint at least. */
+/* What is certainly committed; a node that repairs its log knows of its checkpoint at least. Of a
+ * fenced one its peers of the failover want all: it is durable, and nothing adds to it. */
 static uint64_t fetch_limit(const struct cluster *c)
 {
+    if (c->recovery.fenced)
+        return log_persisted_index(c->log);
     return c->repair.at_start && c->origin.index > c->applied_index ? c->origin.index
                                                                     : c->applied_index;
 }
@@ -482,7 +485,7 @@ static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint
 
     assert(r->next <= last && want > 0);
     if (e == 0)
-        log_reader_bound(f->reader, c->applied_index);
+        log_reader_bound(f->reader, c->recovery.fenced ? 0 : c->applied_index);
     for (i = r->next; e == 0 && i <= last && (int64_t)used < want; i++) {
         struct peer_entry entry = { .record = &c->read_record };
 

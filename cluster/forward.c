@@ -118,6 +118,8 @@ static void forward_end(struct cluster *c, struct block *b)
     c->forward.waiting--;
     b->forward.id = 0;
     /* An earlier sending of it may be in the log, whatever was the answer to this one. */
+    if (!is_of_worker(b))
+        return;
     if (b->forward.again || (b->forward.sent && (b->refuse_reason != 0 || c->lead == LEAD_READY)))
         c->events_doubtful += b->events - b->accepted;
 }
@@ -281,8 +283,11 @@ void forward_give_up(struct cluster *c)
     c->arrived_tail = &c->arrived;
     (void)propose_release(c, log_persisted_index(c->log));
     for (struct block *b = c->answers; b != NULL; b = b->next) {
-        if (b->wait_index > c->applied_index)
-            give_up(c, b);
+        if (b->wait_index <= c->applied_index)
+            continue;
+        if (!forward_waits(b) && is_of_worker(b))
+            c->events_doubtful += b->accepted; /* they may be committed yet */
+        give_up(c, b);
     }
     c->commit_ended = true;
 }
@@ -542,31 +547,10 @@ static struct room *find_room(struct forward_peer *p)
     return NULL;
 }
 
-/* As a worker would have handed it over; one request covers all events, so each of those that are
- * left out gets an exception. */
 static void fill_block(struct block *b, const struct peer_forward_view *v)
 {
-    const struct block_desc *last = &v->block.desc[v->head->events - 1];
-
-    assert(b->worker == FORWARDED_WORKER && v->block.payload_bytes <= BLOCK_PAYLOAD_MAX);
-    block_reset(b);
-    memcpy(block_payload(b), v->block.payload, v->block.payload_bytes);
-    memcpy(b->desc, v->block.desc, v->head->events * sizeof b->desc[0]);
-    memcpy(b->content, v->content, v->head->events * sizeof b->content[0]);
-    b->events = b->accepted = v->head->events;
-    b->bytes = last->offset + last->bytes;
-    b->receive_time_ns = v->block.header->receive_time_ns;
-    for (uint32_t i = 0; i < b->events; i++) {
-        b->position[i] = (uint16_t)i;
-        b->type[i] = b->desc[i].type;
-    }
-    memset(b->request_of, 0, b->events * sizeof b->request_of[0]);
-    memset(b->verdict, VERDICT_COMMITTED, b->events);
-    b->request[0] =
-        (struct block_request){ .events = (uint16_t)b->events, .positions = (uint16_t)b->events };
-    b->requests = 1;
-    b->write.buf = b->buf;
-    b->write.record.type = LOG_EVENTS;
+    assert(b->worker == FORWARDED_WORKER && v->block.header->events == v->head->events);
+    block_fill(b, &v->block, v->content);
     b->write.record.payload_bytes = v->head->payload_bytes;
     b->write.payload_crc = v->head->payload_crc;
     memcpy(b->write.record.payload_sha256, v->head->payload_sha256, SHA256_BYTES);

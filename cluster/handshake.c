@@ -188,21 +188,9 @@ static int check_directory(const struct handshake_known *peer, const uint8_t *di
                   peer->node, id_text(directory_id, theirs), id_text(peer->directory_id, known));
 }
 
-static int check_epoch(const struct handshake_self *self, uint16_t node, uint64_t epoch,
-                       struct refusal *ret)
-{
-    if (epoch < self->epoch)
-        return refuse(ret, REFUSAL_EPOCH,
-                      "node %u is of epoch %" PRIu64 ", node %u of the newer epoch %" PRIu64, node,
-                      epoch, self->node, self->epoch);
-    return epoch > self->epoch ? HANDSHAKE_NEWER_EPOCH : 0;
-}
-
 int handshake_check(const struct handshake_self *self, const struct handshake_known *peer,
                     const struct hello *hello, struct refusal *ret)
 {
-    int directory, epoch;
-
     assert(peer == NULL || (peer->node == hello->node && peer->node > 0));
     if (check_form(self, hello, ret) < 0 || check_identity(self, hello, ret) < 0)
         return -EACCES;
@@ -212,21 +200,15 @@ int handshake_check(const struct handshake_self *self, const struct handshake_kn
         return refuse(ret, REFUSAL_UNKNOWN,
                       "node %u is not a node of this cluster that node %u knows", hello->node,
                       self->node);
-    directory = check_directory(peer, hello->directory_id, ret);
-    if (directory < 0)
-        return directory;
     if (hello->region != peer->region)
         return refuse(ret, REFUSAL_REGION, "node %u says region %u, but is known in region %u",
                       hello->node, hello->region, peer->region);
-    epoch = check_epoch(self, hello->node, hello->epoch, ret);
-    return epoch < 0 ? epoch : directory | epoch;
+    return check_directory(peer, hello->directory_id, ret);
 }
 
 int handshake_check_welcome(const struct handshake_self *self, const struct handshake_known *peer,
-                            const struct welcome *welcome, uint64_t epoch, struct refusal *ret)
+                            const struct welcome *welcome, struct refusal *ret)
 {
-    int directory, newer;
-
     assert(peer->node != self->node);
     if (welcome->magic != HANDSHAKE_MAGIC)
         return refuse(ret, REFUSAL_MAGIC,
@@ -241,14 +223,7 @@ int handshake_check_welcome(const struct handshake_self *self, const struct hand
     if (welcome->node != peer->node)
         return refuse(ret, REFUSAL_NOT_ME, "node %u was dialled, but node %u answered", peer->node,
                       welcome->node);
-    directory = check_directory(peer, welcome->directory_id, ret);
-    if (directory < 0)
-        return directory;
-    /* Who is of no cluster, or asks as one that is not, may speak with nodes of any epoch. */
-    newer = id_is_zero(self->cluster_id) || epoch == 0
-                ? 0
-                : check_epoch(self, welcome->node, epoch, ret);
-    return newer < 0 ? newer : directory | newer;
+    return check_directory(peer, welcome->directory_id, ret);
 }
 
 /* --- bytes ----------------------------------------------------------------------------------- */

@@ -83,7 +83,6 @@ enum refusal_code {
     REFUSAL_UNKNOWN = 7,   /* no such node in this cluster */
     REFUSAL_DIRECTORY = 8, /* a known node with another data directory */
     REFUSAL_REGION = 9,    /* a known node with another region */
-    REFUSAL_EPOCH = 10,    /* an older epoch than this node's */
 };
 
 struct refusal {
@@ -109,9 +108,8 @@ struct handshake_known {
 
 /* What a handshake that was not refused asks of the caller; a set. */
 enum handshake_note {
-    HANDSHAKE_REMEMBER = 1,    /* first contact: the directory id is to be remembered */
-    HANDSHAKE_NEWER_EPOCH = 2, /* the peer's epoch is newer than this node's */
-    HANDSHAKE_CALLS_ONLY = 4,  /* one of the two is of no cluster: nothing but CALLs */
+    HANDSHAKE_REMEMBER = 1,   /* first contact: the directory id is to be remembered */
+    HANDSHAKE_CALLS_ONLY = 4, /* one of the two is of no cluster: nothing but CALLs */
 };
 
 /* May the dialler speak to this node? peer is what is known of hello->node, NULL: nothing. Returns
@@ -119,10 +117,9 @@ enum handshake_note {
 int handshake_check(const struct handshake_self *self, const struct handshake_known *peer,
                     const struct hello *hello, struct refusal *ret);
 
-/* The dialler's side: is this the node it dialled? As handshake_check(); epoch is that of the
- * WELCOME's frame. */
+/* The dialler's side: is this the node it dialled? As handshake_check(). */
 int handshake_check_welcome(const struct handshake_self *self, const struct handshake_known *peer,
-                            const struct welcome *welcome, uint64_t epoch, struct refusal *ret);
+                            const struct welcome *welcome, struct refusal *ret);
 
 /* The highest version that both know; 0: none. */
 uint16_t handshake_version(const struct handshake_self *self, const struct hello *hello);

@@ -4,6 +4,7 @@
  * cluster.c   the thread: loop, mailbox, start and stop
  * node.c      the node without a thread: opened, then turned
  * node_call.c what operators ask, and nodes for them: status, settings, members
+ * node_call_recovery.c of those, what is asked after the loss of a region
  * found.c     a new cluster, made from nodes that wait
  * state.c     term, vote and identity, on disk before anything depends on them
  * consensus.c the engine: events in, updates out (it is called only here and in guard.c)
@@ -19,6 +20,11 @@
  * snapshot.c  checkpoints
  * fetch.c     a node that is far behind gets the committed entries in bulk
  * repair.c    records that have rotted here come from another node
+ * recovery.c  a node is brought into a later epoch: its side of a failover, and the way back
+ * recovery_copy.c its log becomes another's
+ * failover.c  who leads the others into a new epoch when a region is lost
+ * orphan.c    what a node had that is not in the new epoch's log, in files of its own
+ * reconcile.c offers that to the cluster again
  * scrub.c     the thread that looks for rot (scrub.h)
  * log.c, ...  the log itself (log.h)
  * peer_*.c    connections to the other nodes (peer.h), and what is said there, as bytes
@@ -36,14 +42,14 @@
 #include "cluster/cluster.h"
 #include "cluster/peer_message.h"
 #include "cluster/peer_frame.h"
+#include "cluster/recovery.h"
 #include "cluster/scrub.h"
 #include "cluster/state.h"
 #include "cluster/twoslot.h"
 
-#define CLUSTER_WATCHERS_MAX            16u
-#define CLUSTER_CONFIGURATION_BYTES_MAX 4096u
-#define CLUSTER_BLOCKS_PER_TURN         64u
-#define CLUSTER_FORWARD_WINDOW          8u /* of a node's blocks with the leader: 2.2 MiB */
+#define CLUSTER_WATCHERS_MAX    16u
+#define CLUSTER_BLOCKS_PER_TURN 64u
+#define CLUSTER_FORWARD_WINDOW  8u /* of a node's blocks with the leader: 2.2 MiB */
 _Static_assert(CLUSTER_CONFIGURATION_BYTES_MAX == PEER_CONFIGURATION_BYTES_MAX,
                "what is kept can be sent");
 
@@ -275,6 +281,8 @@ struct cluster {
     uint64_t events, events_by_type[BLOCK_TYPES];
     uint64_t events_own;      /* of blocks that this node has made in this run */
     uint64_t events_doubtful; /* that may be among them, although they were answered otherwise */
+    uint64_t events_orphaned; /* that were among them, and were set aside (orphan.c) */
+    uint64_t own_counted;     /* events_own has those up to this index */
     uint64_t replayed_entries;
     _Atomic uint64_t commit_public;
     struct wake *watcher[CLUSTER_WATCHERS_MAX];
@@ -297,8 +305,11 @@ struct cluster {
     /* fetch.c */
     struct fetch fetch;
 
-    struct repair repair; /* repair.c */
-    struct scrub *scrub;  /* NULL: there is none; of who starts and stops the cluster */
+    struct repair repair;        /* repair.c */
+    struct recovery recovery;    /* recovery.c */
+    struct failover failover;    /* failover.c */
+    struct reconcile *reconcile; /* reconcile.c; NULL: nothing is under way */
+    struct scrub *scrub;         /* NULL: there is none; of who starts and stops the cluster */
     _Atomic uint64_t scrub_wanted, scrub_passes; /* to be looked at next, 0: nothing; that ended */
 
     /* node.c */
@@ -369,6 +380,9 @@ bool node_waits(const struct cluster *c);
 int node_open(struct cluster *c);
 /* From what node_open() has come to. */
 int node_go_on(struct cluster *c);
+/* Closes the log and what stands on it, and opens it again as a start does: into the epoch of the
+ * term, or fenced, when a later one is promised. No checkpoint is being written. */
+int node_reopen(struct cluster *c);
 /* Returns the work done, 0: nothing can be done before node_deadline_ns() or a completion. */
 int node_turn(struct cluster *c);
 uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns);
@@ -461,6 +475,7 @@ void lag_note(struct cluster *c, const struct raft_append_entries *a);
 uint64_t lag_ms(const struct cluster *c);
 
 /* region.c */
+void region_opened(struct cluster *c);               /* in the epoch of its term */
 int region_turn(struct cluster *c, uint64_t now_ns); /* the work done or a negative errno */
 uint64_t region_deadline_ns(const struct cluster *c);
 int region_told(struct cluster *c, const void *body, size_t bytes); /* for node_receive() */
@@ -497,6 +512,9 @@ int guard_start_digits(uint64_t snapshot_index, uint64_t first, uint64_t first_t
 /* propose.c */
 int propose_init(struct cluster *c);
 void propose_fini(struct cluster *c);
+void propose_reset(struct cluster *c); /* nothing is appended; after log_close() */
+/* Removes the log's entries from there on, all of them durable, from under a stopped engine. */
+int propose_cut(struct cluster *c, uint64_t from);
 /* The node ends: whoever waits for a proposal to be committed is told -ESHUTDOWN. */
 void propose_abandon(struct cluster *c);
 /* Takes p. -EAGAIN and -ENOSPC leave it to the caller. */
@@ -534,7 +552,9 @@ void propose_note_content(struct cluster *c, uint32_t type);
 bool propose_idle(const struct cluster *c);
 
 /* forward.c */
-#define FORWARDED_WORKER UINT32_MAX /* block.worker: another node's */
+#define FORWARDED_WORKER UINT32_MAX       /* block.worker: another node's */
+#define RECONCILE_WORKER (UINT32_MAX - 1) /* of an orphan file */
+static inline bool is_of_worker(const struct block *b) { return b->worker < RECONCILE_WORKER; }
 void forward_init(struct cluster *c);
 void forward_fini(struct cluster *c);                 /* after log_close() */
 int forward_turn(struct cluster *c, uint64_t now_ns); /* the work done or a negative errno */
@@ -556,7 +576,8 @@ static inline bool forward_waits(const struct block *b) { return b->forward.id !
  * what done was told if the operation was refused at once. */
 int change_begin(struct cluster *c, const struct change_request *r,
                  void (*done)(void *arg, int result, const char *sentence), void *arg);
-int change_turn(struct cluster *c); /* returns the work done or a negative errno */
+int change_turn(struct cluster *c);  /* returns the work done or a negative errno */
+void change_stop(struct cluster *c); /* the engine stops: what is under way ends */
 /* What is under way, and what it waits for; "": nothing. */
 void change_tell_status(const struct cluster *c, char *ret, size_t bytes);
 /* Nothing may enter the log: the lead is being handed over. */
@@ -626,5 +647,6 @@ void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret);
 int snapshot_load(struct cluster *c); /* fills origin, genesis, configuration, events_by_type */
 bool snapshot_exists(const struct cluster *c); /* any, good or not */
 int snapshot_take(struct cluster *c, const struct appended *a);
+int snapshot_cut(const struct cluster *c, uint64_t last); /* removes those above */
 
 #endif

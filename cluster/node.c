@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "cluster/internal.h"
+#include "cluster/peer.h"
 
 #define RETRY_NS        (1 * NS_PER_MS) /* work that waits for room, or for a table to be written */
 #define CHANGE_RETRY_NS (5 * NS_PER_MS) /* a change of members, for what time alone changes */
@@ -189,6 +190,7 @@ struct cluster *node_new(const struct cluster_config *config, const struct clust
     c->environment = *environment;
     c->answers_tail = &c->answers;
     c->state_file.file = -1;
+    c->recovery.orphan.file = -1;
     forward_init(c);
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->watch_lock, NULL);
@@ -203,10 +205,12 @@ struct cluster *node_new(const struct cluster_config *config, const struct clust
 
 void node_free(struct cluster *c)
 {
+    recovery_forget(c);
     repair_close(c);
     log_reader_close(c->reader);
     fetch_close(c);
     log_close(c->log);
+    reconcile_close(c);
     consensus_close(c);
     twoslot_close(&c->state_file);
     if (c->disk != NULL && c->config.disk == NULL)
@@ -299,11 +303,16 @@ int node_go_on(struct cluster *c)
     snprintf(log_dir, sizeof log_dir, "%s/log", c->config.dir);
     if (c->log == NULL)
         e = node_open_log(c, log_dir);
-    if (e == 0 && !c->repair.at_start && !c->app_open)
+    if (e < 0 || c->repair.at_start)
+        return e;
+    if (recovery_is_promised(c)) {
+        c->recovery.fenced = true;
+        return 0;
+    }
+    if (!c->app_open)
         e = node_open_app(c);
-    if (e == 0 && !c->repair.at_start)
-        e = node_replay(c);
-    return e;
+    region_opened(c);
+    return e == 0 ? node_replay(c) : e;
 }
 
 int node_open(struct cluster *c)
@@ -316,6 +325,61 @@ int node_open(struct cluster *c)
     snprintf(log_dir, sizeof log_dir, "%s/log", c->config.dir);
     e = node_open_checkpoint(c, log_dir);
     return e < 0 ? e : node_go_on(c);
+}
+
+/* What node_open() has made, and what the node has learned since; not what it has promised, or has
+ * from its workers. */
+static void node_shut(struct cluster *c)
+{
+    assert(!c->checkpoint_writing && log_persisted_index(c->log) == log_last_index(c->log));
+    if (c->applied_index > c->own_counted)
+        c->own_counted = c->applied_index;
+    if (c->commit_index > c->recovery.committed)
+        c->recovery.committed = c->commit_index;
+    repair_close(c);
+    fetch_close(c);
+    log_reader_close(c->reader);
+    c->reader = NULL;
+    log_close(c->log);
+    c->log = NULL;
+    propose_reset(c);
+    consensus_close(c);
+    memset(&c->raft, 0, sizeof c->raft);
+    c->app.close(c->app.arg);
+    c->app_open = false;
+    c->lead = LEAD_NONE;
+    c->lead_index = c->commit_index = c->applied_index = 0;
+    c->raft_timeout_ms = c->heard_ms = c->ticked_ms = c->current_ms = 0;
+    c->promise = (struct promise){ .ms = 0 };
+    memset(c->heard, 0, sizeof c->heard);
+    c->seal_due_ns = c->yield_ms = 0;
+    c->apply_wait = 0;
+    c->origin = (struct log_origin){ .index = 0 };
+    c->have_genesis = false;
+    c->configuration_bytes = 0;
+    c->configuration_index = c->checkpoint_index = 0;
+    c->setting_index = c->setting_proposed = 0;
+    c->events = 0;
+    memset(c->events_by_type, 0, sizeof c->events_by_type);
+    peers_reopened(c->peers);
+}
+
+int node_reopen(struct cluster *c)
+{
+    uint64_t committed;
+    int e = 0;
+
+    while (e >= 0 && log_persisted_index(c->log) < log_last_index(c->log))
+        e = log_wait(c->log, node_now_ns(c));
+    if (e < 0)
+        return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
+    node_shut(c);
+    assert(c->log == NULL && !c->raft_open && c->appended_n == 0);
+    c->segments_found = true;
+    e = node_open(c);
+    committed = c->recovery.fenced ? 0 : c->applied_index;
+    atomic_store_explicit(&c->commit_public, committed, memory_order_release);
+    return e;
 }
 
 /* --- leading ------------------------------------------------------------------------------------
@@ -377,12 +441,16 @@ static int lead_turn(struct cluster *c)
 int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const void *body,
                  size_t bytes)
 {
-    if (c->repair.at_start && type != PEER_FETCH && type != PEER_FETCHED)
+    if (c->repair.at_start && type != PEER_FETCH && type != PEER_FETCHED && type != PEER_RECOVER)
         return 0;
     switch (type) {
     case PEER_FETCH:
         return fetch_asked(c, from, body, bytes);
+    case PEER_RECOVER:
+        return recovery_receive(c, from, body, bytes);
     case PEER_FETCHED:
+        if (recovery_expects(c, from))
+            return recovery_fetched(c, from, body, bytes);
         if (!c->fetch.active && repair_expects(c, from))
             return repair_received(c, from, body, bytes);
         return fetch_received(c, from, body, bytes);
@@ -462,6 +530,27 @@ static int node_repair_turn(struct cluster *c, uint64_t now_ns)
     return e < 0 ? e : done + e;
 }
 
+/* Blocks wait, or are refused when they have waited for too long; other nodes are served from the
+ * log; what was asked for is done. */
+static int node_fenced_turn(struct cluster *c, uint64_t now_ns)
+{
+    int done = forward_turn(c, now_ns), e;
+
+    assert(!c->raft_open && !c->app_open);
+    if (done < 0)
+        return done;
+    e = fetch_turn(c, now_ns);
+    if (e < 0)
+        return e;
+    done += e;
+    e = log_do_work(c->log, now_ns);
+    if (e < 0)
+        return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
+    done += e;
+    e = commit_turn(c);
+    return e < 0 ? e : done + e;
+}
+
 int node_turn(struct cluster *c)
 {
     uint64_t now = node_now_ns(c);
@@ -469,14 +558,28 @@ int node_turn(struct cluster *c)
 
     if (c->repair.at_start)
         return node_repair_turn(c, now);
-    done = lead_turn(c);
-    if (done < 0)
+    e = failover_turn(c, now);
+    done = e < 0 ? e : recovery_turn(c, now);
+    if (done < 0 || c->repair.at_start)
         return done;
+    done += e;
+    if (c->recovery.fenced) {
+        e = node_fenced_turn(c, now);
+        return e < 0 ? e : done + e;
+    }
+    e = lead_turn(c);
+    if (e < 0)
+        return e;
+    done += e;
     e = change_turn(c);
     if (e < 0)
         return e;
     done += e;
     e = forward_turn(c, now);
+    if (e < 0)
+        return e;
+    done += e;
+    e = reconcile_turn(c, now);
     if (e < 0)
         return e;
     done += e;
@@ -521,11 +624,17 @@ uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns)
 
     if (c->repair.at_start)
         return at < fetch_at ? at : fetch_at;
+    if (recovery_deadline_ns(c, now_ns) < at)
+        at = recovery_deadline_ns(c, now_ns);
+    if (failover_deadline_ns(c, now_ns) < at)
+        at = failover_deadline_ns(c, now_ns);
+    if (!c->recovery.fenced && reconcile_deadline_ns(c, now_ns) < at)
+        at = reconcile_deadline_ns(c, now_ns);
     forward_at = forward_deadline_ns(c);
     log_at = log_deadline_ns(c->log);
     waits =
         c->lead == LEAD_READY ? c->arrived != NULL || c->forward.waiting > 0 : consensus_leads(c);
-    if (c->raft_timeout_ms * NS_PER_MS < at)
+    if (!c->recovery.fenced && c->raft_timeout_ms * NS_PER_MS < at)
         at = c->raft_timeout_ms * NS_PER_MS;
     if (log_at < at)
         at = log_at;

@@ -37,13 +37,6 @@ struct ask {
     struct ask *next;    /* of those that are under way here; the cluster thread's */
 };
 
-/* Who is to be answered. */
-struct caller {
-    struct cluster *c;
-    struct ask *ask; /* NULL: remote */
-    struct peer_caller remote;
-};
-
 /* --- answers ------------------------------------------------------------------------------------
  */
 
@@ -84,7 +77,7 @@ static void ask_answered(struct ask *a, int status)
         free(a);
 }
 
-static void answer(const struct caller *to, int status, const sluice_v1_NodeReply *reply)
+void node_answer(const struct node_caller *to, int status, const sluice_v1_NodeReply *reply)
 {
     uint8_t bytes[sluice_v1_NodeReply_size];
     pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
@@ -100,8 +93,7 @@ static void answer(const struct caller *to, int status, const sluice_v1_NodeRepl
     peers_reply(to->c->peers, &to->remote, status, bytes, out.bytes_written);
 }
 
-__attribute__((format(printf, 3, 4))) static void refuse(const struct caller *to, int status,
-                                                         const char *format, ...)
+void node_refuse(const struct node_caller *to, int status, const char *format, ...)
 {
     sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
     va_list args;
@@ -109,7 +101,7 @@ __attribute__((format(printf, 3, 4))) static void refuse(const struct caller *to
     va_start(args, format);
     vsnprintf(reply.sentence, sizeof reply.sentence, format, args);
     va_end(args);
-    answer(to, status, &reply);
+    node_answer(to, status, &reply);
 }
 
 /* --- status -------------------------------------------------------------------------------------
@@ -121,6 +113,8 @@ static const char *role_of(const struct cluster *c)
         return "repairing";
     if (c->log == NULL)
         return "waiting";
+    if (c->recovery.fenced)
+        return "fenced";
     return consensus_leads(c) ? "leader" : "follower";
 }
 
@@ -160,7 +154,8 @@ void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret)
         if (peering->tls != NULL)
             ret->certificate_until_s = tls_context_identity(peering->tls)->until_s;
     }
-    snprintf(ret->note, sizeof ret->note, "%s", c->repair.note);
+    snprintf(ret->note, sizeof ret->note, "%s",
+             c->recovery.note[0] != '\0' ? c->recovery.note : c->repair.note);
     if (c->log != NULL || c->repair.at_start)
         memcpy(ret->cluster_id, c->state.cluster_id, sizeof ret->cluster_id);
     if (c->log == NULL)
@@ -176,11 +171,11 @@ void node_tell_status(struct cluster *c, sluice_v1_NodeStatus *ret)
     ret->leader = consensus_leader(c);
     ret->region_index = c->region.index;
     log_digest(c->log, ret->digest);
-    node_tell_members(member, consensus_members(c, member), ret->members, &ret->members_count);
+    node_tell_members(member, recovery_members(c, member), ret->members, &ret->members_count);
     change_tell_status(c, ret->change, sizeof ret->change);
 }
 
-static void do_status(const struct caller *to, const sluice_v1_NodeStatusRequest *request)
+static void do_status(const struct node_caller *to, const sluice_v1_NodeStatusRequest *request)
 {
     sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
 
@@ -188,7 +183,7 @@ static void do_status(const struct caller *to, const sluice_v1_NodeStatusRequest
     node_tell_status(to->c, &reply.status);
     if (request->beginning)
         found_tell(to->c, &reply.status);
-    answer(to, 0, &reply);
+    node_answer(to, 0, &reply);
 }
 
 /* --- what the leader does -----------------------------------------------------------------------
@@ -196,33 +191,37 @@ static void do_status(const struct caller *to, const sluice_v1_NodeStatusRequest
 
 /* A certificate of a node is no leave to change a cluster: also one of another cluster has it, and
  * one that was removed. Those may ask who this node is, or give it a beginning while it waits. */
-static bool leads(const struct caller *to)
+static bool leads(const struct node_caller *to)
 {
     struct cluster *c = to->c;
 
     if (to->ask == NULL && !to->remote.member && c->log != NULL && consensus_leads(c)) {
-        refuse(to, -EACCES, "node %u is not a member of this cluster", to->remote.node);
+        node_refuse(to, -EACCES, "node %u is not a member of this cluster", to->remote.node);
         return false;
     }
     if (c->log != NULL && consensus_leads(c) && c->lead == LEAD_READY)
         return true;
     if (c->repair.at_start)
-        refuse(to, -EAGAIN, "node %u repairs its log", c->config.node);
+        node_refuse(to, -EAGAIN, "node %u repairs its log", c->config.node);
     else if (c->log == NULL)
-        refuse(to, -ENXIO, "node %u is of no cluster yet", c->config.node);
+        node_refuse(to, -ENXIO, "node %u is of no cluster yet", c->config.node);
+    else if (c->recovery.fenced)
+        node_refuse(to, -EAGAIN, "node %u is %s; ask a node of the active region", c->config.node,
+                    c->recovery.note);
     else if (consensus_leads(c))
-        refuse(to, -EAGAIN, "node %u leads only just now, and has to commit what was before it",
-               c->config.node);
+        node_refuse(to, -EAGAIN,
+                    "node %u leads only just now, and has to commit what was before it",
+                    c->config.node);
     else if (consensus_leader(c) == 0)
-        refuse(to, -EAGAIN, "node %u knows of no leader", c->config.node);
+        node_refuse(to, -EAGAIN, "node %u knows of no leader", c->config.node);
     else
-        refuse(to, -EAGAIN, "node %u does not lead", c->config.node);
+        node_refuse(to, -EAGAIN, "node %u does not lead", c->config.node);
     return false;
 }
 
 static void on_committed(struct proposal *p, int64_t index_or_error)
 {
-    struct caller *to = p->arg;
+    struct node_caller *to = p->arg;
     sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
 
     if (index_or_error > 0)
@@ -230,15 +229,16 @@ static void on_committed(struct proposal *p, int64_t index_or_error)
     else
         snprintf(reply.sentence, sizeof reply.sentence,
                  "another node leads now; it may be committed all the same");
-    answer(to, index_or_error > 0 ? 0 : (int)index_or_error, &reply);
+    node_answer(to, index_or_error > 0 ? 0 : (int)index_or_error, &reply);
     free(to);
 }
 
 /* Returns true when it is on its way; otherwise the answer is given. */
-static bool do_propose(const struct caller *to, enum log_type type, const void *bytes, size_t n)
+static bool do_propose(const struct node_caller *to, enum log_type type, const void *bytes,
+                       size_t n)
 {
     struct proposal *p;
-    struct caller *kept;
+    struct node_caller *kept;
     int e;
 
     if (!leads(to))
@@ -249,7 +249,7 @@ static bool do_propose(const struct caller *to, enum log_type type, const void *
     if (p == NULL || kept == NULL) {
         proposal_free(p);
         free(kept);
-        refuse(to, -ENOMEM, "out of memory");
+        node_refuse(to, -ENOMEM, "out of memory");
         return false;
     }
     *kept = *to;
@@ -264,12 +264,12 @@ static bool do_propose(const struct caller *to, enum log_type type, const void *
         proposal_free(p);
     else
         proposal_failed(to->c, p);
-    refuse(to, e, "%s", e == -ENOSPC ? "disk full: nothing was changed" : strerror(-e));
+    node_refuse(to, e, "%s", e == -ENOSPC ? "disk full: nothing was changed" : strerror(-e));
     return false;
 }
 
 /* Each names the one before it, so they are made one after the other. */
-static void do_setting(const struct caller *to, const sluice_v1_Setting *asked)
+static void do_setting(const struct node_caller *to, const sluice_v1_Setting *asked)
 {
     uint8_t bytes[sluice_v1_Setting_size];
     pb_ostream_t out = pb_ostream_from_buffer(bytes, sizeof bytes);
@@ -277,7 +277,7 @@ static void do_setting(const struct caller *to, const sluice_v1_Setting *asked)
     bool ok;
 
     if (to->c->log != NULL && to->c->applied_index < to->c->setting_proposed) {
-        refuse(to, -EAGAIN, "another setting is being changed");
+        node_refuse(to, -EAGAIN, "another setting is being changed");
         return;
     }
     setting.previous = to->c->setting_index;
@@ -289,17 +289,17 @@ static void do_setting(const struct caller *to, const sluice_v1_Setting *asked)
 
 static void on_changed(void *arg, int result, const char *sentence)
 {
-    struct caller *to = arg;
+    struct node_caller *to = arg;
     sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
 
     snprintf(reply.sentence, sizeof reply.sentence, "%s", sentence);
-    answer(to, result < 0 ? result : 0, &reply);
+    node_answer(to, result < 0 ? result : 0, &reply);
     free(to);
 }
 
 /* A change that waits for what the new node says of itself. */
 struct newcomer {
-    struct caller to;
+    struct node_caller to;
     sluice_v1_MembershipRequest request;
 };
 
@@ -311,7 +311,7 @@ static const enum change_kind change_of[] = {
     [sluice_v1_MembershipRequest_Kind_SWITCHOVER] = CHANGE_SWITCHOVER,
 };
 
-static void begin_change(const struct caller *to, const sluice_v1_MembershipRequest *m,
+static void begin_change(const struct node_caller *to, const sluice_v1_MembershipRequest *m,
                          const struct member *newcomer)
 {
     bool replaces = m->kind == sluice_v1_MembershipRequest_Kind_REPLACE;
@@ -321,10 +321,10 @@ static void begin_change(const struct caller *to, const sluice_v1_MembershipRequ
         .region = (uint8_t)m->region,
         .dead = m->dead,
     };
-    struct caller *kept = malloc(sizeof *kept);
+    struct node_caller *kept = malloc(sizeof *kept);
 
     if (kept == NULL) {
-        refuse(to, -ENOMEM, "out of memory");
+        node_refuse(to, -ENOMEM, "out of memory");
         return;
     }
     if (newcomer != NULL)
@@ -375,19 +375,20 @@ static void on_newcomer(void *arg, const struct peer_answer *a)
     const char *wrong;
 
     if (!a->there)
-        refuse(&w->to, -EHOSTUNREACH, "node %u at %s does not answer: %.*s", w->request.node,
-               w->request.address, (int)a->bytes, (const char *)a->body);
+        node_refuse(&w->to, -EHOSTUNREACH, "node %u at %s does not answer: %.*s", w->request.node,
+                    w->request.address, (int)a->bytes, (const char *)a->body);
     else if (node_reply_decode(&reply, a) < 0 || !reply.has_status)
-        refuse(&w->to, -EBADMSG, "node %u at %s: its answer cannot be read", w->request.node,
-               w->request.address);
+        node_refuse(&w->to, -EBADMSG, "node %u at %s: its answer cannot be read", w->request.node,
+                    w->request.address);
     else if ((wrong = newcomer_check(w->to.c, &w->request, &reply.status, &member)) != NULL)
-        refuse(&w->to, -EINVAL, "node %u at %s: %s", w->request.node, w->request.address, wrong);
+        node_refuse(&w->to, -EINVAL, "node %u at %s: %s", w->request.node, w->request.address,
+                    wrong);
     else if (leads(&w->to))
         begin_change(&w->to, &w->request, &member);
     free(w);
 }
 
-static void add_self(const struct caller *to, const sluice_v1_MembershipRequest *m)
+static void add_self(const struct node_caller *to, const sluice_v1_MembershipRequest *m)
 {
     sluice_v1_NodeStatus self;
     struct member member = { 0 };
@@ -396,7 +397,7 @@ static void add_self(const struct caller *to, const sluice_v1_MembershipRequest 
     node_tell_status(to->c, &self);
     wrong = newcomer_check(to->c, m, &self, &member);
     if (wrong != NULL)
-        refuse(to, -EINVAL, "node %u at %s: %s", m->node, m->address, wrong);
+        node_refuse(to, -EINVAL, "node %u at %s: %s", m->node, m->address, wrong);
     else
         begin_change(to, m, &member);
 }
@@ -411,7 +412,7 @@ size_t node_request_encode(const sluice_v1_NodeRequest *request,
     return out.bytes_written;
 }
 
-static void do_membership(const struct caller *to, const sluice_v1_MembershipRequest *m)
+static void do_membership(const struct node_caller *to, const sluice_v1_MembershipRequest *m)
 {
     const sluice_v1_NodeRequest status = { .which_body = sluice_v1_NodeRequest_status_tag };
     uint8_t bytes[sluice_v1_NodeRequest_size];
@@ -421,7 +422,7 @@ static void do_membership(const struct caller *to, const sluice_v1_MembershipReq
     if (m->kind <= sluice_v1_MembershipRequest_Kind_NONE ||
         m->kind > sluice_v1_MembershipRequest_Kind_SWITCHOVER || m->region > 2 ||
         m->node > UINT16_MAX || m->old > UINT16_MAX) {
-        refuse(to, -EINVAL, "no such change");
+        node_refuse(to, -EINVAL, "no such change");
         return;
     }
     if (!leads(to))
@@ -433,7 +434,7 @@ static void do_membership(const struct caller *to, const sluice_v1_MembershipReq
         return;
     }
     if (to->c->peers == NULL) {
-        refuse(to, -ENOTSUP, "a cluster of one does not grow: it has no peer.listen");
+        node_refuse(to, -ENOTSUP, "a cluster of one does not grow: it has no peer.listen");
         return;
     }
     if (m->node == to->c->config.node) { /* nobody dials itself */
@@ -442,7 +443,7 @@ static void do_membership(const struct caller *to, const sluice_v1_MembershipReq
     }
     w = malloc(sizeof *w);
     if (w == NULL) {
-        refuse(to, -ENOMEM, "out of memory");
+        node_refuse(to, -ENOMEM, "out of memory");
         return;
     }
     *w = (struct newcomer){ *to, *m };
@@ -450,11 +451,11 @@ static void do_membership(const struct caller *to, const sluice_v1_MembershipReq
                    node_request_encode(&status, bytes), NEWCOMER_NS_MAX, on_newcomer, w);
     if (e < 0) {
         free(w);
-        refuse(to, e, "node %u at %s cannot be asked: %s", m->node, m->address, strerror(-e));
+        node_refuse(to, e, "node %u at %s cannot be asked: %s", m->node, m->address, strerror(-e));
     }
 }
 
-static void node_do(const struct caller *to, const sluice_v1_NodeRequest *request)
+static void node_do(const struct node_caller *to, const sluice_v1_NodeRequest *request)
 {
     sluice_v1_NodeReply reply = sluice_v1_NodeReply_init_zero;
     int e;
@@ -465,7 +466,7 @@ static void node_do(const struct caller *to, const sluice_v1_NodeRequest *reques
         break;
     case sluice_v1_NodeRequest_bootstrap_tag:
         e = found_take(to->c, &request->body.bootstrap, reply.sentence);
-        answer(to, e, &reply);
+        node_answer(to, e, &reply);
         break;
     case sluice_v1_NodeRequest_setting_tag:
         do_setting(to, &request->body.setting);
@@ -476,20 +477,25 @@ static void node_do(const struct caller *to, const sluice_v1_NodeRequest *reques
     case sluice_v1_NodeRequest_barrier_tag:
         (void)do_propose(to, LOG_BARRIER, NULL, 0);
         break;
+    case sluice_v1_NodeRequest_failover_tag:
+    case sluice_v1_NodeRequest_orphans_tag:
+    case sluice_v1_NodeRequest_reconcile_tag:
+        node_do_recovery(to, request);
+        break;
     default:
-        refuse(to, -EOPNOTSUPP, "node %u does not know this request", to->c->config.node);
+        node_refuse(to, -EOPNOTSUPP, "node %u does not know this request", to->c->config.node);
         break;
     }
 }
 
 void node_called(struct cluster *c, const struct peer_caller *from, const void *body, size_t bytes)
 {
-    const struct caller to = { .c = c, .remote = *from };
+    const struct node_caller to = { .c = c, .remote = *from };
     sluice_v1_NodeRequest request = sluice_v1_NodeRequest_init_zero;
     pb_istream_t in = pb_istream_from_buffer(body, bytes);
 
     if (!pb_decode(&in, sluice_v1_NodeRequest_fields, &request))
-        refuse(&to, -EBADMSG, "the request cannot be read: %s", PB_GET_ERROR(&in));
+        node_refuse(&to, -EBADMSG, "the request cannot be read: %s", PB_GET_ERROR(&in));
     else
         node_do(&to, &request);
 }
@@ -508,7 +514,7 @@ static void ask_run(void *arg)
 {
     struct ask *a = arg;
     struct cluster *c = a->c;
-    const struct caller self = { .c = c, .ask = a };
+    const struct node_caller self = { .c = c, .ask = a };
     uint16_t node = a->node;
     uint8_t bytes[sluice_v1_NodeRequest_size];
     int e;
@@ -527,8 +533,8 @@ static void ask_run(void *arg)
     if (e < 0) {
         const char *said = peers_said(c->peers, node);
 
-        refuse(&self, e == -ENOTCONN || e == -ENOENT ? -ENOTCONN : e,
-               "there is no connection to node %u%s%s", node, *said != '\0' ? ": " : "", said);
+        node_refuse(&self, e == -ENOTCONN || e == -ENOENT ? -ENOTCONN : e,
+                    "there is no connection to node %u%s%s", node, *said != '\0' ? ": " : "", said);
     }
 }
 
@@ -597,6 +603,14 @@ int cluster_ask(struct cluster *c, const sluice_v1_NodeRequest *request, uint64_
         nanosleep(&pause, NULL);
     }
     return e;
+}
+
+int cluster_ask_node(struct cluster *c, uint16_t node, const sluice_v1_NodeRequest *request,
+                     uint64_t timeout_ns, sluice_v1_NodeReply *ret)
+{
+    *ret = (sluice_v1_NodeReply)sluice_v1_NodeReply_init_zero;
+    return ask_once(c, node != 0 ? node : c->config.node, request,
+                    clock_monotonic_ns() + timeout_ns, ret);
 }
 
 int64_t cluster_propose_setting(struct cluster *c, const sluice_v1_Setting *setting,

@@ -28,4 +28,18 @@ bool node_address(const char *place, const sluice_v1_NodeStatus *s,
 /* Before the thread ends: whoever still waits is told. */
 void node_calls_end(struct cluster *c);
 
+/* Who is to be answered. */
+struct node_caller {
+    struct cluster *c;
+    struct ask *ask; /* NULL: remote */
+    struct peer_caller remote;
+};
+
+void node_answer(const struct node_caller *to, int status, const sluice_v1_NodeReply *reply);
+void node_refuse(const struct node_caller *to, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* node_call_recovery.c */
+void node_do_recovery(const struct node_caller *to, const sluice_v1_NodeRequest *request);
+
 #endif

@@ -116,14 +116,25 @@ static int peers_take_member(struct peers *p, const struct member *m)
     return 0;
 }
 
-/* A node whose log is damaged: by what it can still read. */
-static int peers_configure_repair(struct peers *p)
+void peers_reopened(struct peers *p)
+{
+    if (p == NULL)
+        return;
+    p->seen_committed = p->seen_uncommitted = UINT64_MAX;
+    p->seen_closed = false;
+}
+
+/* A node whose log is damaged, or whose engine stands still: by what it can read. */
+static int peers_configure_closed(struct peers *p)
 {
     const struct repair *r = &p->c->repair;
     struct member m[CLUSTER_MEMBERS_MAX];
-    int n = p->seen_repair ? 0 : members_list(r->configuration, r->configuration_bytes, m), e = 0;
+    int n = 0, e = 0;
 
-    p->seen_repair = p->seen_repair || n > 0;
+    if (!p->seen_closed)
+        n = r->at_start ? members_list(r->configuration, r->configuration_bytes, m)
+                        : recovery_members(p->c, m);
+    p->seen_closed = p->seen_closed || n > 0;
     for (int i = 0; i < n && e == 0; i++)
         e = m[i].node == p->c->config.node ? 0 : peers_take_member(p, &m[i]);
     return e;
@@ -135,8 +146,8 @@ static int peers_configure(struct peers *p)
 {
     const struct raft *r = &p->c->raft;
 
-    if (p->c->repair.at_start)
-        return peers_configure_repair(p);
+    if (p->c->repair.at_start || p->c->recovery.fenced)
+        return peers_configure_closed(p);
     if (!p->c->raft_open || (r->configuration_committed_index == p->seen_committed &&
                              r->configuration_uncommitted_index == p->seen_uncommitted))
         return 0;
@@ -354,8 +365,9 @@ int peers_post(void *arg, const struct node_post *post)
     assert(post->type >= PEER_POST_FIRST && post->to != p->c->config.node);
     if (o == NULL || o->state != OUT_UP || o->bytes + n > PEER_QUEUE_BYTES_MAX)
         return -EAGAIN;
-    if (post->type == PEER_REGION && o->version < PEER_VERSION_REGION)
-        return -EAGAIN; /* for as long as it is of that version, it receipts nothing for REGION */
+    if ((post->type == PEER_REGION && o->version < PEER_VERSION_REGION) ||
+        (post->type == PEER_RECOVER && o->version < PEER_VERSION_RECOVER))
+        return -EAGAIN; /* for as long as it is of that version, it knows nothing of these */
     frame = malloc(n);
     if (frame == NULL)
         return -EAGAIN;

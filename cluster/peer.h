@@ -60,6 +60,9 @@ int peers_post(void *arg, const struct node_post *p);
 /* Is there a connection to it, and since when (monotonic, 0: there is none) ? */
 uint64_t peers_connected_ns(const struct peers *p, uint16_t node);
 
+/* The node's log was closed and opened again: its members may be others. p may be NULL. */
+void peers_reopened(struct peers *p);
+
 /* --- calls --- */
 
 /* Why there is no connection to this node, as far as that is known: borrowed, "" at least. */

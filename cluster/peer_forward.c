@@ -42,7 +42,8 @@ int peer_forward_get(struct peer_forward_view *ret, uint16_t from, const void *b
         return -EBADMSG;
     if (block_view(&v, payload, h->payload_bytes) < 0 || v.header->events != h->events)
         return -EBADMSG;
-    if (v.header->node != from || v.header->region < 1 || v.header->region > 2)
+    if ((v.header->node != from && v.header->node != 0) || v.header->region < 1 ||
+        v.header->region > 2)
         return -EBADMSG;
     if (crc32c(0, payload, h->payload_bytes) != h->payload_crc)
         return -EBADMSG;

@@ -34,6 +34,7 @@ static const struct {
     [PEER_CALL] = { "CALL", 8, PEER_POST_MAX, 8 },
     [PEER_REPLY] = { "REPLY", 8, PEER_POST_MAX, 8 },
     [PEER_REGION] = { "REGION", 16, 16, 8 },
+    [PEER_RECOVER] = { "RECOVER", 8, PEER_POST_MAX, 8 },
 };
 
 static uint32_t header_crc(const struct peer_header *h)

@@ -33,11 +33,12 @@
 #define PEER_MAGIC       0x50434c53u /* "SLCP" */
 #define PEER_VERSION_MIN 1u
 #ifdef PLANT_NEXT_VERSION /* no bug: a build that knows one more, for rolling upgrades in tests */
-#define PEER_VERSION_MAX 3u
+#define PEER_VERSION_MAX 4u
 #else
-#define PEER_VERSION_MAX 2u
+#define PEER_VERSION_MAX 3u
 #endif
-#define PEER_VERSION_REGION 2u /* knows REGION */
+#define PEER_VERSION_REGION  2u /* knows REGION */
+#define PEER_VERSION_RECOVER 3u /* knows RECOVER */
 
 #define PEER_HEADER_BYTES            32u
 #define PEER_ENTRIES_MAX             64u                  /* in one message */
@@ -87,7 +88,8 @@ enum peer_type {
     PEER_FORWARDED = 14, /* what became of it */
     PEER_CALL = 15,      /* a request of an operator, for another node */
     PEER_REPLY = 16,
-    PEER_REGION = 17, /* how far the log is durable in both regions */
+    PEER_REGION = 17,  /* how far the log is durable in both regions */
+    PEER_RECOVER = 18, /* a failover: what is asked, and what is answered */
     PEER_TYPE_END
 };
 

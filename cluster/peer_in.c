@@ -189,12 +189,13 @@ static bool in_hello(struct peer_in *in, const struct peer_frame *f)
     in->state = IN_UP;
     peer_decoder_accept(&in->decoder,
                         in->calls_only ? PEER_TYPE_SET(PEER_CALL) : PEER_TYPES_WELCOMED);
-    if (in->calls_only)
+    if (in->calls_only) {
         node_offered(c, &h);
-    else
+    } else {
         peers_introduced(in->p, &h);
-    if (!in->calls_only)
         repair_introduced(c, h.node);
+        (void)recovery_hears(c, h.node, PEER_HELLO, h.epoch);
+    }
     return true;
 }
 
@@ -224,6 +225,10 @@ static int in_take(struct peer_in *in)
     struct cluster *c = in->p->c;
     int e = 0;
 
+    if (!in->calls_only && !recovery_hears(c, in->node, f->type, f->epoch)) {
+        in_forget_message(in);
+        return 1;
+    }
     if (f->type == PEER_CALL)
         call_received(in, f->head, f->head_bytes);
     else if (f->type >= PEER_POST_FIRST)

@@ -169,7 +169,7 @@ struct peers {
     uint64_t call_id;
     struct peer_packer packer;                 /* for the other region */
     uint64_t seen_committed, seen_uncommitted; /* of the configuration that out[] is of */
-    bool seen_repair;
+    bool seen_closed;
     int final; /* an error that came up in a callback */
 };
 

@@ -191,7 +191,7 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
 
     if (o->call != 0) /* as its HELLO said */
         memset(self.cluster_id, 0, sizeof self.cluster_id);
-    if (wrong == NULL && handshake_check_welcome(&self, &o->known, &w, f->epoch, &refusal) < 0)
+    if (wrong == NULL && handshake_check_welcome(&self, &o->known, &w, &refusal) < 0)
         wrong = refusal.sentence;
     if (wrong != NULL) {
         out_failed(o, "%s", wrong);
@@ -209,6 +209,8 @@ static void out_welcomed(struct peer_out *o, const struct peer_frame *f)
     }
     assert(o->state == OUT_HELLO && o->items == 0 && o->rest_n == 0);
     o->state = OUT_UP;
+    if (o->call == 0)
+        (void)recovery_hears(o->p->c, o->known.node, PEER_WELCOME, f->epoch);
     o->version = w.version;
     o->up_ns = node_now_ns(o->p->c);
     o->stuck_ns = 0;

@@ -41,7 +41,7 @@ void propose_abandon(struct cluster *c)
     }
 }
 
-void propose_fini(struct cluster *c)
+void propose_reset(struct cluster *c)
 {
     for (; c->appended_n > 0; c->appended_n--) {
         proposal_free(c->appended[c->appended_head].proposal);
@@ -53,6 +53,11 @@ void propose_fini(struct cluster *c)
         c->failed_proposals = p->next;
         proposal_free(p);
     }
+}
+
+void propose_fini(struct cluster *c)
+{
+    propose_reset(c);
     free(c->appended);
     c->appended = NULL;
 }
@@ -249,6 +254,35 @@ int propose_room(struct cluster *c, uint32_t payload_bytes)
     return c->appended_n < c->appended_max ? log_reserve_own(c->log, payload_bytes) : -EAGAIN;
 }
 
+static int cut(struct cluster *c, uint64_t from)
+{
+    int e = log_truncate(c->log, from);
+
+#ifndef PLANT_READ_AHEAD_KEPT
+    /* What it has read ahead may be of what was cut. */
+    if (e >= 0) {
+        log_reader_close(c->reader);
+        c->reader = NULL;
+        e = log_reader_open_on(&c->reader, c->disk);
+        fetch_log_cut(c);
+    }
+#endif
+    return e < 0 ? cluster_fail(c, e, "log: cut at index %" PRIu64 ": %s", from, strerror(-e)) : 0;
+}
+
+int propose_cut(struct cluster *c, uint64_t from)
+{
+    int e = 0;
+
+    while (e >= 0 && log_persisted_index(c->log) < log_last_index(c->log))
+        e = log_wait(c->log, node_now_ns(c));
+    if (e < 0)
+        return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
+    (void)propose_release(c, log_persisted_index(c->log));
+    assert(!c->raft_open && c->appended_n == 0);
+    return cut(c, from);
+}
+
 /* A write that is under way must have ended: the cut blocks. */
 int propose_withdraw(struct cluster *c, uint64_t from)
 {
@@ -268,18 +302,8 @@ int propose_withdraw(struct cluster *c, uint64_t from)
     }
     assert(e < 0 || from > c->applied_index);
     commit_withdraw(c, from);
-    if (e >= 0)
-        e = log_truncate(c->log, from);
-#ifndef PLANT_READ_AHEAD_KEPT
-    /* What it has read ahead may be of what was cut. */
-    if (e >= 0) {
-        log_reader_close(c->reader);
-        c->reader = NULL;
-        e = log_reader_open_on(&c->reader, c->disk);
-        fetch_log_cut(c);
-    }
-#endif
-    return e < 0 ? cluster_fail(c, e, "log: cut at index %" PRIu64 ": %s", from, strerror(-e)) : 0;
+    return e < 0 ? cluster_fail(c, e, "log: cut at index %" PRIu64 ": %s", from, strerror(-e))
+                 : cut(c, from);
 }
 
 int propose_entry(struct cluster *c, struct proposal *p)

@@ -108,6 +108,8 @@ static void region_publish(struct cluster *c)
                               memory_order_relaxed);
         atomic_store_explicit(&c->config.link[i].region_lost_ns, c->region.lost_ns,
                               memory_order_relaxed);
+        atomic_store_explicit(&c->config.link[i].region_epoch, c->state.term >> CLUSTER_EPOCH_SHIFT,
+                              memory_order_relaxed);
         atomic_store_explicit(&c->config.link[i].region_index, c->region.index,
                               memory_order_release);
     }
@@ -116,6 +118,13 @@ static void region_publish(struct cluster *c)
         if (atomic_load_explicit(&c->config.link[i].holds, memory_order_relaxed))
             wake_up(&c->config.link[i].wake);
     }
+}
+
+void region_opened(struct cluster *c)
+{
+    c->region.members = 0; /* they are read anew */
+    c->region.told_index = 0;
+    region_publish(c);
 }
 
 static void region_know(struct cluster *c, uint64_t index, bool reached, uint64_t now_ns)

@@ -181,6 +181,19 @@ void repair_close(struct cluster *c)
     c->repair.at_start = false;
 }
 
+/* The others have gone on, in an epoch that this node is not of. What they have there in the place
+ * of the damage was never this node's: taken as such, it would be of that epoch without having been
+ * brought into it (recovery.c). */
+static int other_epoch(struct cluster *c, uint64_t epoch)
+{
+    return cluster_fail(
+        c, -EILSEQ,
+        "log: %s; and meanwhile the cluster has gone on in epoch %" PRIu64
+        ", whose log has other records there. What is good of this one is in %s/log; "
+        "remove this node, and add it with a new directory and id",
+        c->repair.rot, epoch, c->config.dir);
+}
+
 /* What has come does not fit what is here. */
 static int differs(struct cluster *c)
 {
@@ -189,6 +202,11 @@ static int differs(struct cluster *c)
     uint16_t source = r->source;
     char text[WHAT_BYTES];
     int e;
+
+#ifndef PLANT_REPAIR_ANY_EPOCH
+    if (r->at_start && c->recovery.newer > c->state.term >> CLUSTER_EPOCH_SHIFT)
+        return other_epoch(c, c->recovery.newer);
+#endif
 
     stop(r);
     e = log_damage_whole(c->disk, c->config.log.segment_bytes, &d);
@@ -356,6 +374,11 @@ int repair_received(struct cluster *c, uint16_t from, const void *body, size_t b
         return -EBADMSG;
     before = m.before;
     while (e == 1 && peer_fetched_next(&m, &record, &entry)) {
+#ifndef PLANT_REPAIR_ANY_EPOCH
+        if (r->at_start &&
+            record.term >> CLUSTER_EPOCH_SHIFT > c->state.term >> CLUSTER_EPOCH_SHIFT)
+            return other_epoch(c, record.term >> CLUSTER_EPOCH_SHIFT);
+#endif
         e = log_rebuild_add(r->rebuild, before, &record, entry.payload, entry.payload_crc);
         before = NULL;
     }

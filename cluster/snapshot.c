@@ -5,9 +5,10 @@
  *
  *   | magic 4 | version 4 | length 4 | CRC32C of the message 4 | sluice.v1.Checkpoint |
  *
- * Written under a temporary name, synced, renamed, the directory synced; the newest two are kept. A
- * checkpoint is derived from the log: a damaged one is passed over for the one before, or for none.
- * It is written by a thread of libuv's pool, since the fsync would hold up every receipt behind it.
+ * Written under a temporary name, synced, renamed, the directory synced; the newest ones are kept.
+ * A checkpoint is derived from the log: a damaged one is passed over for the one before, or for
+ * none. It is written by a thread of libuv's pool, since the fsync would hold up every receipt
+ * behind it.
  */
 #include <assert.h>
 #include <dirent.h>
@@ -24,9 +25,12 @@
 
 #include "cluster/internal.h"
 
-#define CHECKPOINT_MAGIC     0x50434c53u /* "SLCP" */
-#define CHECKPOINT_VERSION   1
-#define CHECKPOINT_KEEP      2
+#define CHECKPOINT_MAGIC   0x50434c53u /* "SLCP" */
+#define CHECKPOINT_VERSION 1
+#define CHECKPOINT_KEEP                                                                            \
+    16 /* so far back a log is cut without being replayed from its beginning                       \
+        */
+#define CHECKPOINT_LIST_MAX  64
 #define CHECKPOINT_BYTES_MAX (384u * 1024u)
 
 struct checkpoint_header {
@@ -152,9 +156,9 @@ static int snapshot_encode(struct cluster_checkpoint *k, uint8_t *buf, size_t *r
 /* Keeps the newest up to index, which has just been written. Those above it are of another log. */
 static void snapshot_remove_others(const struct cluster *c, uint64_t index)
 {
-    uint64_t found[16];
+    uint64_t found[CHECKPOINT_LIST_MAX];
     char name[64], path[PATH_MAX];
-    int n = snapshot_list(c, found, 16), kept = 0;
+    int n = snapshot_list(c, found, CHECKPOINT_LIST_MAX), kept = 0;
 
     for (int i = 0; i < n; i++) {
         if (found[i] <= index && kept++ < CHECKPOINT_KEEP)
@@ -163,6 +167,29 @@ static void snapshot_remove_others(const struct cluster *c, uint64_t index)
         if (snapshot_path(c, path, name) == 0)
             unlink(path);
     }
+}
+
+int snapshot_cut(const struct cluster *c, uint64_t last)
+{
+    uint64_t found[CHECKPOINT_LIST_MAX];
+    char name[64], path[PATH_MAX];
+    int n = snapshot_list(c, found, CHECKPOINT_LIST_MAX), e = 0;
+    bool any = false;
+
+    assert(n <= CHECKPOINT_LIST_MAX);
+    for (int i = 0; i < n && e == 0; i++) {
+        if (found[i] <= last)
+            continue;
+        snprintf(name, sizeof name, "checkpoint-%016" PRIx64, found[i]);
+        e = snapshot_path(c, path, name);
+        if (e == 0 && unlink(path) < 0)
+            e = -errno;
+        any = true;
+    }
+    assert(!c->checkpoint_writing);
+    if (e == 0 && any)
+        e = snapshot_path(c, path, "");
+    return e == 0 && any ? snapshot_sync_dir(path) : e;
 }
 
 /* Beside the node: touches nothing of the cluster but what it was given. */
@@ -335,8 +362,8 @@ bool snapshot_exists(const struct cluster *c)
 int snapshot_load(struct cluster *c)
 {
     const sluice_v1_Checkpoint *m = &c->checkpoint->message;
-    uint64_t index[8];
-    int n = snapshot_list(c, index, 8);
+    uint64_t index[CHECKPOINT_LIST_MAX];
+    int n = snapshot_list(c, index, CHECKPOINT_LIST_MAX);
 
     for (int i = 0; i < n; i++) {
         if (snapshot_read(c, index[i], c->checkpoint) < 0)

@@ -1,5 +1,6 @@
 /*
- * state.h - what the two-slot file `state` beside the segments holds: term, vote, identity.
+ * state.h - what the two-slot file `state` beside the segments holds: term, vote, identity, and the
+ * epoch that was promised.
  */
 #ifndef SLUICE_CLUSTER_STATE_H
 #define SLUICE_CLUSTER_STATE_H
@@ -21,7 +22,9 @@ struct node_state {
     uint8_t region;
     uint8_t bootstrapped; /* entry 1 is durable: an empty log is a lost one from then on */
     uint8_t zero[4];
+    uint64_t promised; /* an epoch: above the term's, the node waits to be brought into it */
+    uint64_t attempt;  /* to which failover; 0: to none, the node rejoins */
 };
-_Static_assert(sizeof(struct node_state) == 56, "stored");
+_Static_assert(sizeof(struct node_state) == 72, "stored");
 
 #endif

@@ -296,13 +296,14 @@ static void on_ledger(void *arg, sluice_v1_LedgerResponse *r)
     r->log_events_before = p->log_events_before;
     r->own_events = after.events_own;
     r->doubtful_events = after.events_doubtful;
+    r->orphaned_events = after.events_orphaned;
     /* Of the blocks that this node has made, not of other nodes': what the log held before the
      * workers were asked was answered or in flight then, and what was answered is in the log
      * afterwards. At rest the two pin down equality, but for blocks that went to two leaders, or
      * to one whose answer did not come. */
-    r->log_agrees =
-        before.events_own <= run_sums.committed + run_sums.in_flight + after.events_doubtful &&
-        run_sums.committed <= after.events_own;
+    r->log_agrees = before.events_own + before.events_orphaned <=
+                        run_sums.committed + run_sums.in_flight + after.events_doubtful &&
+                    run_sums.committed <= after.events_own + after.events_orphaned;
     r->since_ns = p->ledger_since_ns;
 }
 

@@ -17,15 +17,17 @@
 #include "base/clock.h"
 #include "pipeline_internal.h"
 
-#define STATUS_NS      (2 * NS_PER_S)  /* unless the request says */
-#define STATUS_NS_MAX  (30 * NS_PER_S) /* whatever it says */
-#define LEADER_NS_MAX  (15 * NS_PER_S) /* that a new cluster has for its first election */
-#define MEMBERS_NS_MAX (5 * NS_PER_S)  /* and to find each other */
-#define BARRIER_NS_MAX (10 * NS_PER_S)
-#define ASK_NS_MAX     (75 * NS_PER_S) /* the leader itself ends a change after a minute */
-#define SHORT_NS_MAX   (60 * NS_PER_S)
-#define CHANGE_NS_MAX  (900 * NS_PER_S) /* and is asked to go on until then: a whole log to send */
-#define PAUSE_NS       (50 * NS_PER_MS)
+#define STATUS_NS       (2 * NS_PER_S)  /* unless the request says */
+#define STATUS_NS_MAX   (30 * NS_PER_S) /* whatever it says */
+#define LEADER_NS_MAX   (15 * NS_PER_S) /* that a new cluster has for its first election */
+#define MEMBERS_NS_MAX  (5 * NS_PER_S)  /* and to find each other */
+#define BARRIER_NS_MAX  (10 * NS_PER_S)
+#define FAILOVER_NS_MAX (75 * NS_PER_S) /* the node itself ends it after a minute */
+#define ORPHANS_NS_MAX  (2 * NS_PER_S)
+#define ASK_NS_MAX      (75 * NS_PER_S) /* the leader itself ends a change after a minute */
+#define SHORT_NS_MAX    (60 * NS_PER_S)
+#define CHANGE_NS_MAX   (900 * NS_PER_S) /* and is asked to go on until then: a whole log to send */
+#define PAUSE_NS        (50 * NS_PER_MS)
 
 __attribute__((format(printf, 3, 4))) static int refuse(char error[ADMIN_ERROR_BYTES], int code,
                                                         const char *format, ...)
@@ -185,6 +187,15 @@ static bool may_be_long(const sluice_v1_MembershipRequest *m)
            m->kind == sluice_v1_MembershipRequest_Kind_REPLACE;
 }
 
+static void name_actor(const struct pipeline *p, const struct admin_asker *asker, char *ret,
+                       size_t bytes)
+{
+    if (asker->name[0] != '\0')
+        snprintf(ret, bytes, "%.*s", (int)bytes - 1, asker->name);
+    else
+        snprintf(ret, bytes, "uid %" PRIu32 " on node %" PRIu32, asker->uid, p->config->node.id);
+}
+
 /* Asks until it is done. The leader does one change at a time, and gives each a minute; a node that
  * has a whole log to fetch may take more. */
 static int do_change(struct pipeline *p, const sluice_v1_MembershipRequest *asked,
@@ -201,11 +212,7 @@ static int do_change(struct pipeline *p, const sluice_v1_MembershipRequest *aske
     if (reply == NULL)
         return refuse(error, -ENOMEM, "no memory");
     *m = *asked;
-    if (asker->name[0] != '\0')
-        snprintf(m->actor, sizeof m->actor, "%.*s", (int)sizeof m->actor - 1, asker->name);
-    else
-        snprintf(m->actor, sizeof m->actor, "uid %" PRIu32 " on node %" PRIu32, asker->uid,
-                 p->config->node.id);
+    name_actor(p, asker, m->actor, sizeof m->actor);
     for (;;) {
         e = cluster_ask(p->cluster, &request, ASK_NS_MAX, reply);
         if ((e != -EBUSY && e != -ETIMEDOUT) || clock_monotonic_ns() >= until)
@@ -220,6 +227,114 @@ static int do_change(struct pipeline *p, const sluice_v1_MembershipRequest *aske
         snprintf(ret->sentence, sizeof ret->sentence, "%s", reply->sentence);
     free(reply);
     return e;
+}
+
+/* --- after the loss of a region -----------------------------------------------------------------
+ */
+
+static int do_failover(struct pipeline *p, const sluice_v1_RecoveryRequest *asked,
+                       const struct admin_asker *asker, sluice_v1_ClusterDone *ret,
+                       char error[ADMIN_ERROR_BYTES])
+{
+    sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_failover_tag };
+    sluice_v1_FailoverRequest *f = &request.body.failover;
+    sluice_v1_NodeReply *reply = calloc(1, sizeof *reply);
+    int e;
+
+    if (reply == NULL)
+        return refuse(error, -ENOMEM, "no memory");
+    f->region = asked->region;
+    f->dry_run = asked->dry_run;
+    name_actor(p, asker, f->actor, sizeof f->actor);
+    e = cluster_ask_node(p->cluster, 0, &request, FAILOVER_NS_MAX, reply);
+    if (e < 0)
+        refuse(error, e, "%s", reply->sentence[0] != '\0' ? reply->sentence : strerror(-e));
+    snprintf(ret->sentence, sizeof ret->sentence, "%s", reply->sentence);
+    ret->has_failover = reply->has_failover;
+    ret->failover = reply->failover;
+    free(reply);
+    return e;
+}
+
+static void add_orphans(sluice_v1_ClusterDone *ret, const sluice_v1_NodeReply *reply)
+{
+    const pb_size_t max = sizeof ret->orphans / sizeof *ret->orphans;
+
+    for (pb_size_t i = 0; i < reply->orphans_count && ret->orphans_count < max; i++)
+        ret->orphans[ret->orphans_count++] = reply->orphans[i];
+}
+
+static void add_reconciled(sluice_v1_ClusterDone *ret, const sluice_v1_NodeReply *reply)
+{
+    sluice_v1_ReconcileReport *sum = &ret->reconcile;
+
+    ret->has_reconcile = true;
+    sum->files += reply->reconcile.files;
+    sum->accepted += reply->reconcile.accepted;
+    sum->duplicates += reply->reconcile.duplicates;
+    sum->conflicts += reply->reconcile.conflicts;
+    sum->others += reply->reconcile.others;
+}
+
+/* Of each member, one after the other. One that does not answer is told of, and may be asked later;
+ * one that cannot do it ends it, and what the others did stays done. */
+static int ask_members(struct pipeline *p, const sluice_v1_NodeRequest *request,
+                       uint64_t timeout_ns, sluice_v1_ClusterDone *ret,
+                       char error[ADMIN_ERROR_BYTES])
+{
+    sluice_v1_NodeReply *reply = calloc(1, sizeof *reply);
+    sluice_v1_NodeStatus *self = calloc(1, sizeof *self);
+    int e = reply != NULL && self != NULL ? cluster_self(p->cluster, self, NULL) : -ENOMEM;
+
+    if (e == 0 && self->members_count == 0)
+        e = refuse(error, -ENXIO, "this node is of no cluster");
+    for (pb_size_t i = 0; e == 0 && i < self->members_count; i++) {
+        uint32_t node = self->members[i].node;
+
+        e = cluster_ask_node(p->cluster, (uint16_t)node, request, timeout_ns, reply);
+        if (e == -ENOTCONN || (e == -ETIMEDOUT && !reply->has_reconcile)) {
+            ret->silent[ret->silent_count++] = node;
+            e = 0;
+        } else if (e < 0) {
+            refuse(error, e, "%s", reply->sentence[0] != '\0' ? reply->sentence : strerror(-e));
+        } else if (request->which_body == sluice_v1_NodeRequest_orphans_tag) {
+            add_orphans(ret, reply);
+        } else {
+            add_reconciled(ret, reply);
+        }
+    }
+    free(reply);
+    free(self);
+    return e;
+}
+
+static int do_recovery(struct pipeline *p, const sluice_v1_RecoveryRequest *asked,
+                       const struct admin_asker *asker, sluice_v1_ClusterDone *ret,
+                       char error[ADMIN_ERROR_BYTES])
+{
+    sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_orphans_tag };
+    const sluice_v1_ReconcileReport *sum = &ret->reconcile;
+    int e;
+
+    switch (asked->kind) {
+    case sluice_v1_RecoveryRequest_Kind_FAILOVER:
+        return do_failover(p, asked, asker, ret, error);
+    case sluice_v1_RecoveryRequest_Kind_ORPHANS:
+        return ask_members(p, &request, ORPHANS_NS_MAX, ret, error);
+    case sluice_v1_RecoveryRequest_Kind_RECONCILE:
+        request.which_body = sluice_v1_NodeRequest_reconcile_tag;
+        e = ask_members(p, &request, CHANGE_NS_MAX, ret, error);
+        if (e == 0)
+            snprintf(ret->sentence, sizeof ret->sentence,
+                     "%" PRIu32 " files: %" PRIu64 " events were missing and are in the log now, "
+                     "%" PRIu64 " were in it, %" PRIu64
+                     " conflict with others of their id, %" PRIu64 " entries are no events",
+                     sum->files, (uint64_t)sum->accepted, (uint64_t)sum->duplicates,
+                     (uint64_t)sum->conflicts, (uint64_t)sum->others);
+        return e;
+    default:
+        return refuse(error, -EINVAL, "no such request");
+    }
 }
 
 /* --- reads --------------------------------------------------------------------------------------
@@ -309,6 +424,8 @@ int pipeline_operate(void *arg, const struct admin_request *request,
         return do_init(p, &request->cluster_init, &ret->done, error);
     case ADMIN_CLUSTER_CHANGE:
         return do_change(p, &request->cluster_change, asker, &ret->done, error);
+    case ADMIN_RECOVERY:
+        return do_recovery(p, &request->recovery, asker, &ret->done, error);
     case ADMIN_READ_POINT:
         return do_read_point(p, &request->read_point, &ret->read_point, error);
     default:

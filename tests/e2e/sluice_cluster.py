@@ -63,6 +63,13 @@ class Member(Node):
         except (OSError, EOFError):
             return False
 
+    def answers(self):
+        """Can it be asked, whatever it says of itself?"""
+        try:
+            return self.status().role != ""
+        except (OSError, EOFError):
+            return False
+
     def runs(self):
         return self.process is not None and self.process.poll() is None
 

@@ -80,7 +80,7 @@ static void on_welcome(const struct peer_frame *f, const struct handshake_self *
 
     if (handshake_get_welcome(&welcome, f) != NULL)
         return;
-    r = handshake_check_welcome(self, known, &welcome, f->epoch, &refusal);
+    r = handshake_check_welcome(self, known, &welcome, &refusal);
     if (r < 0)
         refusal_travels(&refusal);
     else

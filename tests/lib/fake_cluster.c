@@ -60,10 +60,9 @@ static void give_back(struct fake_cluster *f, struct block *b)
         changed |= b->verdict[i] != VERDICT_COMMITTED;
     if (changed)
         block_seal(b, 1, 1);
-    if (b->accepted > 0) {
+    b->term = FAKE_TERM;
+    if (b->accepted > 0)
         b->index = ++f->index;
-        b->term = FAKE_TERM;
-    }
     if (f->seen)
         f->seen(f->arg, b);
     atomic_fetch_add(&f->events, b->events);
@@ -125,6 +124,7 @@ void fake_cluster_hold(struct fake_cluster *f, bool hold)
 void fake_cluster_region(struct fake_cluster *f, uint64_t index, bool reached)
 {
     atomic_store(&f->link.region_reached, reached);
+    atomic_store(&f->link.region_epoch, FAKE_EPOCH);
     atomic_store(&f->link.region_index, index);
     if (atomic_load(&f->link.holds))
         wake_up(&f->link.wake);

@@ -130,6 +130,7 @@ static const struct {
     { ADMIN_READ_POINT, true },
     { ADMIN_CLUSTER_INIT, false },
     { ADMIN_CLUSTER_CHANGE, false },
+    { ADMIN_RECOVERY, false },
 };
 
 #define REQUESTS (sizeof requests / sizeof *requests)

@@ -345,6 +345,33 @@ static void a_worker_that_ends_waits_a_second_at_most(void **state)
     end();
 }
 
+/* A failover has begun another epoch: its log has other entries at those places, and both regions
+ * have them. Whatever the policy, nothing is said of the old ones. */
+static void of_an_epoch_that_has_passed_nothing_is_confirmed(void **state)
+{
+    static const char *const policy[] = { "wait", "degrade", "fail" };
+
+    for (unsigned i = 0; i < 3; i++) {
+        rig_init(&r);
+        begin(policy[i], "60000");
+        fake_cluster_region(&r.cluster, 0, true);
+        send_batch(1, 10, 1, REGION);
+        RIG_WAIT(&r, l->committed[1] == 10);
+        atomic_store(&r.cluster.link.region_epoch, FAKE_EPOCH + 2);
+        atomic_store(&r.cluster.link.region_index, 5);
+        wake_up(&r.cluster.link.wake);
+        next_receipt(1, 0);
+        assert_int_equal(receipt.exception[0].reason, LATE);
+        /* Nor if it is decided only then. */
+        send_batch(2, 10, 11, REGION);
+        next_receipt(2, 0);
+        assert_int_equal(receipt.exception[0].reason, LATE);
+        RIG_WAIT(&r, l->region_late == 2);
+        assert_int_equal(r.snap.ledger.region_receipts + r.snap.ledger.region_degraded, 0);
+        end();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +386,7 @@ int main(void)
         cmocka_unit_test(what_waits_for_nothing_is_never_late),
         cmocka_unit_test(who_has_gone_is_not_answered),
         cmocka_unit_test(a_worker_that_ends_waits_a_second_at_most),
+        cmocka_unit_test(of_an_epoch_that_has_passed_nothing_is_confirmed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -81,6 +81,7 @@ static const pb_msgdesc_t *request_fields(uint32_t which)
         [ADMIN_CLUSTER_INIT] = sluice_v1_ClusterInitRequest_fields,
         [ADMIN_CLUSTER_CHANGE] = sluice_v1_MembershipRequest_fields,
         [ADMIN_READ_POINT] = sluice_v1_ReadPointRequest_fields,
+        [ADMIN_RECOVERY] = sluice_v1_RecoveryRequest_fields,
     };
 
     return which < sizeof fields / sizeof *fields ? fields[which] : NULL;

@@ -42,8 +42,9 @@ enum admin_request_body {
     ADMIN_CLUSTER_INIT = 12,
     ADMIN_CLUSTER_CHANGE = 13,
     ADMIN_READ_POINT = 14,
+    ADMIN_RECOVERY = 15,
 };
-#define ADMIN_REQUEST_BODY_MAX ADMIN_READ_POINT
+#define ADMIN_REQUEST_BODY_MAX ADMIN_RECOVERY
 
 /* Field numbers of AdminResponse. */
 enum admin_response_body {
@@ -80,6 +81,7 @@ struct admin_request {
         sluice_v1_ClusterInitRequest cluster_init;
         sluice_v1_MembershipRequest cluster_change;
         sluice_v1_ReadPointRequest read_point;
+        sluice_v1_RecoveryRequest recovery;
     };
 };
 

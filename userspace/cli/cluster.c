@@ -23,7 +23,17 @@ static const char help[] =
     "                                 the other region becomes the active one, without a loss: "
     "its\n"
     "                                 nodes get votes, one of them leads, then the others' votes "
-    "go\n\n"
+    "go\n"
+    "sluice cluster failover --to REGION [--dry-run]\n"
+    "                                 the other region is lost: this node's, which is REGION, "
+    "goes on\n"
+    "                                 without it, in a new epoch\n"
+    "sluice cluster rejoin            waits until all members are of the active region's epoch "
+    "again,\n"
+    "                                 and have its log: what was lost and is back does so by "
+    "itself\n"
+    "sluice cluster orphans           what nodes had that is not in the log since a failover\n"
+    "sluice cluster reconcile         they offer its events again\n\n"
     "NODE is a node's node.id, HOST:PORT its peer.advertise or peer.listen. Any member may be\n"
     "asked; what only the leader can do is passed on to it. Every command may be given again: "
     "what\n"
@@ -41,17 +51,26 @@ static const char help[] =
     "  --standby        with add: it gets the log, and no vote\n"
     "  --dead           remove and replace: the old node is lost for good, so nothing is kept for\n"
     "                   what it may have had alone; where most of a region is lost, only so\n"
-    "  --to REGION      with switchover: 1 or 2\n"
-    "  --yes            remove and replace: without asking\n" CLI_OPTIONS_HELP "\nExamples:\n"
+    "  --to REGION      with switchover and failover: 1 or 2\n"
+    "  --dry-run        with failover: what it would find, and might lose\n"
+    "  --yes            remove, replace and failover: without asking\n" CLI_OPTIONS_HELP
+    "\nExamples:\n"
     "  sluice cluster init 1=node1:7401 2=node2:7401 3=node3:7401\n"
     "  sluice cluster status\n"
     "  sluice cluster status --json | jq '.members[] | {node, role, lagEntries}'\n"
     "  sluice cluster replace 3 4=node4:7401 --yes\n"
     "  sluice cluster transfer\n"
-    "  sluice cluster switchover --to 2\n" CLI_EXIT_HELP;
+    "  sluice cluster switchover --to 2\n"
+    "  sluice cluster failover --to 2 --dry-run\n" CLI_EXIT_HELP;
 
 /* Options that not every command takes. */
-enum { TAKES_STANDBY = 1 << 0, TAKES_YES = 1 << 1, TAKES_TO = 1 << 2, TAKES_DEAD = 1 << 3 };
+enum {
+    TAKES_STANDBY = 1 << 0,
+    TAKES_YES = 1 << 1,
+    TAKES_TO = 1 << 2,
+    TAKES_DEAD = 1 << 3,
+    TAKES_DRY = 1 << 4
+};
 
 static const struct cluster_command {
     const char *word;
@@ -70,13 +89,18 @@ static const struct cluster_command {
       "replace takes a node and NEW=HOST:PORT" },
     { "transfer", cluster_transfer, TAKES_YES, 0, 1, "transfer takes at most one node" },
     { "switchover", cluster_switchover, TAKES_TO, 0, 0, "switchover takes no node" },
+    { "failover", cluster_failover, TAKES_TO | TAKES_YES | TAKES_DRY, 0, 0,
+      "failover takes no node" },
+    { "rejoin", cluster_rejoin, 0, 0, 0, "rejoin takes no argument" },
+    { "orphans", cluster_orphans, 0, 0, 0, "orphans takes no argument" },
+    { "reconcile", cluster_reconcile, 0, 0, 0, "reconcile takes no argument" },
 };
 
-static const struct option options[] = { { "standby", no_argument, NULL, TAKES_STANDBY },
-                                         { "yes", no_argument, NULL, TAKES_YES },
-                                         { "dead", no_argument, NULL, TAKES_DEAD },
-                                         { "to", required_argument, NULL, TAKES_TO },
-                                         CLI_LONG_OPTIONS };
+static const struct option options[] = {
+    { "standby", no_argument, NULL, TAKES_STANDBY }, { "yes", no_argument, NULL, TAKES_YES },
+    { "dead", no_argument, NULL, TAKES_DEAD },       { "dry-run", no_argument, NULL, TAKES_DRY },
+    { "to", required_argument, NULL, TAKES_TO },     CLI_LONG_OPTIONS
+};
 
 static int run(const struct cluster_options *o, const char *word, unsigned given)
 {
@@ -92,12 +116,13 @@ static int run(const struct cluster_options *o, const char *word, unsigned given
                              (given & ~c->takes & TAKES_STANDBY) != 0 ? "standby"
                              : (given & ~c->takes & TAKES_TO) != 0    ? "to"
                              : (given & ~c->takes & TAKES_DEAD) != 0  ? "dead"
+                             : (given & ~c->takes & TAKES_DRY) != 0   ? "dry-run"
                                                                       : "yes");
         return c->run(o);
     }
     return cli_usage("cluster",
                      "there is no 'cluster %s': init, status, members, add, remove, replace, "
-                     "transfer or switchover",
+                     "transfer, switchover, failover, rejoin, orphans or reconcile",
                      word);
 }
 
@@ -112,7 +137,8 @@ int cluster_main(int argc, char **argv)
             o.to = (uint32_t)(optarg[0] - '0');
         else if (opt == TAKES_TO)
             return cli_usage("cluster", "--to takes a region, 1 or 2, not '%s'", optarg);
-        if (opt == TAKES_STANDBY || opt == TAKES_YES || opt == TAKES_TO || opt == TAKES_DEAD) {
+        if (opt == TAKES_STANDBY || opt == TAKES_YES || opt == TAKES_TO || opt == TAKES_DEAD ||
+            opt == TAKES_DRY) {
             given |= (unsigned)opt;
             continue;
         }
@@ -121,11 +147,12 @@ int cluster_main(int argc, char **argv)
             return rc;
     }
     if (optind == argc)
-        return cli_usage("cluster", "init, status, members, add, remove, replace, transfer or "
-                                    "switchover?");
+        return cli_usage("cluster", "init, status, members, add, remove, replace, transfer, "
+                                    "switchover, failover, rejoin, orphans or reconcile?");
     o.standby = (given & TAKES_STANDBY) != 0;
     o.yes = (given & TAKES_YES) != 0;
     o.dead = (given & TAKES_DEAD) != 0;
+    o.dry_run = (given & TAKES_DRY) != 0;
     o.args = argc - optind - 1;
     o.arg = argv + optind + 1;
     return run(&o, argv[optind], given);

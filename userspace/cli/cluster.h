@@ -6,6 +6,7 @@
  * cluster_health.c  what is wrong with a cluster
  * cluster_region.c  the regions: what is shown of them, `switchover`
  * cluster_change.c  `init`, `add`, `remove`, `replace`, `transfer`
+ * cluster_recovery.c  `failover`, `rejoin`, `orphans`, `reconcile`
  */
 #ifndef SLUICE_CLI_CLUSTER_H
 #define SLUICE_CLI_CLUSTER_H
@@ -16,7 +17,7 @@
 
 struct cluster_options {
     struct cli_options common;
-    bool standby, yes, dead;
+    bool standby, yes, dead, dry_run;
     uint32_t to; /* a region, 0: not given */
     int args;
     char **arg; /* behind the command's word */
@@ -30,6 +31,15 @@ int cluster_remove(const struct cluster_options *o);
 int cluster_replace(const struct cluster_options *o);
 int cluster_transfer(const struct cluster_options *o);
 int cluster_switchover(const struct cluster_options *o);
+int cluster_failover(const struct cluster_options *o);
+int cluster_rejoin(const struct cluster_options *o);
+int cluster_orphans(const struct cluster_options *o);
+int cluster_reconcile(const struct cluster_options *o);
+
+/* Asks, if --yes was not given; what is lost by it is said before. */
+int cluster_confirm(const struct cluster_options *o, const char *what);
+/* What `status` asks for. */
+int cluster_fetch_status(const struct cluster_options *o, sluice_v1_ClusterStatusResponse *ret);
 
 /* A change, by the daemon or the leader: says what it waits for, then how it ended. */
 int cluster_carry_out(const struct cluster_options *o, const struct admin_request *r);

@@ -117,8 +117,7 @@ int cluster_carry_out(const struct cluster_options *o, const struct admin_reques
     return cli_finish(CLI_OK);
 }
 
-/* What is lost by it is said before. */
-static int confirm(const struct cluster_options *o, const char *what)
+int cluster_confirm(const struct cluster_options *o, const char *what)
 {
     char line[16];
 
@@ -183,7 +182,7 @@ int cluster_remove(const struct cluster_options *o)
              "directory stays as it is.",
              r.cluster_change.node);
     if (rc == CLI_OK)
-        rc = confirm(o, what);
+        rc = cluster_confirm(o, what);
     return rc == CLI_OK ? cluster_carry_out(o, &r) : rc;
 }
 
@@ -205,7 +204,7 @@ int cluster_replace(const struct cluster_options *o)
              "will be no member any more. Its data directory stays as it is.",
              m->node, m->address, m->old);
     if (rc == CLI_OK)
-        rc = confirm(o, what);
+        rc = cluster_confirm(o, what);
     return rc == CLI_OK ? cluster_carry_out(o, &r) : rc;
 }
 

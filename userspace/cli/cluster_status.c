@@ -38,7 +38,7 @@ static struct lag lag_of(const sluice_v1_NodeStatus *n, const sluice_v1_NodeStat
     return lag;
 }
 
-static int fetch(const struct cluster_options *o, sluice_v1_ClusterStatusResponse *ret)
+int cluster_fetch_status(const struct cluster_options *o, sluice_v1_ClusterStatusResponse *ret)
 {
     const struct admin_request r = { .which = ADMIN_CLUSTER_STATUS };
 
@@ -226,7 +226,7 @@ int cluster_show_status(const struct cluster_options *o)
     if (s == NULL)
         rc = cli_error(CLI_REFUSED, "no memory");
     else
-        rc = fetch(o, s);
+        rc = cluster_fetch_status(o, s);
     if (rc == CLI_OK && s->members_count == 0) {
         rc = show_waiting(o, &s->self);
     } else if (rc == CLI_OK) {
@@ -282,7 +282,7 @@ static json_t *members_json(const sluice_v1_NodeStatus *self)
 int cluster_show_members(const struct cluster_options *o)
 {
     sluice_v1_ClusterStatusResponse *s = calloc(1, sizeof *s);
-    int rc = s == NULL ? cli_error(CLI_REFUSED, "no memory") : fetch(o, s);
+    int rc = s == NULL ? cli_error(CLI_REFUSED, "no memory") : cluster_fetch_status(o, s);
 
     if (rc == CLI_OK && s->members_count == 0)
         rc = show_waiting(o, &s->self);

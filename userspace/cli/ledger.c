@@ -76,18 +76,18 @@ static json_t *ledger_json(const sluice_v1_LedgerResponse *l)
 
     for (i = 0; i < l->types_count; i++)
         json_array_append_new(types, type_json(&l->types[i]));
-    o = json_pack("{s:I, s:{s:I, s:I, s:o, s:b}, s:{s:o, s:o, s:o, s:I, s:b}, s:o, "
-                  "s:{s:I, s:I, s:I, s:I, s:b}, s:b}",
-                  "sinceNs", (json_int_t)l->since_ns, "datagrams", "seen",
-                  (json_int_t)l->datagrams_seen, "delivered", (json_int_t)l->datagrams_delivered,
-                  "drops", counts_json(l->drops, l->drops_count), "balance", l->datagrams_balance,
-                  "events", "types", types, "total", type_json(&l->total), "reasons",
-                  counts_json(l->reasons, l->reasons_count), "unaccounted",
-                  (json_int_t)l->unaccounted, "balance", l->events_balance, "streams",
-                  counts_json(l->streams, l->streams_count), "log", "events",
-                  (json_int_t)l->log_events, "eventsBefore", (json_int_t)l->log_events_before,
-                  "own", (json_int_t)l->own_events, "doubtful", (json_int_t)l->doubtful_events,
-                  "agrees", l->log_agrees, "balances", ledger_balances(l));
+    o = json_pack(
+        "{s:I, s:{s:I, s:I, s:o, s:b}, s:{s:o, s:o, s:o, s:I, s:b}, s:o, "
+        "s:{s:I, s:I, s:I, s:I, s:I, s:b}, s:b}",
+        "sinceNs", (json_int_t)l->since_ns, "datagrams", "seen", (json_int_t)l->datagrams_seen,
+        "delivered", (json_int_t)l->datagrams_delivered, "drops",
+        counts_json(l->drops, l->drops_count), "balance", l->datagrams_balance, "events", "types",
+        types, "total", type_json(&l->total), "reasons", counts_json(l->reasons, l->reasons_count),
+        "unaccounted", (json_int_t)l->unaccounted, "balance", l->events_balance, "streams",
+        counts_json(l->streams, l->streams_count), "log", "events", (json_int_t)l->log_events,
+        "eventsBefore", (json_int_t)l->log_events_before, "own", (json_int_t)l->own_events,
+        "doubtful", (json_int_t)l->doubtful_events, "orphaned", (json_int_t)l->orphaned_events,
+        "agrees", l->log_agrees, "balances", ledger_balances(l));
     if (o != NULL && has_xdp(l))
         json_object_set_new(o, "xdp", xdp_json(&l->xdp));
     return o;
@@ -212,6 +212,11 @@ static void print_log(struct columns *t, const sluice_v1_LedgerResponse *l, bool
         columns_text(t, "of those at most, answered otherwise");
         columns_number(t, l->doubtful_events);
         columns_text(t, "%s", "sent to two leaders, or not answered in time");
+    }
+    if (l->orphaned_events > 0) {
+        columns_text(t, "of those once, set aside since");
+        columns_number(t, l->orphaned_events);
+        columns_text(t, "%s", "by a failover: see sluice cluster orphans");
     }
     columns_print(t, stdout, 2);
 }

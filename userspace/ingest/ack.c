@@ -272,7 +272,8 @@ static uint64_t named_index(const struct receipt *r)
 }
 
 /* At once, or when the other region has it, too. */
-static void send_or_hold(struct worker *w, const struct block_request *q, struct receipt *receipt)
+static void send_or_hold(struct worker *w, const struct block_request *q, uint64_t epoch,
+                         struct receipt *receipt)
 {
     uint64_t index = named_index(receipt);
     size_t bytes;
@@ -283,8 +284,8 @@ static void send_or_hold(struct worker *w, const struct block_request *q, struct
                               : sluice_v1_Durability_QUORUM;
     bytes = encode(q, receipt, w->scratch, sizeof w->scratch);
 #ifndef PLANT_REGION_NOT_HELD
-    if (bytes > 0 && hold_takes(w, q, index)) {
-        hold_add(w, q, index, w->scratch, bytes);
+    if (bytes > 0 && hold_takes(w, q, index, epoch)) {
+        hold_add(w, q, index, epoch, w->scratch, bytes);
         return;
     }
 #endif
@@ -308,6 +309,6 @@ void ack_requests(struct worker *w, const struct block *b)
             slot += b->verdict[event] == VERDICT_COMMITTED;
         event = end_of(q);
         slot += receipt_fill(&receipt, &w->ack, b, r, slot);
-        send_or_hold(w, q, &receipt);
+        send_or_hold(w, q, b->term >> CLUSTER_EPOCH_SHIFT, &receipt);
     }
 }

@@ -6,7 +6,8 @@
  * in time, region.wait_ms, is answered by region.unreachable: that it is durable in the active
  * region alone (degrade), or that it is to be sent again (wait, fail): then it will be a duplicate,
  * and its receipt waits as this one did. While the other region is known to be out of reach,
- * `degrade` and `fail` do not wait.
+ * `degrade` and `fail` do not wait. One of an epoch that has passed, by a forced failover, is to be
+ * sent again, whatever the policy: its events may be among those that the failover has lost.
  *
  *   | struct held | receipt | zeros to a multiple of 8 |  one after the other, oldest first, in a
  *                                                       ring; none of them goes around its end
@@ -31,7 +32,7 @@
 struct held {
     uint32_t bytes;         /* of all this */
     uint32_t receipt_bytes; /* 0: nothing, up to the ring's end */
-    uint64_t index;         /* what it waits for */
+    uint64_t index, epoch;  /* what it waits for, and in which epoch */
     uint64_t deadline_ns;
     struct block_request request;
 };
@@ -73,9 +74,23 @@ static void pop(struct hold *h)
         h->head = h->tail = 0; /* warm memory first */
 }
 
+/* The index first: whoever sees one of a new epoch sees that, too. */
 static uint64_t region_index(const struct worker *w)
 {
     return atomic_load_explicit(&w->link->region_index, memory_order_acquire);
+}
+
+static bool is_of_now(const struct worker *w, uint64_t epoch)
+{
+#ifdef PLANT_HELD_ACROSS_EPOCHS
+    return true;
+#endif
+    return atomic_load_explicit(&w->link->region_epoch, memory_order_relaxed) == epoch;
+}
+
+static bool is_confirmed(const struct worker *w, uint64_t index, uint64_t epoch)
+{
+    return index <= region_index(w) && (index == 0 || is_of_now(w, epoch));
 }
 
 static bool region_is_reached(const struct worker *w)
@@ -106,7 +121,7 @@ static void release_late(struct worker *w)
     struct held *e = oldest(&w->hold);
     uint8_t *receipt = (uint8_t *)(e + 1);
 
-    if (policy(w) == SETTINGS_REGION_DEGRADE) {
+    if (policy(w) == SETTINGS_REGION_DEGRADE && is_of_now(w, e->epoch)) {
         frame_set_durability(receipt, e->receipt_bytes, e->request.transport == TRANSPORT_UDP,
                              sluice_v1_Durability_DEGRADED);
         w->ledger.region_degraded++;
@@ -130,7 +145,9 @@ static void release_confirmed(struct worker *w)
 /* The oldest waits no longer, whatever became of it. */
 static void release(struct worker *w)
 {
-    if (oldest(&w->hold)->index <= region_index(w))
+    const struct held *e = oldest(&w->hold);
+
+    if (is_confirmed(w, e->index, e->epoch))
         release_confirmed(w);
     else
         release_late(w);
@@ -141,6 +158,8 @@ static uint64_t late_ns(const struct worker *w)
 {
     const struct held *e = oldest(&w->hold);
 
+    if (e->index > 0 && !is_of_now(w, e->epoch))
+        return 0;
     if (policy(w) != SETTINGS_REGION_WAIT && !region_is_reached(w))
         return 0;
     return w->draining && w->hold.drain_ns < e->deadline_ns ? w->hold.drain_ns : e->deadline_ns;
@@ -207,13 +226,14 @@ static struct held *hold_room(struct worker *w, size_t bytes)
     return e;
 }
 
-bool hold_takes(const struct worker *w, const struct block_request *q, uint64_t index)
+bool hold_takes(const struct worker *w, const struct block_request *q, uint64_t index,
+                uint64_t epoch)
 {
     return q->durability == sluice_v1_Durability_REGION &&
-           (index > region_index(w) || !hold_is_empty(w));
+           (!hold_is_empty(w) || !is_confirmed(w, index, epoch));
 }
 
-void hold_add(struct worker *w, const struct block_request *q, uint64_t index,
+void hold_add(struct worker *w, const struct block_request *q, uint64_t index, uint64_t epoch,
               const uint8_t *receipt, size_t bytes)
 {
     size_t padded = (sizeof(struct held) + bytes + 7) & ~(size_t)7;
@@ -224,6 +244,7 @@ void hold_add(struct worker *w, const struct block_request *q, uint64_t index,
     *e = (struct held){ .bytes = (uint32_t)padded,
                         .receipt_bytes = (uint32_t)bytes,
                         .index = index,
+                        .epoch = epoch,
                         .deadline_ns = w->now_ns + wait_ns,
                         .request = *q };
     memcpy(e + 1, receipt, bytes);

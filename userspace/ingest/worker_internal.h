@@ -428,9 +428,10 @@ static inline uint32_t ack_bytes_max(uint32_t n)
 /* hold.c */
 int hold_open(struct worker *w, char error[256]);
 void hold_close(struct worker *w);
-/* Has this receipt to wait until that index is durable in both regions? */
-bool hold_takes(const struct worker *w, const struct block_request *q, uint64_t index);
-void hold_add(struct worker *w, const struct block_request *q, uint64_t index,
+/* Has this receipt to wait until that index, of that epoch, is durable in both regions? */
+bool hold_takes(const struct worker *w, const struct block_request *q, uint64_t index,
+                uint64_t epoch);
+void hold_add(struct worker *w, const struct block_request *q, uint64_t index, uint64_t epoch,
               const uint8_t *receipt, size_t bytes);
 /* Sends what need not wait any more. */
 void hold_turn(struct worker *w);

@@ -258,6 +258,7 @@ static void answer(struct admin_answerer *a, struct admin_connection *c,
     case ADMIN_CLUSTER_INIT:
     case ADMIN_CLUSTER_CHANGE:
     case ADMIN_READ_POINT:
+    case ADMIN_RECOVERY:
         operation_begin(a, c, r);
         break;
     }

@@ -36,7 +36,9 @@ _Static_assert(sluice_v1_ClusterStatusResponse_size + 64u < ADMIN_RESPONSE_BYTES
 
 static bool is_change(const struct admin_request *r)
 {
-    return r->which == ADMIN_CLUSTER_INIT || r->which == ADMIN_CLUSTER_CHANGE;
+    return r->which == ADMIN_CLUSTER_INIT || r->which == ADMIN_CLUSTER_CHANGE ||
+           (r->which == ADMIN_RECOVERY &&
+            r->recovery.kind != sluice_v1_RecoveryRequest_Kind_ORPHANS && !r->recovery.dry_run);
 }
 
 static void *operation_main(void *arg)

@@ -48,6 +48,8 @@ struct store {
     pthread_t thread;
     bool thread_started;
     atomic_bool opened, stop_wanted;
+    /* Who uses the index, but for the cluster thread, reads; who opens and closes it writes. */
+    pthread_rwlock_t lock;
 };
 
 /* --- settings ----------------------------------------------------------------------------------
@@ -107,8 +109,29 @@ static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_ind
         .filter_bytes_max = s->config.dedupe_filter_bytes_max,
     };
 
+    int e;
+
     memcpy(&config.log_id, cluster_id, sizeof config.log_id);
-    return dedupe_open(&s->dedupe, &config, ret_covered);
+    pthread_rwlock_wrlock(&s->lock);
+    e = dedupe_open(&s->dedupe, &config, ret_covered);
+    pthread_rwlock_unlock(&s->lock);
+    return e;
+}
+
+/* The settings that were in force stay so for the workers, until there are others. */
+static void store_close(void *arg)
+{
+    struct store *s = arg;
+
+    pthread_rwlock_wrlock(&s->lock);
+    atomic_store(&s->opened, false);
+    dedupe_close(s->dedupe);
+    s->dedupe = NULL;
+    pthread_rwlock_unlock(&s->lock);
+    settings_init(&s->settings);
+    s->history_n = 0;
+    s->loaded_index = s->content_index = 0;
+    s->have_hash_key = false;
 }
 
 static void store_opened(void *arg)
@@ -297,6 +320,7 @@ void store_app(struct store *s, struct cluster_app *ret)
         .apply = store_apply,
         .open = store_open,
         .opened = store_opened,
+        .close = store_close,
         .save = store_save,
         .load = store_load,
     };
@@ -305,7 +329,15 @@ void store_app(struct store *s, struct cluster_app *ret)
 /* --- the store thread ---------------------------------------------------------------------------
  */
 
-int store_do_work(struct store *s) { return dedupe_do_work(s->dedupe); }
+int store_do_work(struct store *s)
+{
+    int e;
+
+    pthread_rwlock_rdlock(&s->lock);
+    e = atomic_load(&s->opened) ? dedupe_do_work(s->dedupe) : 0;
+    pthread_rwlock_unlock(&s->lock);
+    return e;
+}
 
 static void *store_main(void *arg)
 {
@@ -316,7 +348,7 @@ static void *store_main(void *arg)
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), STORE_NICE);
     while (!atomic_load(&s->stop_wanted)) {
         struct pollfd p = { .fd = s->wake.fd, .events = POLLIN };
-        int e = atomic_load(&s->opened) ? store_do_work(s) : 0;
+        int e = store_do_work(s);
 
         if (e > 0)
             continue;
@@ -342,6 +374,7 @@ int store_init(struct store **ret, const struct store_config *config)
         return -ENOMEM;
     s->config = *config;
     settings_init(&s->settings);
+    pthread_rwlock_init(&s->lock, NULL);
     *ret = s;
     return wake_open(&s->wake);
 }
@@ -365,6 +398,7 @@ void store_fini(struct store *s)
     }
     dedupe_close(s->dedupe);
     wake_close(&s->wake);
+    pthread_rwlock_destroy(&s->lock);
     free(s);
 }
 
@@ -388,6 +422,8 @@ int store_lookup(struct store *s, const void *source, size_t source_bytes, const
 void store_stats(struct store *s, struct dedupe_stats *ret)
 {
     *ret = (struct dedupe_stats){ 0 };
+    pthread_rwlock_rdlock(&s->lock);
     if (atomic_load(&s->opened))
         dedupe_stats(s->dedupe, ret);
+    pthread_rwlock_unlock(&s->lock);
 }

@@ -1,0 +1,294 @@
+/*
+ * cluster_recovery.c - `sluice cluster failover|rejoin|orphans|reconcile`: after the loss of a
+ * region.
+ */
+#include <inttypes.h>
+#include <pb_decode.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cluster.h"
+
+#define REJOIN_LOOK_NS   (500 * 1000000l)
+#define REJOIN_LOOKS_MAX 1200u /* ten minutes */
+
+static int ask(const struct cluster_options *o, const struct admin_request *r,
+               sluice_v1_ClusterDone *ret)
+{
+    return cli_call(&o->common, r, ADMIN_BODY_CLUSTER_DONE, sluice_v1_ClusterDone_fields, ret);
+}
+
+/* --- failover -----------------------------------------------------------------------------------
+ */
+
+static json_t *report_json(const sluice_v1_FailoverReport *r)
+{
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "epoch",
+                     (json_int_t)r->epoch, "index", (json_int_t)r->index, "node",
+                     (json_int_t)r->node, "knownCommitted", (json_int_t)r->committed, "lastTimeNs",
+                     (json_int_t)r->last_time_ns, "silentMs",
+                     r->silent_ms == UINT64_MAX ? (json_int_t)-1 : (json_int_t)r->silent_ms,
+                     "leader", (json_int_t)r->leader, "nodesAnswering", (json_int_t)r->answering,
+                     "othersAnswering", (json_int_t)r->others, "oldLeader",
+                     (json_int_t)r->old_leader, "events", (json_int_t)r->events);
+}
+
+/* What may be lost nobody here can know: only since when nothing was heard. */
+static void describe(const sluice_v1_FailoverReport *r, uint32_t region, char *ret, size_t bytes)
+{
+    char time[CLI_TIME_BYTES], since[160];
+
+    cli_time(time, (int64_t)r->last_time_ns);
+    if (r->silent_ms == UINT64_MAX)
+        snprintf(since, sizeof since, "it has not heard of the other region since it was started");
+    else
+        snprintf(since, sizeof since,
+                 "it has heard of the other region's leader %.1f s ago: what was receipted at "
+                 "`quorum` in those seconds may be missing",
+                 (double)r->silent_ms / 1e3);
+    snprintf(
+        ret, bytes,
+        "Region %" PRIu32 ": %" PRIu32 " nodes answer. It has the log to index %" PRIu64
+        ", of %s, at node %" PRIu32 "; %s. Receipts for `region` are all in it.\n"
+        "%s",
+        region, r->answering, (uint64_t)r->index, time, r->node, since,
+        r->old_leader != 0
+            ? "THE OTHER REGION STILL HAS A LEADER, which can be reached from here, and may be "
+              "accepting: `switchover` loses nothing."
+        : r->others > 0 ? "Nodes of the other region answer; none of them leads."
+                        : "No node of the other region answers. If it is alive behind a "
+                          "partition, what it accepts until it hears of this is set aside "
+                          "there (`orphans`, `reconcile`).");
+}
+
+int cluster_failover(const struct cluster_options *o)
+{
+    struct admin_request r = { .which = ADMIN_RECOVERY };
+    sluice_v1_RecoveryRequest *q = &r.recovery;
+    sluice_v1_ClusterDone *done;
+    char what[1024];
+    int rc;
+
+    if (o->to == 0)
+        return cli_usage("cluster", "failover takes --to REGION, which is 1 or 2");
+    done = calloc(1, sizeof *done);
+    if (done == NULL)
+        return cli_error(CLI_REFUSED, "no memory");
+    q->kind = sluice_v1_RecoveryRequest_Kind_FAILOVER;
+    q->region = o->to;
+    q->dry_run = true;
+    rc = o->yes && !o->dry_run ? CLI_OK : ask(o, &r, done);
+    if (rc == CLI_OK && o->dry_run && !o->common.json) {
+        describe(&done->failover, o->to, what, sizeof what);
+        printf("%s\n%s\n", what, done->sentence);
+        rc = cli_finish(CLI_OK);
+    } else if (rc == CLI_OK && !o->dry_run) {
+        describe(&done->failover, o->to, what, sizeof what);
+        rc = cluster_confirm(o, what);
+        q->dry_run = false;
+        if (rc == CLI_OK)
+            rc = ask(o, &r, done);
+        if (rc == CLI_OK && !o->common.json) {
+            printf("%s\n", done->sentence);
+            rc = cli_finish(CLI_OK);
+        }
+    }
+    if (rc == CLI_OK && o->common.json)
+        rc = cli_print_json(json_pack("{s:s, s:b, s:o}", "result", done->sentence, "dryRun",
+                                      (int)o->dry_run, "report", report_json(&done->failover)),
+                            CLI_OK);
+    free(done);
+    return rc;
+}
+
+/* --- rejoin -------------------------------------------------------------------------------------
+ */
+
+/* Is that member of the leader's epoch, and has it what was committed when it was asked? Else says
+ * why not. */
+static bool is_in(const sluice_v1_ClusterMember *m, const sluice_v1_NodeStatus *leader, char *ret,
+                  size_t bytes)
+{
+    if (!m->has_status)
+        snprintf(ret, bytes, "node %" PRIu32 " does not answer", m->member.node);
+    else if (m->status.epoch < leader->epoch && m->status.note[0] != '\0')
+        snprintf(ret, bytes, "node %" PRIu32 " is of epoch %" PRIu64 ": %.300s", m->member.node,
+                 (uint64_t)m->status.epoch, m->status.note);
+    else if (m->status.epoch < leader->epoch)
+        snprintf(ret, bytes, "node %" PRIu32 " is of epoch %" PRIu64 ", the leader of %" PRIu64,
+                 m->member.node, (uint64_t)m->status.epoch, (uint64_t)leader->epoch);
+    else if (strcmp(m->status.role, "follower") != 0 && strcmp(m->status.role, "leader") != 0)
+        snprintf(ret, bytes, "node %" PRIu32 " is %s: %.300s", m->member.node, m->status.role,
+                 m->status.note);
+    else
+        return true;
+    return false;
+}
+
+/* All of them? Else ret says of one what it waits for. */
+static bool all_in(const sluice_v1_ClusterStatusResponse *s, uint64_t *wanted, char *ret,
+                   size_t bytes)
+{
+    const sluice_v1_NodeStatus *leader = cluster_leader(s);
+
+    if (leader == NULL) {
+        snprintf(ret, bytes, "no node leads");
+        return false;
+    }
+    if (*wanted == 0)
+        *wanted = leader->commit_index;
+    for (pb_size_t i = 0; i < s->members_count; i++) {
+        const sluice_v1_ClusterMember *m = &s->members[i];
+
+        if (!is_in(m, leader, ret, bytes))
+            return false;
+        if (m->status.applied_index >= *wanted)
+            continue;
+        snprintf(ret, bytes, "node %" PRIu32 " has the log to index %" PRIu64 " of %" PRIu64,
+                 m->member.node, (uint64_t)m->status.applied_index, *wanted);
+        return false;
+    }
+    return true;
+}
+
+int cluster_rejoin(const struct cluster_options *o)
+{
+    const struct timespec pause = { .tv_nsec = REJOIN_LOOK_NS };
+    sluice_v1_ClusterStatusResponse *s = calloc(1, sizeof *s);
+    char why[512] = "", shown[512] = "";
+    uint64_t wanted = 0;
+    bool in = false;
+    int rc = CLI_OK;
+
+    if (s == NULL)
+        return cli_error(CLI_REFUSED, "no memory");
+    for (unsigned i = 0; rc == CLI_OK && !in && i < REJOIN_LOOKS_MAX; i++) {
+        if (i > 0)
+            nanosleep(&pause, NULL);
+        memset(s, 0, sizeof *s);
+        rc = cluster_fetch_status(o, s);
+        in = rc == CLI_OK && all_in(s, &wanted, why, sizeof why);
+        if (rc == CLI_OK && !in && strcmp(why, shown) != 0) {
+            fprintf(stderr, "%s\n", why);
+            snprintf(shown, sizeof shown, "%s", why);
+        }
+    }
+    if (rc == CLI_OK && !in)
+        rc = cli_error(CLI_NEGATIVE, "not in ten minutes: %s", why);
+    if (rc == CLI_OK && o->common.json)
+        rc = cli_print_json(json_pack("{s:I, s:I, s:I}", "members", (json_int_t)s->members_count,
+                                      "epoch", (json_int_t)cluster_leader(s)->epoch, "index",
+                                      (json_int_t)wanted),
+                            CLI_OK);
+    else if (rc == CLI_OK) {
+        printf("all %u members are of epoch %" PRIu64 ", and have the log to index %" PRIu64 "\n",
+               (unsigned)s->members_count, (uint64_t)cluster_leader(s)->epoch, wanted);
+        rc = cli_finish(CLI_OK);
+    }
+    free(s);
+    return rc;
+}
+
+/* --- orphans ------------------------------------------------------------------------------------
+ */
+
+static json_t *orphan_json(const sluice_v1_Orphan *o)
+{
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}",
+                     "name", o->name, "node", (json_int_t)o->node, "epoch", (json_int_t)o->epoch,
+                     "into", (json_int_t)o->into, "first", (json_int_t)o->first, "last",
+                     (json_int_t)o->last, "committed", (json_int_t)o->committed, "events",
+                     (json_int_t)o->events, "bytes", (json_int_t)o->bytes, "firstTimeNs",
+                     (json_int_t)o->first_time_ns, "lastTimeNs", (json_int_t)o->last_time_ns,
+                     "setAsideNs", (json_int_t)o->set_aside_ns, "reconciled", (int)o->reconciled,
+                     "error", o->error);
+}
+
+static json_t *silent_json(const sluice_v1_ClusterDone *done)
+{
+    json_t *list = json_array();
+
+    for (pb_size_t i = 0; i < done->silent_count; i++)
+        json_array_append_new(list, json_integer((json_int_t)done->silent[i]));
+    return list;
+}
+
+static void print_silent(const sluice_v1_ClusterDone *done)
+{
+    for (pb_size_t i = 0; i < done->silent_count; i++)
+        fprintf(stderr, "node %" PRIu32 " does not answer: what it has is not known\n",
+                done->silent[i]);
+}
+
+static void print_orphan(const sluice_v1_Orphan *o)
+{
+    char first[CLI_TIME_BYTES], last[CLI_TIME_BYTES], bytes[CLI_BYTES_BYTES];
+
+    printf("node %" PRIu32 "  %s\n", o->node, o->name);
+    if (o->error[0] != '\0') {
+        printf("    cannot be read: %s\n", o->error);
+        return;
+    }
+    printf("    entries %" PRIu64 " to %" PRIu64 " of epoch %" PRIu64 ", %s; %" PRIu64
+           " events, %s; epoch %" PRIu64 " has others there%s\n",
+           (uint64_t)o->first, (uint64_t)o->last, (uint64_t)o->epoch,
+           o->committed >= o->last    ? "all known as committed there"
+           : o->committed >= o->first ? "some known as committed there"
+                                      : "none known as committed there",
+           (uint64_t)o->events, cli_bytes(bytes, o->bytes), (uint64_t)o->into,
+           o->reconciled ? "; offered again" : "");
+    printf("    from %s to %s\n", cli_time(first, (int64_t)o->first_time_ns),
+           cli_time(last, (int64_t)o->last_time_ns));
+}
+
+int cluster_orphans(const struct cluster_options *o)
+{
+    const struct admin_request r = { .which = ADMIN_RECOVERY,
+                                     .recovery.kind = sluice_v1_RecoveryRequest_Kind_ORPHANS };
+    sluice_v1_ClusterDone *done = calloc(1, sizeof *done);
+    json_t *list;
+    int rc = done != NULL ? ask(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
+
+    if (rc == CLI_OK && o->common.json) {
+        list = json_array();
+        for (pb_size_t i = 0; i < done->orphans_count; i++)
+            json_array_append_new(list, orphan_json(&done->orphans[i]));
+        rc = cli_print_json(json_pack("{s:o, s:o}", "orphans", list, "silent", silent_json(done)),
+                            CLI_OK);
+    } else if (rc == CLI_OK) {
+        for (pb_size_t i = 0; i < done->orphans_count; i++)
+            print_orphan(&done->orphans[i]);
+        if (done->orphans_count == 0)
+            printf("none\n");
+        print_silent(done);
+        rc = cli_finish(CLI_OK);
+    }
+    free(done);
+    return rc;
+}
+
+int cluster_reconcile(const struct cluster_options *o)
+{
+    const struct admin_request r = { .which = ADMIN_RECOVERY,
+                                     .recovery.kind = sluice_v1_RecoveryRequest_Kind_RECONCILE };
+    sluice_v1_ClusterDone *done = calloc(1, sizeof *done);
+    const sluice_v1_ReconcileReport *t = &done->reconcile;
+    int rc = done != NULL ? ask(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
+
+    if (rc == CLI_OK && o->common.json) {
+        rc = cli_print_json(
+            json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "result", done->sentence, "files",
+                      (json_int_t)t->files, "accepted", (json_int_t)t->accepted, "duplicates",
+                      (json_int_t)t->duplicates, "conflicts", (json_int_t)t->conflicts, "others",
+                      (json_int_t)t->others, "silent", silent_json(done)),
+            done->silent_count > 0 ? CLI_NEGATIVE : CLI_OK);
+    } else if (rc == CLI_OK) {
+        printf("%s\n", done->sentence);
+        print_silent(done);
+        rc = cli_finish(done->silent_count > 0 ? CLI_NEGATIVE : CLI_OK);
+    }
+    free(done);
+    return rc;
+}
