@@ -44,7 +44,7 @@ static void app_cut(void *arg, uint64_t from)
 }
 
 /* An entry that nobody has known to be committed: its events are in the log from now on. */
-static void note_events(const struct log_record *r, const void *payload)
+static void note_events(struct history *h, const struct log_record *r, const void *payload)
 {
     struct block_view v;
 
@@ -54,7 +54,7 @@ static void note_events(const struct log_record *r, const void *payload)
         violation("entry %" PRIu64 " is not a block", r->index);
     for (uint32_t i = 0; i < v.header->events; i++) {
         struct sim_event e = client_event_read(v.payload + v.desc[i].offset);
-        struct accepted *a = &sim.event[e.number];
+        struct accepted *a = &h->event[e.number];
 
         if (a->place.index != 0)
             violation("event %u is in the log at %" PRIu64 " slot %u and at %" PRIu64 " slot %u",
@@ -67,7 +67,8 @@ static int app_apply(void *arg, const struct log_record *r, const void *payload,
                      enum cluster_apply how)
 {
     struct sim_node *n = arg;
-    struct committed *e = &sim.entry[r->index % INDEX_MAX];
+    struct history *h = history_of(n, n->c->state.term);
+    struct committed *e = &h->entry[r->index % INDEX_MAX];
     int rc;
 
     if (r->index >= INDEX_MAX)
@@ -82,9 +83,9 @@ static int app_apply(void *arg, const struct log_record *r, const void *payload,
     if (!e->known) {
         *e = (struct committed){ .term = r->term, .in_term = n->c->state.term, .known = true };
         memcpy(e->sha256, r->payload_sha256, sizeof e->sha256);
-        if (r->index > sim.committed)
-            sim.committed = r->index;
-        note_events(r, payload);
+        if (r->index > h->committed)
+            h->committed = r->index;
+        note_events(h, r, payload);
     } else if (e->term != r->term || memcmp(e->sha256, r->payload_sha256, sizeof e->sha256) != 0) {
         violation("node %u applies another entry %" PRIu64 " (term %" PRIx64 ", not %" PRIx64 ")",
                   number_of(n), r->index, r->term, e->term);
@@ -106,6 +107,14 @@ static void app_opened(void *arg)
     struct sim_node *n = arg;
 
     n->app.opened(n->app.arg);
+}
+
+static void app_close(void *arg)
+{
+    struct sim_node *n = arg;
+
+    n->applied = 0;
+    n->app.close(n->app.arg);
 }
 
 static void app_failed(void *arg, const char *sentence)
@@ -159,6 +168,7 @@ void app_start(struct sim_node *n, struct cluster_app *ret)
                                  .apply = app_apply,
                                  .open = app_open,
                                  .opened = app_opened,
+                                 .close = app_close,
                                  .failed = app_failed,
                                  .save = app_save,
                                  .load = app_load };
@@ -185,7 +195,7 @@ void app_work(struct sim_node *n)
 /* What a node knows of an event must be what the log says. */
 static void check_event(struct sim_node *n, uint32_t number)
 {
-    const struct accepted *a = &sim.event[number];
+    const struct accepted *a = &sim.newest->event[number];
     struct dedupe_place p = { 0 };
     int found = store_lookup(n->store, "sim", 3, &number, sizeof number, &p);
 

@@ -3,7 +3,7 @@
  *
  * An event is known by its number, which is its id. What was refused, or never answered, is sent
  * again, to any node, and so may be in flight twice; some events are sent again though they were
- * accepted, some of them with other bytes. What the committed log holds (sim.event) decides what
+ * accepted, some of them with other bytes. What the committed log holds (history.c) decides what
  * an answer must say.
  */
 #include "tests/sim/sim.h"
@@ -61,7 +61,7 @@ static struct sim_event draw_event(void)
 }
 
 /* Of one request, of which the worker has refused an event or not. */
-static void block_fill(const struct cluster *c, struct block *b, struct sent *sent)
+static void fill_block(const struct cluster *c, struct block *b, struct sent *sent)
 {
     const uint8_t *key = c->genesis_hash_key;
 
@@ -136,7 +136,7 @@ void client_send(void)
         sent->ns = sim.now_ns;
         for (uint32_t e = 0; e < sent->events; e++)
             sent->event[e] = draw_event();
-        block_fill(n->c, n->block[i], sent);
+        fill_block(n->c, n->block[i], sent);
         if (!ring_push(&n->link.submit, n->block[i]))
             assert(!"the ring holds all blocks");
         n->turn_ns = sim.now_ns;
@@ -177,6 +177,7 @@ static void check_refused(struct sim_node *n, const struct block *b, const struc
                   b->refuse_reason, b->exceptions);
     /* A leader that has left events out and loses its place cannot hand the block on. */
     if (sim.settled && !full && sent->ns > FAULTS_NS && n->led_ns < sent->ns &&
+        n->epoch_ns < sent->ns &&
         members_find(m, (unsigned)newest_members(m), (uint16_t)number_of(n)) != NULL)
         violation("all is well again, but node %u refuses a block (%u)", number_of(n),
                   b->refuse_reason);
@@ -201,11 +202,12 @@ static struct dedupe_place told_place(struct sim_node *n, const struct block *b,
 
 static void check_answered(struct sim_node *n, const struct block *b, const struct sent *sent)
 {
+    struct history *h = history_of(n, b->term);
     uint16_t slot = 0;
 
     for (uint32_t i = 0; i < b->events; i++) {
         const struct sim_event *e = &sent->event[i];
-        struct accepted *a = &sim.event[e->number];
+        struct accepted *a = &h->event[e->number];
         struct dedupe_place told = { b->index, slot };
 
         if (b->verdict[i] == VERDICT_COMMITTED)
@@ -220,12 +222,13 @@ static void check_answered(struct sim_node *n, const struct block *b, const stru
         if ((b->verdict[i] == VERDICT_CONFLICT) != (e->version != a->version))
             violation("node %u says %u of event %u of other bytes, or of the same", number_of(n),
                       b->verdict[i], e->number);
+        a->receipted = a->receipted || b->verdict[i] != VERDICT_CONFLICT;
         sim.duplicates += b->verdict[i] == VERDICT_DUPLICATE;
         sim.conflicts += b->verdict[i] == VERDICT_CONFLICT;
     }
     if (b->exceptions != b->events - slot + sent->refused)
         violation("node %u: %u exceptions", number_of(n), b->exceptions);
-    if (slot > 0 && sim.entry[b->index].term != b->term)
+    if (slot > 0 && h->entry[b->index].term != b->term)
         violation("node %u gives a receipt of term %" PRIx64, number_of(n), b->term);
     sim.receipts += slot > 0;
     n->receipts += sim.healing && slot > 0;

@@ -134,7 +134,12 @@ void machine_start(struct sim_node *n)
 
 void machine_crash(struct sim_node *n)
 {
-    if (n->opened) {
+    if (n->reconciles == RECONCILES)
+        n->reconciles = RECONCILE_NOT;
+    if (n->opened && n->c->log == NULL) { /* its disk has failed while it opened it again */
+        n->durable = n->persisted;
+        trace("node %u: power cut, durable to %" PRIu64, number_of(n), n->durable);
+    } else if (n->opened) {
         n->durable = log_persisted_index(n->c->log);
         if (loss_has_failed(n) && strncmp(n->c->error, "log: cut", 8) == 0)
             n->durable = n->c->log->mark.durable; /* the next start ends the cut */
@@ -168,23 +173,25 @@ void machine_crash(struct sim_node *n)
 static void check_leader(struct sim_node *n)
 {
     uint64_t term = n->c->state.term & ((1u << CLUSTER_EPOCH_SHIFT) - 1);
+    uint64_t epoch = n->c->state.term >> CLUSTER_EPOCH_SHIFT;
+    const struct history *h = history_of(n, n->c->state.term);
     bool leads = consensus_leads(n->c);
 
     if (leads && !n->led) {
         if (term >= TERMS_MAX)
             violation("term %" PRIu64, term);
-        if (sim.leader[term] != 0 && sim.leader[term] != number_of(n))
-            violation("term %" PRIu64 " has two leaders, nodes %u and %u", term, sim.leader[term],
-                      number_of(n));
-        sim.leader[term] = number_of(n);
+        if (sim.leader[epoch][term] != 0 && sim.leader[epoch][term] != number_of(n))
+            violation("term %" PRIu64 " has two leaders, nodes %u and %u", term,
+                      sim.leader[epoch][term], number_of(n));
+        sim.leader[epoch][term] = number_of(n);
         sim.elections++;
         if (plan_runs())
             sim.operator.next_ns = sim.now_ns;
         trace("node %u leads term %" PRIu64 ", log to %" PRIu64, number_of(n), term,
               log_last_index(n->c->log));
-        for (uint64_t i = sim.committed; i > n->c->applied_index; i--) {
-            if (sim.entry[i].in_term < n->c->state.term &&
-                consensus_term(n->c, i) != sim.entry[i].term)
+        for (uint64_t i = h->committed; i > n->c->applied_index; i--) {
+            if (h->entry[i].in_term < n->c->state.term &&
+                consensus_term(n->c, i) != h->entry[i].term)
                 violation("node %u leads term %" PRIu64 " without entry %" PRIu64
                           ", which was committed",
                           number_of(n), term, i);
@@ -242,8 +249,11 @@ static void check_configuration(struct sim_node *n)
         if (n->changing != 0 && n->led)
             check_promoted(n);
     }
-    if (n->c->configuration_index > sim.newest_change) {
+    if (history_configured(n->c) > sim.newest_change_epoch ||
+        (history_configured(n->c) == sim.newest_change_epoch &&
+         n->c->configuration_index > sim.newest_change)) {
         sim.newest_change = n->c->configuration_index;
+        sim.newest_change_epoch = history_configured(n->c);
         region_check_members();
     }
     if (n->changing != 0 || n->c->configuration_index == 0 || n->c->fetch.active)
@@ -295,12 +305,25 @@ void machine_run(struct sim_node *n)
 {
     int e;
 
-    while ((e = node_turn(n->c)) > 0) {
-    }
+    do {
+        if (n->opened)
+            n->persisted = log_persisted_index(n->c->log);
+        e = node_turn(n->c);
+        if (n->c->repair.at_start && n->opened) { /* what it has opened again is rotten */
+            n->opened = false;
+            n->durable = 0;
+        }
+    } while (e > 0);
     if (!machine_check(n, e))
         return;
     check_opened(n);
-    if (n->opened) {
+    if (n->opened)
+        history_follow(n);
+    if (n->opened && n->fenced) {
+        n->led = n->fetching = false;
+        n->changing = 0;
+        take_answers(n);
+    } else if (n->opened) {
         check_leader(n);
         region_check(n);
         check_configuration(n);

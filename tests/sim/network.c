@@ -104,7 +104,8 @@ static int send_entries(struct sim_node *n, unsigned to, struct raft_append_entr
                 peer_pack(&packer, &entry[i], false);
         }
         a.n_entries = many > 0 ? peer_entries_fit(entry, many) : 0;
-        iovs = peer_encode_append_entries(buf, sizeof buf, 1, &a, entry, iov, PEER_ENTRIES_MAX + 1);
+        iovs = peer_encode_append_entries(buf, sizeof buf, n->c->state.term >> CLUSTER_EPOCH_SHIFT,
+                                          &a, entry, iov, PEER_ENTRIES_MAX + 1);
         if (iovs < 0)
             violation("a message cannot be encoded: %s", strerror(-iovs));
         post(number_of(n), to, buf, iov[0].iov_len, iov, iovs);
@@ -136,7 +137,7 @@ int sim_send(void *arg, const struct raft_message *raft)
         return 0;
     if (raft->type == RAFT_APPEND_ENTRIES)
         return send_entries(n, to, raft->append_entries);
-    bytes = peer_encode(buf, sizeof buf, 1, raft);
+    bytes = peer_encode(buf, sizeof buf, n->c->state.term >> CLUSTER_EPOCH_SHIFT, raft);
     if (bytes < 0)
         violation("a message of type %d cannot be encoded: %s", raft->type, strerror((int)-bytes));
     post(from, to, buf, (size_t)bytes, NULL, 0);
@@ -154,7 +155,7 @@ int sim_post(void *arg, const struct node_post *p)
     if (l->n >= LINK_MAX / 2 || sim.now_ns < l->blocked_ns || sim.node[p->to].c == NULL)
         return -EAGAIN;
     memcpy(iov + 1, p->iov, p->iovs * sizeof *iov);
-    peer_frame_put_post(header, p->type, 1, p->iov, p->iovs);
+    peer_frame_put_post(header, p->type, n->c->state.term >> CLUSTER_EPOCH_SHIFT, p->iov, p->iovs);
     post(number_of(n), p->to, header, sizeof header, iov, (int)p->iovs + 1);
     return 0;
 }
@@ -183,6 +184,7 @@ static void decode(struct message *m, unsigned from)
         violation("a message of node %u cannot be decoded: %s", from, peer_decoder_error(&d));
     got = peer_decoder_message(&d);
     m->type = (enum peer_type)got->frame.type;
+    m->epoch = got->frame.epoch;
     m->raft = got->raft;
     m->raft.server_id = from;
     m->raft.server_address = "";
@@ -211,7 +213,9 @@ void deliver(unsigned from, unsigned to)
     if (!m->decoded)
         decode(m, from);
     repair_introduced(n->c, (uint16_t)from); /* by the HELLO of its connection */
-    if (m->type >= PEER_POST_FIRST) {
+    if (!recovery_hears(n->c, (uint16_t)from, m->type, m->epoch)) {
+        e = 0;
+    } else if (m->type >= PEER_POST_FIRST) {
         e = node_receive(n->c, (uint16_t)from, m->type, m->bytes + PEER_HEADER_BYTES,
                          m->n - PEER_HEADER_BYTES);
     } else {

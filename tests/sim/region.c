@@ -5,6 +5,7 @@
 #include "tests/sim/sim.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 uint8_t region_of(unsigned node)
 {
@@ -55,18 +56,31 @@ static uint64_t term_of(const struct sim_node *n, uint64_t index)
     uint64_t term = consensus_term(n->c, index);
     const void *payload;
 
-    if (term == 0 && node_read(n->c, index, &payload) == 0)
+    int e = term == 0 ? node_read(n->c, index, &payload) : 0;
+
+    if (e < 0)
+        trace("node %u: entry %" PRIu64 " cannot be read: %s", number_of(n), index, strerror(-e));
+    else if (term == 0)
         term = n->c->read_record.term;
     return term;
 }
 
 void region_remember(struct sim_node *n)
 {
-    if (!n->opened)
+    static _Alignas(4096) uint8_t buf[LOG_RECORD_BYTES_MAX];
+    struct log_record record;
+    struct log_reader *r;
+    const void *payload;
+
+    if (!n->opened || log_reader_open_on(&r, n->disk) < 0)
         return;
     n->durable_from = n->c->applied_index;
     for (uint64_t i = 0; i < DURABLE_MAX && n->durable_from + 1 + i <= n->durable; i++)
-        n->durable_term[i] = term_of(n, n->durable_from + 1 + i);
+        n->durable_term[i] =
+            log_reader_get(r, n->durable_from + 1 + i, buf, sizeof buf, &record, &payload) == 0
+                ? record.term
+                : 0;
+    log_reader_close(r);
 }
 
 /* Has it an entry of that term there, on its disk? What it has applied is the committed one. */
@@ -74,7 +88,8 @@ static bool has(const struct sim_node *n, uint64_t index, uint64_t term)
 {
     if (n->c != NULL && n->opened)
         return log_persisted_index(n->c->log) >= index &&
-               (index <= n->c->applied_index || term_of(n, index) == term);
+               ((index <= n->c->applied_index && n->epoch == sim.newest->epoch) ||
+                term_of(n, index) == term);
     if (n->durable < index)
         return false;
     return index <= n->durable_from || index > n->durable_from + DURABLE_MAX ||
@@ -93,6 +108,10 @@ static void check_held(const struct member *m, int members, uint64_t index, uint
         have[m[i].region - 1] += has(&sim.node[m[i].node], index, term);
     }
     for (unsigned r = 0; r < 2; r++) {
+        for (int i = 0; have[r] + all[r] / 2 + 1 <= all[r] && i < members; i++)
+            trace("node %u: durable %" PRIu64 ", term %" PRIx64 " there, not %" PRIx64, m[i].node,
+                  sim.node[m[i].node].durable,
+                  sim.node[m[i].node].opened ? term_of(&sim.node[m[i].node], index) : 0, term);
         if (have[r] + all[r] / 2 + 1 <= all[r])
             violation("%s: both regions have entry %" PRIu64
                       ", but of region %u's %u members %u do",
@@ -111,13 +130,15 @@ void region_check_members(void)
 }
 
 /* The leader says that both regions have it to there. */
-static void check_claim(const struct sim_node *n, uint64_t index)
+static void check_claim(struct sim_node *n, uint64_t index)
 {
-    uint64_t term = index <= n->c->applied_index ? sim.entry[index].term : term_of(n, index);
+    const struct history *h = history_of(n, n->c->state.term);
+    uint64_t term = index <= n->c->applied_index ? h->entry[index].term : term_of(n, index);
     struct member m[CLUSTER_MEMBERS_MAX];
     int members = consensus_members(n->c, m);
 
     sim.region_term = term;
+    history_check_region(index, term);
     check_held(m, members, index, term, "a leader says");
     /* One of an older term may be on majorities and not stay, across a failover too. */
     if (term != n->c->state.term)
@@ -140,5 +161,6 @@ void region_check(struct sim_node *n)
                   ", which no leader has said",
                   number_of(n), index);
     check_claim(n, index);
+    trace("node %u: both regions have entry %" PRIu64, number_of(n), index);
     sim.region = index;
 }

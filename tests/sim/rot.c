@@ -37,6 +37,8 @@ static unsigned look(struct sim_node *n, const struct segment *s, uint64_t last,
         memcpy(&h, p + at, sizeof h);
         if (h.magic != RECORD_MAGIC || h.agreed.index > last)
             break;
+        if (sim.fails_over && sim.newest->entry[h.agreed.index].term != h.agreed.term)
+            break; /* nobody of a later epoch has it */
         seen++;
         if (at_end || draw(seen) == 0) {
             *ret = (struct place){ .index = h.agreed.index,
@@ -53,7 +55,7 @@ static void flip(struct sim_node *n, struct place *w)
 {
     uint8_t *p;
 
-    if (chance(10)) { /* the segment's header */
+    if (!sim.fails_over && chance(10)) { /* the segment's header */
         w->offset = 0;
         w->bytes = LOG_ALIGN;
     }
@@ -146,6 +148,16 @@ static bool lose_oldest(struct sim_node *n, const struct segment_list *list)
     return true;
 }
 
+/* What is only in the old epoch's log nobody of a later one can mend: then the node is given up. So
+ * is one whose log ends in what is bad, since all that it may have acknowledged has to come. */
+static uint64_t mends_to(uint64_t last)
+{
+    if (!sim.fails_over)
+        return last;
+    last = last == UINT64_MAX || last == 0 ? last : last - 1;
+    return sim.region < last ? sim.region : last;
+}
+
 void rot_at_start(struct sim_node *n)
 {
     struct segment_list list;
@@ -157,11 +169,12 @@ void rot_at_start(struct sim_node *n)
     if (!may_rot() || !chance(sim.rot_percent) || segment_list_read(&list, n->disk) < 0)
         return;
     if (twoslot_peek(n->disk, SEGMENT_MARK, MARK_MAGIC, &mark, sizeof mark) >= 0 &&
-        mark.cut_from == 0 && !(chance(30) && bring_back(n, &list, mark.durable)) &&
-        !(chance(15) && lose_oldest(n, &list))) {
+        mark.cut_from == 0 &&
+        !(!sim.fails_over && chance(30) && bring_back(n, &list, mark.durable)) &&
+        !(!sim.fails_over && chance(15) && lose_oldest(n, &list))) {
         for (size_t i = 0; i < list.n; i++)
-            seen =
-                look(n, &list.at[i], i + 1 < list.n ? UINT64_MAX : mark.durable, at_end, seen, &w);
+            seen = look(n, &list.at[i], mends_to(i + 1 < list.n ? UINT64_MAX : mark.durable),
+                        at_end, seen, &w);
     }
     segment_list_fini(&list);
     if (w.index != 0)
@@ -178,7 +191,7 @@ void rot_running(struct sim_node *n)
         return;
     list = &n->c->log->segments;
     for (size_t i = 0; i + 1 < list->n && list->at[i + 1].first <= n->c->applied_index; i++)
-        seen = look(n, &list->at[i], UINT64_MAX, false, seen, &w);
+        seen = look(n, &list->at[i], mends_to(UINT64_MAX), false, seen, &w);
     if (w.index != 0)
         flip(n, &w);
 }

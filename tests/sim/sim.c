@@ -310,6 +310,8 @@ static void step(void)
         at = sim.chaos_ns;
     if (sim.operator.next_ns<at)
         at = sim.operator.next_ns;
+    if (sim.failover_ns < at)
+        at = sim.failover_ns;
     for (unsigned i = 1; i <= sim.nodes; i++) {
         if (node_next(&sim.node[i]) < at) {
             next = &sim.node[i];
@@ -323,12 +325,21 @@ static void step(void)
         client_send();
     else if (at == sim.operator.next_ns)
         operator_ask();
+    else if (at == sim.failover_ns)
+        failover_ask();
     else
         chaos();
 }
 
 /* --- a run --------------------------------------------------------------------------------------
  */
+
+static bool is_newer(const struct cluster *a, const struct cluster *b)
+{
+    uint64_t ea = history_configured(a), eb = history_configured(b);
+
+    return ea != eb ? ea > eb : a->configuration_index > b->configuration_index;
+}
 
 /* Those who are members by the newest configuration that anybody has applied. */
 int newest_members(struct member ret[CLUSTER_MEMBERS_MAX])
@@ -338,7 +349,7 @@ int newest_members(struct member ret[CLUSTER_MEMBERS_MAX])
     for (unsigned i = 2; i <= sim.nodes; i++) {
         const struct cluster *c = sim.node[i].c;
 
-        if (newest == NULL || (c != NULL && c->configuration_index > newest->configuration_index))
+        if (newest == NULL || (c != NULL && is_newer(c, newest)))
             newest = c;
     }
     return newest != NULL ? operator_members(newest, ret) : 0;
@@ -364,14 +375,16 @@ static bool together(void)
     for (int i = 0; i < n; i++) {
         struct cluster *c = sim.node[m[i].node].c;
 
-        if (c == NULL || c->repair.at_start || c->repair.active ||
-            c->applied_index != log_last_index(c->log) || c->applied_index != sim.committed ||
-            c->appended_n > 0 || (sim.two && c->region.index < sim.committed))
+        if (c == NULL || c->repair.at_start || c->repair.active || c->recovery.fenced ||
+            c->state.term >> CLUSTER_EPOCH_SHIFT != sim.newest->epoch ||
+            c->applied_index != log_last_index(c->log) ||
+            c->applied_index != sim.newest->committed || c->appended_n > 0 ||
+            (sim.two && c->region.index < sim.newest->committed))
             return false;
         log_digest(c->log, i == 0 ? first : other);
         if (i > 0 && memcmp(first, other, sizeof first) != 0)
             violation("the chains of nodes %u and %u differ at %" PRIu64, m[0].node, m[i].node,
-                      sim.committed);
+                      sim.newest->committed);
     }
     return n > 0;
 }
@@ -462,6 +475,8 @@ static void sim_open(uint64_t seed)
         machine_start(&sim.node[i]);
     sim.chaos_ns = 2 * NS_PER_S;
     sim.operator.next_ns = NS_PER_S;
+    sim.fails_over = sim.two && chance(60);
+    sim.failover_ns = sim.fails_over ? between(2 * NS_PER_S, 8 * NS_PER_S) : UINT64_MAX;
     if (!sim.two && sim.nodes > FOUNDERS && chance(5))
         plan_begin();
 }
@@ -499,8 +514,10 @@ static void say_nodes(void)
 
         if (c == NULL)
             continue;
-        if (c->repair.at_start) {
-            trace("node %u repairs its log: %s", i, c->repair.note);
+        if (c->repair.at_start || c->recovery.fenced) {
+            trace("node %u, of epoch %" PRIu64 ", repairs its log, or is fenced: %s%s, copy %d", i,
+                  c->state.term >> CLUSTER_EPOCH_SHIFT, c->repair.note, c->recovery.note,
+                  c->recovery.copy);
             continue;
         }
         trace("node %u: state %d, term %" PRIx64 ", log to %" PRIu64 ", durable %" PRIu64
@@ -570,6 +587,8 @@ static void run(uint64_t seed)
         violation("the members are not as they were asked for");
     }
     sim.client_ns = sim.operator.next_ns = UINT64_MAX;
+    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && sim.fails_over && !failover_reconciled())
+        step();
     while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !(together() && all_answered() && all_mended()))
         step();
     say_nodes();
@@ -578,8 +597,10 @@ static void run(uint64_t seed)
     if (!all_mended())
         violation("record %" PRIu64 " of node %u is not mended", sim.rot_index, sim.rotten);
     if (!together())
-        violation("the members do not come together, of %" PRIu64 " entries", sim.committed);
+        violation("the members do not come together, of %" PRIu64 " entries",
+                  sim.newest->committed);
     check_end();
+    history_check_end();
     trace("%u events, %" PRIu64 " duplicates, %" PRIu64 " conflicts, %" PRIu64
           " blocks withdrawn, %" PRIu64 " waits for room, %" PRIu64 " indexes rebuilt, %" PRIu64
           " steps of the stores",
@@ -591,10 +612,12 @@ static void run(uint64_t seed)
           " operations done, %" PRIu64 " blocks forwarded, %" PRIu64
           " of them again without an answer, %" PRIu64 " of %" PRIu64 " fetches, rot in %" PRIu64
           " places, mended in %" PRIu64 ", %" PRIu64 " old files, %" PRIu64 " disks full, %" PRIu64
-          " failed, %" PRIu64 " lost",
-          sim.committed, sim.receipts, sim.refused, sim.elections, sim.crashes, sim.messages,
-          sim.operator.done, sim.operator.asked, sim.forwarded, sim.resent, sim.fetched,
-          sim.fetches, sim.rots, sim.mended, sim.restored, sim.fulls, sim.failures, sim.lost);
+          " failed, %" PRIu64 " lost, %" PRIu64 " of %" PRIu64 " failovers, %" PRIu64
+          " nodes rejoined, %" PRIu64 " events set aside, %" PRIu64 " of them were missing",
+          sim.newest->committed, sim.receipts, sim.refused, sim.elections, sim.crashes,
+          sim.messages, sim.operator.done, sim.operator.asked, sim.forwarded, sim.resent,
+          sim.fetched, sim.fetches, sim.rots, sim.mended, sim.restored, sim.fulls, sim.failures,
+          sim.lost, sim.failed_over, sim.failovers, sim.rejoined, sim.orphans, sim.reconciled);
 }
 
 #define JOBS_MAX 64u

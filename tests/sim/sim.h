@@ -9,6 +9,8 @@
  * rot.c      bits that flip and old files that come back on the disks, and who looks for them
  * loss.c     disks that fill up, that fail, and that are lost with their machine
  * plan.c     a run's worst moment, which chance would not find
+ * history.c  the committed log, epoch by epoch
+ * failover.c who asks for forced failovers, at any time, and at several places
  * region.c   two regions: what is lost with one, and what is durable in both
  * operator.c who asks for members to be added, removed and replaced, and for the lead to move
  */
@@ -37,6 +39,7 @@
 #define HEAL_NS     (30ull * NS_PER_S)
 #define EVENTS_MAX  20u
 #define EVENT_BYTES 64u
+#define EPOCHS_MAX  128u
 
 struct message {
     uint64_t due_ns;
@@ -44,6 +47,7 @@ struct message {
     size_t n;
     bool decoded;
     enum peer_type type;
+    uint64_t epoch; /* the sender's */
     struct raft_message raft;
     struct proposal *entry[PEER_ENTRIES_MAX];
     unsigned entries, taken;
@@ -98,6 +102,7 @@ struct sim_node {
     bool gone;         /* with its disk */
     struct old_file old;
     uint64_t applied;
+    uint64_t persisted;                               /* before its last turn */
     uint64_t durable;                                 /* what it has said to be */
     uint64_t durable_from, durable_term[DURABLE_MAX]; /* of a crashed one: of what is behind that */
     uint64_t region_known;                            /* what it has said of both regions */
@@ -108,6 +113,9 @@ struct sim_node {
     uint64_t work_ns;
     uint64_t scrub_ns, scrub_index; /* the next segment; when */
     bool opened;                    /* its log is whole */
+    enum { RECONCILE_NOT, RECONCILES, RECONCILED } reconciles;
+    bool fenced;
+    uint64_t epoch, epoch_ns; /* when that, or the one before, was another */
 };
 
 struct committed {
@@ -120,6 +128,18 @@ struct committed {
 struct accepted {
     struct dedupe_place place;
     uint8_t version;
+    bool receipted;
+};
+
+/* The committed log as the nodes of an epoch have it; history.c. */
+struct history {
+    uint64_t epoch, fork;     /* what its parent had committed up to there is its own */
+    uint64_t last;            /* of the log that it began with */
+    uint64_t term[INDEX_MAX]; /* of that log's entries */
+    struct history *parent;
+    uint64_t committed;
+    struct committed entry[INDEX_MAX];
+    struct accepted event[NUMBERS_MAX + 1];
 };
 
 /* The operator; one operation at a time, asked for until it is done or given up. */
@@ -145,22 +165,25 @@ struct plan {
 
 struct sim {
     uint64_t seed, random, now_ns;
-    uint32_t number; /* the last event made */
-    struct accepted event[NUMBERS_MAX + 1];
+    uint32_t number;                     /* the last event made */
+    struct history *history[EPOCHS_MAX]; /* by the epoch; NULL: it has not begun */
+    struct history *newest;
     struct sim_event again[AGAIN_MAX]; /* to be sent again */
     uint32_t agains;
     bool two;                     /* regions, of three nodes each; the second one's are standbys */
     uint8_t spare_region;         /* of the node that is no member at first */
     uint64_t region, region_term; /* to there a leader has said that both have it */
-    uint64_t newest_change;       /* of the members, that anybody has applied */
-    uint64_t wan_ns;              /* between the two, at most */
-    unsigned founders;            /* that begin the cluster */
+    uint64_t newest_change, newest_change_epoch; /* of the members, that anybody has applied */
+    bool fails_over;                             /* in this run */
+    uint64_t failover_ns;                        /* when one is asked for next */
+    uint64_t failovers, failed_over, rejoined;   /* asked for; done; nodes */
+    uint64_t orphans, reconciled;                /* events: set aside; put in again */
+    uint64_t wan_ns;                             /* between the two, at most */
+    unsigned founders;                           /* that begin the cluster */
     unsigned nodes;
     struct sim_node node[NODES + 1];
     struct link link[NODES + 1][NODES + 1];
-    struct committed entry[INDEX_MAX];
-    uint64_t committed;
-    unsigned leader[TERMS_MAX]; /* by the term's counter */
+    unsigned leader[EPOCHS_MAX][TERMS_MAX]; /* by the term's parts */
     uint64_t receipts, refused, crashes, elections, messages;
     uint64_t duplicates, conflicts, withdrawn, waits, rebuilds, store_works;
     uint64_t fetches, fetched;  /* begun; done */
@@ -250,6 +273,21 @@ void rot_remember(struct sim_node *n);
 void rot_at_start(struct sim_node *n);
 void rot_running(struct sim_node *n);
 void rot_scrub(struct sim_node *n);
+
+/* history.c */
+/* Of the epoch of this term, in which node n is. */
+struct history *history_of(struct sim_node *n, uint64_t term);
+void history_follow(struct sim_node *n); /* its epoch may be new */
+/* An entry that both regions have, by a leader's word: has the newest epoch begun with it? */
+void history_check_region(uint64_t index, uint64_t term);
+/* The epoch of the configuration that a node knows to be committed. */
+uint64_t history_configured(const struct cluster *c);
+void history_check_end(void); /* what was receipted is in the log, or set aside */
+
+/* failover.c */
+void failover_ask(void);
+/* Has every node offered again what it has set aside? Asks those that have not. */
+bool failover_reconciled(void);
 
 /* network.c */
 void link_break(unsigned from, unsigned to);
