@@ -33,6 +33,7 @@ static int app_open(void *arg, const uint8_t id[16], uint64_t last, uint64_t *re
 }
 
 static void app_opened(void *arg) { (void)arg; }
+static void app_close(void *arg) { (void)arg; }
 static void app_failed(void *arg, const char *sentence)
 {
     (void)arg;
@@ -52,6 +53,7 @@ struct cluster_app quiet_app(void *arg)
                                  .apply = app_apply,
                                  .open = app_open,
                                  .opened = app_opened,
+                                 .close = app_close,
                                  .failed = app_failed,
                                  .save = app_save,
                                  .load = app_load };
