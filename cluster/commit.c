@@ -290,6 +290,7 @@ static int commit_answers(struct cluster *c)
             reconcile_answered(c, b);
             continue;
         }
+        c->events_answered += b->accepted;
         touched[b->worker] = true;
         pushed = ring_push(&c->config.link[b->worker].answer, b);
         assert(pushed); /* the ring has a slot for every block of the worker */

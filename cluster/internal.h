@@ -281,6 +281,7 @@ struct cluster {
     uint64_t events, events_by_type[BLOCK_TYPES];
     uint64_t events_own;      /* of blocks that this node has made in this run */
     uint64_t events_doubtful; /* that may be among them, although they were answered otherwise */
+    uint64_t events_answered; /* as committed, to this node's workers */
     uint64_t events_orphaned; /* that were among them, and were set aside (orphan.c) */
     uint64_t own_counted;     /* events_own has those up to this index */
     uint64_t replayed_entries;

@@ -97,6 +97,14 @@ static int fence(struct cluster *c)
     c->commit_ended = false;
     if (e < 0)
         return e;
+    /* What a leader has said to be committed, and had not come here yet, may not be in the log that
+     * this node gets, and may be. */
+    if (c->events_answered > c->events_own + c->events_orphaned) {
+        uint64_t ahead = c->events_answered - c->events_own - c->events_orphaned;
+
+        c->events_orphaned += ahead;
+        c->events_doubtful += ahead;
+    }
     recovery_note(c, "fenced: it has promised epoch %" PRIu64 ", and waits to be brought into it",
                   c->state.promised);
     return node_reopen(c);

@@ -168,6 +168,7 @@ if [ "$mode" = netns ]; then
   mode=full
   namespaces release test_cluster.py
   namespaces release test_regions.py
+  namespaces release test_failover.py
   cat "$log"
   summary
   exit

@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from recorder import Recorder, all_have_receipts, more_receipts  # noqa: E402
+from recorder import Recorder, all_have_receipts, check_receipts, more_receipts  # noqa: E402
 from sluice_cluster import Cluster  # noqa: E402
 from sluice_node import (Stream, ev, expect, expect_equal, main, trade, wait_until, wire)  # noqa: E402
 
@@ -78,19 +78,6 @@ def log_of(node):
         expect((e.source, e.id) not in events, "twice in the log of node", node.number, e.source, e.id)
         events[e.source, e.id] = (index, slot, raw)
     return events
-
-
-def check_all(node):
-    """What has a receipt for both regions is at its place; what has one of a quorum is there, but a failover
-    may have put it elsewhere."""
-    log = log_of(node)
-    for r in recorders:
-        for ident, place in r.receipts.items():
-            got = log.get((r.source, ident))
-            expect(got is not None and got[2].startswith(r.sent[ident]), "node", node.number, "has for", place, "of",
-                   r.source, ident, got)
-            expect(r.durability != wire.REGION or got[:2] == place, "moved", r.source, ident, place, got[:2])
-    return log
 
 
 def load(on):
@@ -179,7 +166,7 @@ def test_lost_by_kill():
     log = log_of(cluster[3])
     expect_equal(sorted(ident for source, ident in log if source == "alone"),
                  sorted(b"alone-%d" % i for i in range(30)), "nothing is missing, nothing twice")
-    check_all(cluster[1])
+    check_receipts(cluster[1], recorders, moved=True)
 
 
 def test_a_conflict_is_told():
@@ -219,7 +206,7 @@ def test_alive_behind_a_partition():
     load(False)
     all_have_receipts(recorders)
     all_well()
-    check_all(cluster[1])
+    check_receipts(cluster[1], recorders, moved=True)
 
 
 def test_with_a_survivor_missing():
@@ -234,7 +221,7 @@ def test_with_a_survivor_missing():
     start((2, 3) + TWO)
     asked(2, "rejoin")
     all_well()
-    check_all(cluster[3])
+    check_receipts(cluster[3], recorders, moved=True)
 
 
 def test_two_at_once():
@@ -259,7 +246,7 @@ def test_two_at_once():
     start(ONE)
     asked(4, "rejoin")
     all_well()
-    check_all(cluster[1])
+    check_receipts(cluster[1], recorders, moved=True)
 
 
 def test_killed_in_the_middle():
@@ -285,7 +272,7 @@ def test_killed_in_the_middle():
     start((1,) + TWO)
     asked(3, "rejoin")
     all_well()
-    check_all(cluster[5])
+    check_receipts(cluster[5], recorders, moved=True)
 
 
 if __name__ == "__main__":
