@@ -494,6 +494,11 @@ uint64_t cluster_commit_index(const struct cluster *c)
     return atomic_load_explicit(&c->commit_public, memory_order_acquire);
 }
 
+uint64_t cluster_history(const struct cluster *c)
+{
+    return atomic_load_explicit(&c->history_public, memory_order_acquire);
+}
+
 int cluster_call(struct cluster *c, void (*fn)(void *arg), void *arg)
 {
     struct call call = { .fn = fn, .arg = arg }, **end;

@@ -300,6 +300,9 @@ int cluster_found(struct cluster *c, const sluice_v1_Member *member, unsigned me
 
 /* Highest index that readers may see. Cheap; any thread. */
 uint64_t cluster_commit_index(const struct cluster *c);
+/* Another number once what readers could see as committed may have been cut, by a forced failover:
+ * what they have read ahead, or told, from an index on is not in the log any more. Any thread. */
+uint64_t cluster_history(const struct cluster *c);
 /* Until this node has applied that index. 0, -ETIMEDOUT or -ESHUTDOWN. Not the cluster thread. */
 int cluster_wait(struct cluster *c, uint64_t index, uint64_t timeout_ns);
 /* An eventfd that becomes readable whenever the commit index moves while it is armed; for followers

@@ -285,7 +285,7 @@ struct cluster {
     uint64_t events_orphaned; /* that were among them, and were set aside (orphan.c) */
     uint64_t own_counted;     /* events_own has those up to this index */
     uint64_t replayed_entries;
-    _Atomic uint64_t commit_public;
+    _Atomic uint64_t commit_public, history_public;
     struct wake *watcher[CLUSTER_WATCHERS_MAX];
     pthread_mutex_t watch_lock;
 

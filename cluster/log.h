@@ -254,8 +254,9 @@ int log_reader_open(struct log_reader **ret, const char *dir);
 /* On a disk that is open already; borrows it, and so belongs to its thread. */
 int log_reader_open_on(struct log_reader **ret, struct disk *d);
 void log_reader_close(struct log_reader *r);
-/* No record up to this index is ever cut: the commit index, or what its owner knows. Never lower
- * than before. */
+/* No record up to this index is ever cut: the commit index, or what its owner knows. One that is
+ * lower than before says nothing new. Where what was committed is cut all the same, after a forced
+ * failover, a reader is closed (cluster_history()). */
 void log_reader_bound(struct log_reader *r, uint64_t index);
 int log_reader_get(struct log_reader *r, uint64_t index, void *buf, size_t cap,
                    struct log_record *ret, const void **ret_payload);

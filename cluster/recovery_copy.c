@@ -233,6 +233,10 @@ static int cut_turn(struct cluster *c, uint64_t now_ns)
         return e;
     if (c->repair.at_start) /* met on the way: it is mended first */
         return 1;
+    if (r->same < r->committed) {
+        atomic_fetch_add_explicit(&c->history_public, 1, memory_order_release);
+        r->committed = r->same;
+    }
     if (c->own_counted > r->same)
         c->own_counted = r->same;
     c->events_own -= r->orphan.own;

@@ -339,15 +339,36 @@ static int on_find(void *arg, const char *source, const void *id, size_t id_byte
     return 0;
 }
 
+/* What it has read ahead, and where it has found the segments, is of the log before it was cut. */
+static int open_reader_again(struct pipeline *p, uint64_t history)
+{
+    struct log_reader *reader;
+    int e = log_reader_open(&reader, p->log_dir);
+
+    if (e < 0)
+        return e;
+    log_reader_close(p->reader);
+    p->reader = reader;
+    p->reader_history = history;
+    return 0;
+}
+
 static int read_record(struct pipeline *p, uint64_t index, struct admin_record *ret)
 {
-    uint64_t committed = cluster_commit_index(p->cluster);
+    uint64_t history = cluster_history(p->cluster), committed = cluster_commit_index(p->cluster);
+    int e = 0;
 
     if (index > committed)
         return -EAGAIN;
+    if (history != p->reader_history)
+        e = open_reader_again(p, history);
+    if (e < 0)
+        return e;
     log_reader_bound(p->reader, committed);
-    return log_reader_get(p->reader, index, p->read_buf, LOG_RECORD_BYTES_MAX, &ret->record,
-                          &ret->payload);
+    e = log_reader_get(p->reader, index, p->read_buf, LOG_RECORD_BYTES_MAX, &ret->record,
+                       &ret->payload);
+    /* It may have been cut while it was read. */
+    return cluster_history(p->cluster) == history ? e : -EAGAIN;
 }
 
 static int on_read(void *arg, uint64_t index, struct admin_record *ret)
@@ -360,6 +381,13 @@ static uint64_t on_commit_index(void *arg)
     struct pipeline *p = arg;
 
     return cluster_commit_index(p->cluster);
+}
+
+static uint64_t on_history(void *arg)
+{
+    struct pipeline *p = arg;
+
+    return cluster_history(p->cluster);
 }
 
 static uint64_t on_first_index(void *arg)
@@ -565,6 +593,7 @@ void pipeline_admin_source(struct pipeline *p, struct admin_source *ret)
         .read = on_read,
         .first_index = on_first_index,
         .commit_index = on_commit_index,
+        .history = on_history,
         .watch = on_watch,
         .unwatch = on_unwatch,
         .settings = on_settings_list,

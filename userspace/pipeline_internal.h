@@ -60,6 +60,7 @@ struct pipeline {
 
     /* pipeline_admin.c, admin thread only */
     struct log_reader *reader;
+    uint64_t reader_history; /* cluster_history() when it was opened */
     void *read_buf;
 };
 

@@ -177,6 +177,8 @@ static int fake_find(void *arg, const char *source, const void *id, size_t id_by
 }
 
 static uint64_t fake_first(void *arg) { return ((struct fake_admin *)arg)->first; }
+static uint64_t fake_history(void *arg) { return (void)arg, 0; }
+
 static uint64_t fake_commit_index(void *arg)
 {
     return atomic_load(&((struct fake_admin *)arg)->commit);
@@ -288,6 +290,7 @@ void fake_admin_source(struct fake_admin *f, struct admin_source *ret)
                                   .read = fake_read,
                                   .first_index = fake_first,
                                   .commit_index = fake_commit_index,
+                                  .history = fake_history,
                                   .watch = fake_watch,
                                   .unwatch = fake_unwatch,
                                   .settings = fake_settings,

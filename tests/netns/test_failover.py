@@ -10,6 +10,7 @@ import json
 import os
 import random
 import ssl
+import subprocess
 import sys
 import time
 
@@ -17,7 +18,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from lab import FULL, expect, expect_equal, main, need, wait_until, wire  # noqa: E402
+from lab import BIN, FULL, expect, expect_equal, main, need, wait_until, wire  # noqa: E402
 from region_lab import RegionCluster, RegionProducer  # noqa: E402
 from recorder import all_have_receipts, check_receipts, more_receipts, receipts  # noqa: E402
 
@@ -114,12 +115,18 @@ def test_partition():
     """the active region goes on alone behind a partition, the other one fails over: two regions take events, and in
     the end there is one log with all of them"""
     cluster.wan.cut(True, True)
+    with open(os.devnull, "wb") as null:
+        follower = subprocess.Popen([os.path.join(BIN, "sluice"), "tail"], stdout=null,
+                                    stderr=subprocess.PIPE, env=dict(os.environ, SLUICE_SOCKET=cluster[1].socket))
     more_receipts(of_quorum(1), 100)  # at a quorum, which the other region will not have
     took, report = fail_over(2)
     expect_equal((report["othersAnswering"], report["oldLeader"]), (0, 0), "what is seen of the other region")
     more_receipts(of_quorum(1) + of_quorum(2), 60)  # both take events
     cluster.wan.cut()
     alone, put = come_back(2, "partition", took)
+    _, said = follower.communicate(timeout=60)
+    expect(follower.returncode == 4 and b"a failover has cut the log of this node" in said, "who followed the log of"
+           " node 1 is told:", follower.returncode, said)
     expect(alone > 0 and put["accepted"] > 0, "what region 1 had alone was set aside, and is in the log:", put)
 
 

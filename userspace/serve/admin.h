@@ -81,6 +81,8 @@ struct admin_source {
     int (*read)(void *arg, uint64_t index, struct admin_record *ret);
     uint64_t (*first_index)(void *arg);
     uint64_t (*commit_index)(void *arg);
+    /* Another number once what was read may be in the log no more (cluster_history()). */
+    uint64_t (*history)(void *arg);
 
     /* From watch() on, w is woken whenever the commit index moves. 0 or a negative errno. */
     int (*watch)(void *arg, struct wake *w);

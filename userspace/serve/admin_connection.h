@@ -41,9 +41,10 @@ struct admin_tap {
 
 struct admin_tail {
     bool on;
-    uint64_t next; /* index to read */
-    uint64_t last; /* UINT64_MAX: follows */
-    uint64_t sent; /* events */
+    uint64_t next;    /* index to read */
+    uint64_t last;    /* UINT64_MAX: follows */
+    uint64_t sent;    /* events */
+    uint64_t history; /* of the log, when it began */
     uint32_t symbol_hash;
     size_t source_bytes, symbol_bytes;
     sluice_v1_TailRequest request;

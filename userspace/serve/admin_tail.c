@@ -93,6 +93,7 @@ void tail_begin(struct admin_answerer *a, struct admin_connection *c,
         return;
     }
     *t = (struct admin_tail){ .on = true, .request = *request };
+    t->history = a->source.history(a->source.arg);
     t->next = request->from_index ? request->from_index : commit + 1;
     t->last = request->follow ? UINT64_MAX : commit;
     t->source_bytes = strlen(request->source);
@@ -126,6 +127,17 @@ static void tail_broken(struct admin_connection *c, int rc)
     c->tail.on = false;
 }
 
+/* A forced failover: from some index on the log has other records now, and which of them were told
+ * nobody here knows. */
+static void tail_cut(struct admin_connection *c)
+{
+    connection_fail(
+        c, ESTALE, false,
+        "a failover has cut the log of this node: what was told last may not be in it any "
+        "more; follow it again from an index that both regions have");
+    c->tail.on = false;
+}
+
 int tail_work(struct admin_answerer *a, struct admin_connection *c)
 {
     struct admin_tail *t = &c->tail;
@@ -144,6 +156,10 @@ int tail_work(struct admin_answerer *a, struct admin_connection *c)
         if (!connection_has_room(c))
             break;
         rc = a->source.read(a->source.arg, t->next, &r);
+        if (a->source.history(a->source.arg) != t->history) {
+            tail_cut(c);
+            return (int)n + 1;
+        }
         if (rc == -EAGAIN)
             break;
         if (rc == 0 && r.record.type == LOG_EVENTS)
