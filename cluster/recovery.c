@@ -57,7 +57,8 @@ void recovery_note(struct cluster *c, const char *format, ...)
 bool recovery_is_promised(const struct cluster *c)
 {
 #ifdef PLANT_PROMISE_NOT_KEPT
-    return c->recovery.fenced;
+    if (!c->recovery.promised_here)
+        return false;
 #endif
     return c->state.promised > started(c);
 }
@@ -216,6 +217,9 @@ static int promise(struct cluster *c, uint64_t epoch, uint64_t attempt)
     c->state.attempt = attempt;
     recovery_forget(c);
     c->recovery.rejoins = false;
+#ifdef PLANT_PROMISE_NOT_KEPT
+    c->recovery.promised_here = true;
+#endif
 #ifdef PLANT_PROMISE_UNSAVED
     return 0;
 #endif

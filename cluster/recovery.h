@@ -38,6 +38,9 @@ struct recovery_finish {
 };
 
 struct recovery {
+#ifdef PLANT_PROMISE_NOT_KEPT
+    bool promised_here; /* by this process */
+#endif
     bool fenced; /* a later epoch is promised; the engine is not started */
 
     /* To another's log. */

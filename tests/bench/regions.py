@@ -8,6 +8,8 @@ how late a receipt for both regions is, what goes over the line, and how long a 
     bench region_end_to_end_ms_p99.9 N ms            the same, from when a batch was due
     bench wan_bytes_per_payload_byte N ratio         for one standby: what crosses the line, of market data
     bench switchover_pause_ms N ms                   median of the longest waits for a receipt
+    bench failover_ms N ms                           the active region is killed: from the command to a receipt
+    bench rejoin_mb_per_s N MB/s                     what the three nodes of the lost region had missed, each
 """
 import json
 import os
@@ -24,7 +26,7 @@ from lab import clean_up, need, wait_until  # noqa: E402
 from region_lab import RegionCluster, RegionProducer  # noqa: E402
 from sluice_node import wire  # noqa: E402
 
-PAIRS, SWITCHOVERS = 3, 5
+PAIRS, SWITCHOVERS, FAILOVERS = 3, 5, 3
 LOAD = ("--types", "trade:1", "--size", "128", "--batch", "200")
 SETTINGS = {"log__segment_bytes": "64MiB", "dedupe__memory_bytes_max": "256MiB"}
 
@@ -94,6 +96,43 @@ def pauses(cluster):
           flush=True)
 
 
+def kill(nodes):
+    for m in nodes:
+        m.process.kill()
+    for m in nodes:
+        m.kill()
+
+
+def launch(nodes):
+    for m in nodes:
+        m.launch()
+    for m in nodes:
+        wait_until(m.answers, "node %d can be asked" % m.number)
+
+
+def failovers(cluster):
+    took, rates = [], []
+    for i in range(FAILOVERS):
+        active = cluster.cluster_active()
+        lost, left = cluster.region(active), cluster.region(3 - active)
+        cluster.together()
+        kill(lost)
+        begun = time.monotonic()
+        left[0].cli("cluster", "failover", "--to", str(3 - active), "--yes")
+        done(cluster.send(left[i], "--generate", "1", "--source", "failover-%d" % i))
+        took.append((time.monotonic() - begun) * 1000)
+        r = done(cluster.send(cluster.leader(), "--generate", "1000000", "--in-flight", "256",
+                              "--source", "missed-%d" % i, *LOAD))
+        begun = time.monotonic()
+        launch(lost)
+        left[0].cli("cluster", "rejoin")
+        rates.append(r["bytes"] / 1e6 / (time.monotonic() - begun))
+    put("failover_ms", statistics.median(took), "ms")
+    put("rejoin_mb_per_s", statistics.median(rates), "MB/s")
+    print("# failovers: %s; the starts of the lost nodes are in the rate" % ", ".join("%.0f ms" % x for x in took),
+          flush=True)
+
+
 def main():
     need()
     six = RegionCluster("six", tls=False, **SETTINGS)
@@ -113,6 +152,7 @@ def main():
     latency(six)
     line(six)
     pauses(six)
+    failovers(six)
     six.stop()
 
 
