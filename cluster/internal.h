@@ -119,6 +119,15 @@ struct repair {
     char rot[LOG_ERROR_BYTES], note[LOG_ERROR_BYTES]; /* what log_open() said; for status */
 };
 
+/* The app stands on a log that is closed, and opened again with the same entries up to there: what
+ * a failover does to a node that survives. */
+struct kept_app {
+    bool is;
+    uint64_t applied, setting_index, last_time_ns, configuration_index;
+    uint64_t events, events_by_type[BLOCK_TYPES];
+    sluice_v1_Genesis genesis;
+};
+
 /* What a node takes from outside. */
 struct node_environment {
     uint64_t (*monotonic_ns)(void *arg);
@@ -314,7 +323,9 @@ struct cluster {
     _Atomic uint64_t scrub_wanted, scrub_passes; /* to be looked at next, 0: nothing; that ended */
 
     /* node.c */
-    bool app_open; /* app.open() was called */
+    bool app_open;        /* app.open() was called */
+    uint64_t app_covered; /* and said that it holds so much, which may be more than is applied */
+    struct kept_app kept; /* while it is not, and has not been closed either */
     struct node_environment environment;
     /* Runs fn beside the node, then done on its thread; one at a time. Nonzero: not now. */
     int (*background)(struct cluster *c, void (*fn)(struct cluster *),
@@ -384,6 +395,8 @@ int node_go_on(struct cluster *c);
 /* Closes the log and what stands on it, and opens it again as a start does: into the epoch of the
  * term, or fenced, when a later one is promised. No checkpoint is being written. */
 int node_reopen(struct cluster *c);
+/* The app forgets what it stands on: the log is going to be cut below that. */
+void node_drop_app(struct cluster *c);
 /* Returns the work done, 0: nothing can be done before node_deadline_ns() or a completion. */
 int node_turn(struct cluster *c);
 uint64_t node_deadline_ns(const struct cluster *c, uint64_t now_ns);

@@ -225,16 +225,96 @@ void node_free(struct cluster *c)
     free(c);
 }
 
+#define CHANGES_MAX                                                                                \
+    64u /* configurations between two checkpoints that are told; of more, the last */
+
+/* The places of the configurations that the app has seen committed, above the checkpoint. */
+static unsigned node_kept_changes(const struct cluster *c, uint64_t ret[CHANGES_MAX])
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; c->kept.is && i < c->start_entries; i++) {
+        uint64_t index = c->origin.index + 1 + i;
+
+        if (c->start_entry[i].type != RAFT_CHANGE || index > c->kept.configuration_index)
+            continue;
+        if (n == CHANGES_MAX)
+            memmove(ret, ret + 1, --n * sizeof *ret);
+        ret[n++] = index;
+    }
+    return n;
+}
+
+/* What was in force when the log was closed. The engine begins at the checkpoint, and is told of
+ * the configurations since. */
+static int node_take_kept(struct cluster *c, const uint64_t *change, unsigned changes)
+{
+    const struct kept_app *k = &c->kept;
+    const void *payload;
+
+    assert(k->applied >= c->origin.index && k->applied <= log_last_index(c->log));
+    for (unsigned i = 0; i < changes; i++) {
+        int e = node_read(c, change[i], &payload);
+
+        if (e < 0)
+            return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", change[i],
+                                strerror(-e));
+        e = consensus_changed(c, change[i], payload, c->read_record.payload_bytes);
+        if (e < 0)
+            return e;
+    }
+    c->applied_index = k->applied;
+    if (c->commit_index < k->applied)
+        c->commit_index = k->applied;
+    c->setting_index = k->setting_index;
+    c->last_time_ns = k->last_time_ns;
+    c->events = k->events;
+    memcpy(c->events_by_type, k->events_by_type, sizeof c->events_by_type);
+    c->genesis = k->genesis;
+    c->have_genesis = true;
+    c->kept.is = false;
+    c->app_open = true;
+    return 0;
+}
+
+void node_drop_app(struct cluster *c)
+{
+    assert(!c->app_open);
+    c->app.close(c->app.arg);
+    c->kept.is = false;
+    c->seal_due_ns = 0;
+}
+
+static void node_keep_app(struct cluster *c)
+{
+    struct kept_app *k = &c->kept;
+
+    assert(c->app_open && c->have_genesis && !k->is);
+    *k = (struct kept_app){ .is = true,
+                            .applied = c->applied_index,
+                            .setting_index = c->setting_index,
+                            .last_time_ns = c->last_time_ns,
+                            .configuration_index = c->configuration_index,
+                            .events = c->events,
+                            .genesis = c->genesis };
+    memcpy(k->events_by_type, c->events_by_type, sizeof k->events_by_type);
+    c->app_open = false;
+}
+
 static int node_open_app(struct cluster *c)
 {
-    uint64_t from, covered;
+    uint64_t from, covered, change[CHANGES_MAX];
+    unsigned changes = node_kept_changes(c, change);
     int e = consensus_start(c);
 
     if (e < 0)
         return e;
+    if (c->kept.is)
+        return node_take_kept(c, change, changes);
     e = c->app.open(c->app.arg, c->state.cluster_id, log_last_index(c->log), &covered);
     if (e < 0)
         return cluster_fail(c, e, "state: %s", strerror(-e));
+    c->app_covered = covered;
     from = (covered < c->origin.index ? covered : c->origin.index) + 1;
     if (from < log_first_index(c->log))
         return cluster_fail(c, -EILSEQ,
@@ -345,14 +425,17 @@ static void node_shut(struct cluster *c)
     propose_reset(c);
     consensus_close(c);
     memset(&c->raft, 0, sizeof c->raft);
-    c->app.close(c->app.arg);
+    if (c->app_open && c->have_genesis)
+        node_keep_app(c);
     c->app_open = false;
+    if (!c->kept.is)
+        node_drop_app(c);
     c->lead = LEAD_NONE;
     c->lead_index = c->commit_index = c->applied_index = 0;
     c->raft_timeout_ms = c->heard_ms = c->ticked_ms = c->current_ms = 0;
     c->promise = (struct promise){ .ms = 0 };
     memset(c->heard, 0, sizeof c->heard);
-    c->seal_due_ns = c->yield_ms = 0;
+    c->yield_ms = 0;
     c->apply_wait = 0;
     c->origin = (struct log_origin){ .index = 0 };
     c->have_genesis = false;

@@ -93,6 +93,8 @@ static int fence(struct cluster *c)
         return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
     change_stop(c);
     propose_abandon(c);
+    consensus_close(c);
+    (void)commit_abandon(c); /* all of it is durable; the app has what is applied, and no more */
     forward_give_up(c);
     e = commit_turn(c);
     c->commit_ended = false;
@@ -494,7 +496,8 @@ static int done_turn(struct cluster *c, uint64_t now_ns)
         return 0;
     r->asked = false;
     r->copy = COPY_NONE;
-    if (q.step == RECOVER_COPY) {
+    if (q.step == RECOVER_COPY && r->changed) {
+        r->changed = false;
         e = node_reopen(c); /* whose configuration is another now, maybe */
         if (e < 0)
             return e;

@@ -45,6 +45,7 @@ struct recovery {
 
     /* To another's log. */
     enum recovery_copy copy;
+    bool changed;                        /* the log is not what it was when it was opened */
     uint16_t source;                     /* whose it is */
     uint64_t target;                     /* its end */
     uint8_t target_digest[SHA256_BYTES]; /* of the chain there */

@@ -192,7 +192,8 @@ static int set_aside_turn(struct cluster *c, uint64_t now_ns)
     return 1;
 }
 
-/* All that stands on what goes: first, so that nothing is ever ahead of the log. */
+/* All that stands on what goes: first, so that nothing is ever ahead of the log. An app that has
+ * applied no more than what stays is kept as it is. */
 static int roll_back(struct cluster *c)
 {
     uint64_t covered, same = c->recovery.same;
@@ -201,9 +202,11 @@ static int roll_back(struct cluster *c)
     assert(!c->app_open && !c->raft_open);
 
 #ifndef PLANT_DEDUPE_NOT_ROLLED_BACK
-    if (e == 0)
+    if (e == 0 && (!c->kept.is || c->kept.applied > same || c->app_covered > same)) {
+        node_drop_app(c);
         e = c->app.open(c->app.arg, c->state.cluster_id, same, &covered);
-    c->app.close(c->app.arg);
+        node_drop_app(c);
+    }
 #endif
     if (e < 0)
         return cluster_fail(c, e, "rolling back to index %" PRIu64 ": %s", same, strerror(-e));
@@ -239,6 +242,7 @@ static int cut_turn(struct cluster *c, uint64_t now_ns)
     }
     if (c->own_counted > r->same)
         c->own_counted = r->same;
+    r->changed = true;
     c->events_own -= r->orphan.own;
     c->events_orphaned += r->orphan.own;
     r->orphan.own = 0;
@@ -306,6 +310,7 @@ static int take_entry(struct cluster *c, const struct log_record *r, const struc
         proposal_failed(c, p);
         return e;
     }
+    c->recovery.changed = true;
     return 1;
 }
 

@@ -386,7 +386,7 @@ int snapshot_load(struct cluster *c)
         c->last_time_ns = m->record_time_ns;
         if (m->history_count > 0)
             c->setting_index = m->history[m->history_count - 1].index;
-        return c->app.load(c->app.arg, c->checkpoint);
+        return c->kept.is ? 0 : c->app.load(c->app.arg, c->checkpoint);
     }
     sha256(c->origin.digest, c->state.cluster_id, sizeof c->state.cluster_id, NULL, 0);
     return 0;

@@ -208,6 +208,7 @@ static void store_cut(void *arg, uint64_t from)
 {
     struct store *s = arg;
 
+    s->content_index = 0; /* another entry may come to that place */
     dedupe_cut(s->dedupe, from);
 }
 
