@@ -546,7 +546,8 @@ static void status_fill(void *arg)
     r->epoch = c->state.term >> CLUSTER_EPOCH_SHIFT;
     int64_t free_bytes = c->disk->ops->free_bytes(c->disk);
     r->disk_free_bytes = free_bytes > 0 ? (uint64_t)free_bytes : 0;
-    snprintf(r->note, sizeof r->note, "%s", c->repair.note);
+    snprintf(r->note, sizeof r->note, "%s",
+             c->recovery.note[0] != '\0' ? c->recovery.note : c->repair.note);
     r->repaired_segments = c->repair.segments;
     r->scrub_passes = atomic_load(&c->scrub_passes);
     if (c->log == NULL)

@@ -73,6 +73,9 @@ static int read_state(struct verify *v)
     const uint8_t zero[sizeof v->state.zero] = { 0 };
     int r = twoslot_peek(v->disk, STATE_NAME, STATE_MAGIC, &v->state, sizeof v->state);
 
+    if (r == -EILSEQ)
+        r = twoslot_peek(v->disk, STATE_NAME, STATE_MAGIC, &v->state, STATE_BYTES_BEFORE);
+
     assert(v->report->records == 0);
     if (r == -EILSEQ) {
         found(v, "%s, offset 0: both copies of term and vote are bad; a node must not start",

@@ -387,6 +387,10 @@ int node_go_on(struct cluster *c)
         return e;
     if (recovery_is_promised(c)) {
         c->recovery.fenced = true;
+        if (c->recovery.note[0] == '\0')
+            recovery_note(
+                c, "fenced: it has promised epoch %" PRIu64 ", and waits to be brought into it",
+                c->state.promised);
         return 0;
     }
     if (!c->app_open)

@@ -83,6 +83,16 @@ void reconcile_close(struct cluster *c)
     c->reconcile = NULL;
 }
 
+/* Is any of its blocks with the cluster? */
+static bool is_waited_for(const struct reconcile *r)
+{
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        if (r->offer[i].state == OFFER_SENT)
+            return true;
+    }
+    return false;
+}
+
 static struct reconcile *reconcile_new(void)
 {
     struct reconcile *r = calloc(1, sizeof *r);
@@ -302,7 +312,7 @@ int reconcile_turn(struct cluster *c, uint64_t now_ns)
                    r->report.conflicts);
     if (r->ended && is_idle(r))
         return close_file(c);
-    if (now_ns >= r->progress_ns + PATIENCE_NS && is_idle(r))
+    if (now_ns >= r->progress_ns + PATIENCE_NS && !is_waited_for(r))
         return end(c, -ETIMEDOUT, "node %u: nothing is taken; ask again", c->config.node);
     return offers_turn(c, now_ns);
 }

@@ -7,18 +7,18 @@
  * engine is not started, nothing is applied, and it hears nothing of other epochs. There are two
  * ways out, and both end with the same opening of the log that a start of the process does:
  *
- *   failover   asked by a coordinator (failover.c), step by step (peer_recover.h): promise, copy
- * the chosen log, append the entries with which the epoch begins, start rejoin     a node that has
- * heard of a later epoch, and from a node that has committed something of it: promises it, becomes
- * exactly what that node has committed, starts. So does the old region when it is back, and one
- * that was not there for the failover
+ * - failover: asked by a coordinator (failover.c), step by step (peer_recover.h): promise, copy the
+ *   chosen log, append the entries with which the epoch begins, start
+ * - rejoin: a node that has heard of a later epoch, and from a node that has committed something of
+ *   it, promises it, becomes exactly what that node has committed, and starts. So does the old
+ * region when it is back, and a node that was not there for the failover
  *
  * How a log becomes another's is in recovery_copy.c.
  *
  * A crash at any moment leaves a fenced node that begins again with the search.
  *
- * Thread: the node's. Memory: struct cluster. Errors: a
- * negative errno is final for the node; what is asked and cannot be is the answer's status.
+ * Thread: the node's. Memory: struct cluster. Errors: a negative errno is final for the node; what
+ * is asked and cannot be is the answer's status.
  */
 #include <assert.h>
 #include <errno.h>
@@ -108,8 +108,6 @@ static int fence(struct cluster *c)
         c->events_orphaned += ahead;
         c->events_doubtful += ahead;
     }
-    recovery_note(c, "fenced: it has promised epoch %" PRIu64 ", and waits to be brought into it",
-                  c->state.promised);
     return node_reopen(c);
 }
 

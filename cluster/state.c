@@ -57,6 +57,13 @@ int state_open(struct cluster *c)
 
     state_fresh(c, &c->state);
     e = twoslot_open(&c->state_file, c->disk, STATE_NAME, STATE_MAGIC, &c->state, sizeof c->state);
+    if (e == -EILSEQ) { /* one that an older build has written gets its new length, slot by slot */
+        e = twoslot_open(&c->state_file, c->disk, STATE_NAME, STATE_MAGIC, &c->state,
+                         STATE_BYTES_BEFORE);
+        c->state.promised = c->state.attempt = 0;
+        if (e >= 0)
+            e = twoslot_write(&c->state_file, &c->state, sizeof c->state);
+    }
     if (e == -EILSEQ)
         return cluster_fail(
             c, e,

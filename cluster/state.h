@@ -26,5 +26,6 @@ struct node_state {
     uint64_t attempt;  /* to which failover; 0: to none, the node rejoins */
 };
 _Static_assert(sizeof(struct node_state) == 72, "stored");
+#define STATE_BYTES_BEFORE 56u /* of builds that knew no promise: the same fields up to there */
 
 #endif

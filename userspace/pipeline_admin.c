@@ -38,6 +38,8 @@ static const char *role_name(enum cluster_state s)
         return "waiting";
     case CLUSTER_REPAIRING:
         return "repairing";
+    case CLUSTER_FENCED:
+        return "fenced";
     case CLUSTER_FOLLOWER:
         return "follower";
     case CLUSTER_LEADER:

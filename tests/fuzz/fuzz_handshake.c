@@ -53,16 +53,15 @@ static void on_hello(const struct peer_frame *f, const struct handshake_self *se
         unknown = true;
     r = handshake_check(self, unknown ? NULL : known, &hello, &refusal);
     if (r < 0) {
-        assert(r == -EACCES && refusal.code >= REFUSAL_MAGIC && refusal.code <= REFUSAL_EPOCH);
+        assert(r == -EACCES && refusal.code >= REFUSAL_MAGIC && refusal.code <= REFUSAL_REGION);
         refusal_travels(&refusal);
         return;
     }
     assert(hello.dialled == self->node && handshake_version(self, &hello) > 0);
     assert((r == HANDSHAKE_CALLS_ONLY) == (memcmp(hello.cluster_id, no_id, sizeof no_id) == 0));
     if (r != HANDSHAKE_CALLS_ONLY) {
-        assert(!unknown && hello.region == known->region && hello.epoch >= self->epoch);
+        assert(!unknown && hello.region == known->region);
         assert(((r & HANDSHAKE_REMEMBER) != 0) == !known->directory_known);
-        assert(((r & HANDSHAKE_NEWER_EPOCH) != 0) == (hello.epoch > self->epoch));
     }
     r = handshake_put_hello(out, sizeof out, &hello);
     back = frame_at(out, PEER_HELLO, HANDSHAKE_HELLO_BYTES, hello.epoch);

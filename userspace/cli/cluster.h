@@ -41,6 +41,9 @@ int cluster_confirm(const struct cluster_options *o, const char *what);
 /* What `status` asks for. */
 int cluster_fetch_status(const struct cluster_options *o, sluice_v1_ClusterStatusResponse *ret);
 
+/* Waits for as long as it takes, and says what it waits for. */
+int cluster_ask_long(const struct cluster_options *o, const struct admin_request *r,
+                     sluice_v1_ClusterDone *ret);
 /* A change, by the daemon or the leader: says what it waits for, then how it ended. */
 int cluster_carry_out(const struct cluster_options *o, const struct admin_request *r);
 

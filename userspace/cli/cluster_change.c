@@ -89,15 +89,16 @@ static void show_progress(const struct cluster_options *o, char *shown, size_t b
     free(s);
 }
 
-int cluster_carry_out(const struct cluster_options *o, const struct admin_request *r)
+int cluster_ask_long(const struct cluster_options *o, const struct admin_request *r,
+                     sluice_v1_ClusterDone *ret)
 {
     char shown[sizeof((sluice_v1_NodeStatus *)0)->change] = "";
-    sluice_v1_ClusterDone done = sluice_v1_ClusterDone_init_zero;
     struct admin_response response;
     struct admin_client c;
     pb_istream_t in;
     int rc = cli_ask(&c, &o->common, r);
 
+    *ret = (sluice_v1_ClusterDone)sluice_v1_ClusterDone_init_zero;
     if (rc == CLI_OK) {
         while ((rc = cli_response_in(&c, LOOK_MS, &response)) == -1)
             show_progress(o, shown, sizeof shown);
@@ -105,16 +106,26 @@ int cluster_carry_out(const struct cluster_options *o, const struct admin_reques
     if (rc == CLI_OK) {
         in = pb_istream_from_buffer(response.body, response.body_bytes);
         if (response.which != ADMIN_BODY_CLUSTER_DONE ||
-            !pb_decode(&in, sluice_v1_ClusterDone_fields, &done))
+            !pb_decode(&in, sluice_v1_ClusterDone_fields, ret))
             rc = cli_error(CLI_REFUSED, "the daemon's answer is not of this version");
     }
     admin_client_close(&c);
-    if (rc != CLI_OK)
-        return rc;
-    if (o->common.json)
-        return cli_print_json(json_pack("{s:s}", "result", done.sentence), CLI_OK);
-    printf("%s\n", done.sentence);
-    return cli_finish(CLI_OK);
+    return rc;
+}
+
+int cluster_carry_out(const struct cluster_options *o, const struct admin_request *r)
+{
+    sluice_v1_ClusterDone *done = calloc(1, sizeof *done);
+    int rc = done != NULL ? cluster_ask_long(o, r, done) : cli_error(CLI_REFUSED, "no memory");
+
+    if (rc == CLI_OK && o->common.json) {
+        rc = cli_print_json(json_pack("{s:s}", "result", done->sentence), CLI_OK);
+    } else if (rc == CLI_OK) {
+        printf("%s\n", done->sentence);
+        rc = cli_finish(CLI_OK);
+    }
+    free(done);
+    return rc;
 }
 
 int cluster_confirm(const struct cluster_options *o, const char *what)

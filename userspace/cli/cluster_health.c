@@ -51,6 +51,25 @@ const char *cluster_place(char ret[CLUSTER_PLACE_BYTES], const char *address)
     return ret;
 }
 
+/* After a failover, or in one. */
+static void judge_epochs(const sluice_v1_ClusterStatusResponse *s, json_t *problems)
+{
+    const sluice_v1_NodeStatus *leader = cluster_leader(s);
+
+    for (pb_size_t i = 0; i < s->members_count; i++) {
+        const sluice_v1_NodeStatus *n = &s->members[i].status;
+
+        if (!s->members[i].has_status)
+            continue;
+        if (strcmp(n->role, "fenced") == 0)
+            say(problems, "node %" PRIu32 " is %.400s", n->node,
+                n->note[0] != '\0' ? n->note : "fenced");
+        else if (leader != NULL && n->epoch != leader->epoch && n->last_index > 0)
+            say(problems, "node %" PRIu32 " is of epoch %" PRIu64 ", the leader of %" PRIu64,
+                n->node, (uint64_t)n->epoch, (uint64_t)leader->epoch);
+    }
+}
+
 static void judge_voters(const sluice_v1_ClusterStatusResponse *s, json_t *problems, json_t *notes)
 {
     unsigned voters = 0, answer = 0;
@@ -169,6 +188,7 @@ void cluster_judge(const sluice_v1_ClusterStatusResponse *s, int64_t now_s, json
         if (m->status.change[0] != '\0')
             say(notes, "under way: %s", m->status.change);
     }
+    judge_epochs(s, problems);
     judge_voters(s, problems, notes);
     cluster_judge_regions(s, problems);
 }

@@ -11,14 +11,8 @@
 
 #include "cli/cluster.h"
 
-#define REJOIN_LOOK_NS   (500 * 1000000l)
-#define REJOIN_LOOKS_MAX 1200u /* ten minutes */
-
-static int ask(const struct cluster_options *o, const struct admin_request *r,
-               sluice_v1_ClusterDone *ret)
-{
-    return cli_call(&o->common, r, ADMIN_BODY_CLUSTER_DONE, sluice_v1_ClusterDone_fields, ret);
-}
+#define REJOIN_LOOK_NS (500 * 1000000l)
+#define REJOIN_S_MAX   600
 
 /* --- failover -----------------------------------------------------------------------------------
  */
@@ -35,25 +29,23 @@ static json_t *report_json(const sluice_v1_FailoverReport *r)
                      (json_int_t)r->old_leader, "events", (json_int_t)r->events);
 }
 
-/* What may be lost nobody here can know: only since when nothing was heard. */
+/* What may be lost nobody here can know: only what there is, and since when nothing was heard. */
 static void describe(const sluice_v1_FailoverReport *r, uint32_t region, char *ret, size_t bytes)
 {
-    char time[CLI_TIME_BYTES], since[160];
+    char time[CLI_TIME_BYTES], since[96];
 
-    cli_time(time, (int64_t)r->last_time_ns);
     if (r->silent_ms == UINT64_MAX)
-        snprintf(since, sizeof since, "it has not heard of the other region since it was started");
+        snprintf(since, sizeof since, "none of its nodes has heard a leader since it was opened");
     else
-        snprintf(since, sizeof since,
-                 "it has heard of the other region's leader %.1f s ago: what was receipted at "
-                 "`quorum` in those seconds may be missing",
-                 (double)r->silent_ms / 1e3);
+        snprintf(since, sizeof since, "a leader was heard %.1f s ago", (double)r->silent_ms / 1e3);
     snprintf(
         ret, bytes,
         "Region %" PRIu32 ": %" PRIu32 " nodes answer. It has the log to index %" PRIu64
-        ", of %s, at node %" PRIu32 "; %s. Receipts for `region` are all in it.\n"
+        ", at node %" PRIu32 "; that entry is of %s, and %s. What was receipted at `quorum` "
+        "after it is missing; receipts for `region` are all in it.\n"
         "%s",
-        region, r->answering, (uint64_t)r->index, time, r->node, since,
+        region, r->answering, (uint64_t)r->index, r->node,
+        cli_time(time, (uint64_t)r->last_time_ns), since,
         r->old_leader != 0
             ? "THE OTHER REGION STILL HAS A LEADER, which can be reached from here, and may be "
               "accepting: `switchover` loses nothing."
@@ -79,7 +71,7 @@ int cluster_failover(const struct cluster_options *o)
     q->kind = sluice_v1_RecoveryRequest_Kind_FAILOVER;
     q->region = o->to;
     q->dry_run = true;
-    rc = o->yes && !o->dry_run ? CLI_OK : ask(o, &r, done);
+    rc = o->yes && !o->dry_run ? CLI_OK : cluster_ask_long(o, &r, done);
     if (rc == CLI_OK && o->dry_run && !o->common.json) {
         describe(&done->failover, o->to, what, sizeof what);
         printf("%s\n%s\n", what, done->sentence);
@@ -89,7 +81,7 @@ int cluster_failover(const struct cluster_options *o)
         rc = cluster_confirm(o, what);
         q->dry_run = false;
         if (rc == CLI_OK)
-            rc = ask(o, &r, done);
+            rc = cluster_ask_long(o, &r, done);
         if (rc == CLI_OK && !o->common.json) {
             printf("%s\n", done->sentence);
             rc = cli_finish(CLI_OK);
@@ -164,7 +156,9 @@ int cluster_rejoin(const struct cluster_options *o)
 
     if (s == NULL)
         return cli_error(CLI_REFUSED, "no memory");
-    for (unsigned i = 0; rc == CLI_OK && !in && i < REJOIN_LOOKS_MAX; i++) {
+    const time_t begun = time(NULL);
+
+    for (unsigned i = 0; rc == CLI_OK && !in && time(NULL) < begun + REJOIN_S_MAX; i++) {
         if (i > 0)
             nanosleep(&pause, NULL);
         memset(s, 0, sizeof *s);
@@ -249,7 +243,7 @@ int cluster_orphans(const struct cluster_options *o)
                                      .recovery.kind = sluice_v1_RecoveryRequest_Kind_ORPHANS };
     sluice_v1_ClusterDone *done = calloc(1, sizeof *done);
     json_t *list;
-    int rc = done != NULL ? ask(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
+    int rc = done != NULL ? cluster_ask_long(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
 
     if (rc == CLI_OK && o->common.json) {
         list = json_array();
@@ -275,7 +269,7 @@ int cluster_reconcile(const struct cluster_options *o)
                                      .recovery.kind = sluice_v1_RecoveryRequest_Kind_RECONCILE };
     sluice_v1_ClusterDone *done = calloc(1, sizeof *done);
     const sluice_v1_ReconcileReport *t = &done->reconcile;
-    int rc = done != NULL ? ask(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
+    int rc = done != NULL ? cluster_ask_long(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
 
     if (rc == CLI_OK && o->common.json) {
         rc = cli_print_json(

@@ -81,7 +81,7 @@ json_t *cluster_regions_json(const sluice_v1_ClusterStatusResponse *s)
                       (int)is_active(r), "members", (int)r->members, "answer", (int)r->answer,
                       "voters", (int)r->voters, "persistedIndex", (json_int_t)r->last);
 
-        if (leader != NULL) {
+        if (leader != NULL && r->answer > 0) { /* else it is not known */
             const struct loss loss = loss_of(r, leader);
 
             json_object_set_new(o, "durableIndex", json_integer((json_int_t)leader->region_index));
@@ -112,6 +112,10 @@ void cluster_print_regions(const sluice_v1_ClusterStatusResponse *s)
                r->answer, r->members);
         if (r->voters > 0 || leader == NULL) {
             printf("\n");
+            continue;
+        }
+        if (r->answer == 0) {
+            printf(": what a failover to it now would lose is not known\n");
             continue;
         }
         loss = loss_of(r, leader);

@@ -212,6 +212,12 @@ void get_answer(struct admin_answerer *a, struct admin_connection *c,
     struct block_view view;
     int rc;
 
+    if (a->source.commit_index(a->source.arg) == 0) {
+        connection_fail(c, EAGAIN, false,
+                        "this node has no log open that is known as committed (see sluice status): "
+                        "ask another");
+        return;
+    }
     if (get_place(a, c, request, &place, &id) < 0)
         return;
     rc = a->source.read(a->source.arg, place.index, &r);
