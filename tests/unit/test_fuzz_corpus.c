@@ -16,8 +16,11 @@
 
 #include "cluster/log_private.h"
 #include "cluster/member.h"
+#include "cluster/orphan.h"
 #include "cluster/peer_fetch.h"
 #include "cluster/peer_forward.h"
+#include "cluster/peer_recover.h"
+#include "cluster/record.h"
 #include "proto/wire.pb.h"
 #include "tests/lib/certificate_rig.h"
 #include "tests/lib/log_fixture.h"
@@ -303,6 +306,79 @@ static void peer_forward_seeds(void **state)
     check_seed("peer_forward", "again", 1 + sizeof answer);
 }
 
+/* Nothing; then the body of a RECOVER (fuzz_peer_recover.c). */
+static void peer_recover_seeds(void **state)
+{
+    static const char *const name[][2] = { { "look", "look_answer" },
+                                           { "promise", "promise_answer" },
+                                           { "copy", "copy_answer" },
+                                           { "finish", "finish_answer" } };
+    static uint8_t change[256];
+    const struct member self = { .node = 1, .role = MEMBER_VOTER };
+    const uint32_t audit_bytes = 5;
+    int change_bytes = members_encode(&self, 1, change, sizeof change);
+
+    (void)state;
+    assert_in_range(change_bytes, 1, sizeof change);
+    for (unsigned i = 0; i < 8; i++) {
+        struct peer_recover m = { .step = (uint16_t)(RECOVER_LOOK + i / 2),
+                                  .answer = i % 2,
+                                  .status = i == 3 ? -17 : 0,
+                                  .epoch = 4,
+                                  .attempt = 9,
+                                  .index = 30,
+                                  .term = FIXTURE_TERM,
+                                  .source = i == 4 ? 2 : 0 };
+        size_t n = 8 + sizeof m;
+
+        memset(seed, 0, 4096);
+        if (m.step == RECOVER_FINISH && m.answer == 0) {
+            m.audit_bytes = audit_bytes;
+            m.change_bytes = (uint32_t)change_bytes;
+            memset(seed + n, 'a', audit_bytes);
+            n += peer_recover_padded(audit_bytes);
+            memcpy(seed + n, change, (size_t)change_bytes);
+            n += peer_recover_padded((uint32_t)change_bytes);
+        }
+        memcpy(seed + 8, &m, sizeof m);
+        check_seed("peer_recover", name[i / 2][i % 2], n);
+    }
+}
+
+/* Options; then a file (fuzz_orphan.c): the records are those of a segment. */
+static void orphan_seeds(void **state)
+{
+    const size_t bytes = LOG_ALIGN * 5, skipped = offsetof(struct orphan_head, node);
+    struct disk *d = make_log();
+    const uint8_t *p = test_disk_bytes(d, test_disk_name(d, 0), NULL);
+    struct orphan_head h = { .magic = ORPHAN_MAGIC,
+                             .version = ORPHAN_VERSION,
+                             .node = 1,
+                             .region = 1,
+                             .epoch = FIXTURE_TERM >> 20,
+                             .into = 3,
+                             .first = 1,
+                             .last = 4,
+                             .entries = 4,
+                             .bytes = bytes - LOG_ALIGN };
+
+    (void)state;
+    memcpy(h.before, fixture_origin.digest, SHA256_BYTES);
+    record_digest((const struct record_header *)(p + 4 * LOG_ALIGN), h.after);
+    h.crc = crc32c(0, (const uint8_t *)&h + skipped, sizeof h - skipped);
+    memset(seed, 0, sizeof seed);
+    memcpy(seed + 1, &h, sizeof h);
+    memcpy(seed + 1 + LOG_ALIGN, p + LOG_ALIGN, bytes - LOG_ALIGN);
+    check_seed("orphan", "four_records", 1 + bytes);
+    check_seed("orphan", "short", 1 + bytes - 2 * LOG_ALIGN);
+    check_seed("orphan", "head", 1 + sizeof h);
+    seed[1 + 3 * LOG_ALIGN + 200] ^= 4;
+    check_seed("orphan", "rotten_payload", 1 + bytes);
+    seed[0] = 1;
+    check_seed("orphan", "another_payload_with_right_crcs", 1 + bytes);
+    test_disk_free(d);
+}
+
 static void certificate_seed(const char *name, const struct rig_certificate *c, bool pem)
 {
     unsigned char *der = NULL;
@@ -358,10 +434,11 @@ static void certificate_seeds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_seeds),    cmocka_unit_test(twoslot_seeds),
-        cmocka_unit_test(peer_frame_seeds), cmocka_unit_test(packed_seed),
-        cmocka_unit_test(handshake_seeds),  cmocka_unit_test(certificate_seeds),
-        cmocka_unit_test(peer_post_seeds),  cmocka_unit_test(peer_forward_seeds),
+        cmocka_unit_test(segment_seeds),      cmocka_unit_test(twoslot_seeds),
+        cmocka_unit_test(peer_frame_seeds),   cmocka_unit_test(packed_seed),
+        cmocka_unit_test(handshake_seeds),    cmocka_unit_test(certificate_seeds),
+        cmocka_unit_test(peer_post_seeds),    cmocka_unit_test(peer_forward_seeds),
+        cmocka_unit_test(peer_recover_seeds), cmocka_unit_test(orphan_seeds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
