@@ -159,6 +159,7 @@ static int cluster_begin(struct cluster *c)
     /* It has promised nothing in any term yet, and enters those of that cluster. */
     if (!c->bootstrap_given)
         c->state.term = STATE_FIRST_TERM(c->offer_epoch);
+    c->state.promised = c->state.attempt = 0;
     memcpy(c->state.cluster_id, c->bootstrap_given ? c->bootstrap.cluster_id : c->join_id,
            sizeof c->state.cluster_id);
     e = state_write(c);
@@ -573,8 +574,8 @@ static void status_fill(void *arg)
     log_digest(c->log, r->digest);
     /* Refusals set it, and what cannot be applied; without new blocks only asking again can tell
      * that there is room. */
-    if (c->disk_full && c->apply_wait != -ENOSPC && log_reserve(c->log, 0) != -ENOSPC &&
-        c->app.ready(c->app.arg, 1) != -ENOSPC)
+    if (c->disk_full && c->app_open && c->apply_wait != -ENOSPC &&
+        log_reserve(c->log, 0) != -ENOSPC && c->app.ready(c->app.arg, 1) != -ENOSPC)
         c->disk_full = false;
     r->disk_full = c->disk_full;
 }

@@ -52,6 +52,10 @@ static int commit_genesis(struct cluster *c, const struct log_record *r, const v
                             PB_GET_ERROR(&s));
     if (memcmp(g.cluster_id, c->state.cluster_id, sizeof g.cluster_id) != 0)
         return cluster_fail(c, -EILSEQ, "log: belongs to another cluster than the state file");
+    if (c->begun && memcmp(c->genesis_hash_key, g.hash_key, sizeof g.hash_key) != 0)
+        return cluster_fail(c, -EILSEQ,
+                            "the cluster began anew, with another key, in a failover that lost its "
+                            "first entries: start this node again");
     c->genesis = g;
     c->have_genesis = true;
     memcpy(c->genesis_hash_key, g.hash_key, sizeof c->genesis_hash_key);

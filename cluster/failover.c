@@ -271,14 +271,14 @@ static int decide(struct cluster *c, uint64_t now_ns)
         seen = s->promised > seen ? s->promised : seen;
     }
     seen = own > seen ? own : seen;
+    if (seen > PEER_RECOVER_EPOCH_MAX - 2)
+        return end(c, -EOVERFLOW, "the epochs are used up");
     f->epoch = f->report.epoch = failover_next_epoch(seen, f->request.region);
     if (f->request.dry_run)
         return end(c, 0,
                    "region %u could go on from index %" PRIu64 ", which node %u has, in "
                    "epoch %" PRIu64,
                    f->request.region, f->report.index, f->report.node, f->epoch);
-    if (f->epoch > UINT64_MAX >> (CLUSTER_EPOCH_SHIFT + 1))
-        return end(c, -EOVERFLOW, "the epochs are used up");
     do {
         node_random(c, &f->attempt, sizeof f->attempt);
     } while (f->attempt == 0);
@@ -454,7 +454,7 @@ static int finish_turn(struct cluster *c, uint64_t now_ns)
 
 static void note_promise(struct failover *f, struct failover_node *n, const struct peer_recover *a)
 {
-    if (a->status == 0 && (n->marks & FAILOVER_PROMISED) == 0) {
+    if (a->status == 0 && a->promised == f->epoch && (n->marks & FAILOVER_PROMISED) == 0) {
         n->marks |= FAILOVER_PROMISED; /* only the first reading counts */
         n->seen = *a;
     } else if (a->status == -EEXIST || a->status == -ESTALE) {

@@ -174,7 +174,7 @@ static int fetch_ask(struct cluster *c, uint64_t now_ns, bool more)
 {
     struct fetch *f = &c->fetch;
     int64_t bytes = fetch_grant(c);
-    struct peer_fetch m = { f->next, f->to.index, (uint32_t)bytes, more };
+    struct peer_fetch m = { f->next, f->to.index, (uint32_t)bytes, more, false };
     uint8_t body[PEER_FETCH_BYTES] __attribute__((aligned(8)));
     struct iovec iov = { body, sizeof body };
     struct node_post post = { .type = PEER_FETCH, .iov = &iov, .iovs = 1 };
@@ -438,17 +438,23 @@ int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes
         r = &f->request[f->turn % CLUSTER_MEMBERS_MAX];
     assert(m.from > 0 && m.to >= m.from && m.bytes > 0);
     *r = (struct fetch_request){
-        .node = from, .next = m.from, .to = m.to, .credit = m.bytes, .since_ns = node_now_ns(c)
+        .node = from,
+        .recovers = m.recovers,
+        .next = m.from,
+        .to = m.to,
+        .credit = m.bytes,
+        .since_ns = node_now_ns(c),
     };
     return 0;
 }
 
-/* What is certainly committed; a node that repairs its log knows of its checkpoint at least. Of a
- * fenced one its peers of the failover want all: it is durable, and nothing adds to it. */
-static uint64_t fetch_limit(const struct cluster *c)
+/* What is certainly committed; a node that repairs its log knows of its checkpoint at least, and a
+ * fenced one what it knew. Of that its peers of the failover want all: it is durable, and nothing
+ * adds to it. */
+static uint64_t fetch_limit(const struct cluster *c, const struct fetch_request *r)
 {
-    if (c->recovery.fenced)
-        return log_persisted_index(c->log);
+    if (c->log != NULL && !c->repair.at_start && c->recovery.fenced)
+        return r->recovers ? log_persisted_index(c->log) : c->recovery.committed;
     return c->repair.at_start && c->origin.index > c->applied_index ? c->origin.index
                                                                     : c->applied_index;
 }
@@ -456,7 +462,7 @@ static uint64_t fetch_limit(const struct cluster *c)
 /* When something can be sent, UINT64_MAX: it waits for credit, or for what is not applied yet. */
 static uint64_t request_due_ns(const struct cluster *c, const struct fetch_request *r)
 {
-    if (r->node == 0 || r->credit <= 0 || r->next > r->to || r->next > fetch_limit(c))
+    if (r->node == 0 || r->credit <= 0 || r->next > r->to || r->next > fetch_limit(c, r))
         return UINT64_MAX;
     return r->retry_ns;
 }
@@ -478,7 +484,7 @@ static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint
 {
     struct fetch *f = &c->fetch;
     const struct record_header *h = c->read_buf;
-    uint64_t last = r->to < fetch_limit(c) ? r->to : fetch_limit(c), i;
+    uint64_t last = r->to < fetch_limit(c, r) ? r->to : fetch_limit(c, r), i;
     int64_t want = r->credit < FETCH_POST ? r->credit : FETCH_POST;
     size_t used = 0, before;
     int e = fetch_prepare(c);
@@ -528,7 +534,7 @@ static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_
     }
     if (e < 0)
         return cluster_fail(c, e, "a message to node %u: %s", r->node, strerror(-e));
-    assert(next > r->next && next <= r->to + 1 && next <= fetch_limit(c) + 1);
+    assert(next > r->next && next <= r->to + 1 && next <= fetch_limit(c, r) + 1);
     r->next = next;
     r->credit -= bytes;
     r->since_ns = now_ns;

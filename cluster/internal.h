@@ -64,7 +64,8 @@ struct node_post {
 
 /* A node that wants committed entries of this one. */
 struct fetch_request {
-    uint16_t node;     /* 0: free */
+    uint16_t node; /* 0: free */
+    bool recovers;
     uint64_t next, to; /* what is to be sent */
     int64_t credit;    /* bytes that may be sent */
     uint64_t retry_ns; /* not before; the post did not go */
@@ -301,6 +302,7 @@ struct cluster {
     /* snapshot.c */
     struct cluster_checkpoint *checkpoint; /* newest: loaded, or being written */
     uint64_t checkpoint_index;             /* durable */
+    uint64_t checkpoint_region; /* while it is written: both regions have the log to there */
     bool checkpoint_writing;
     int checkpoint_result;
     uint8_t genesis_hash_key[HASH_KEY_BYTES];
@@ -490,6 +492,7 @@ uint64_t lag_ms(const struct cluster *c);
 
 /* region.c */
 void region_opened(struct cluster *c);               /* in the epoch of its term */
+void region_fenced(struct cluster *c);               /* nothing more is said of that */
 int region_turn(struct cluster *c, uint64_t now_ns); /* the work done or a negative errno */
 uint64_t region_deadline_ns(const struct cluster *c);
 int region_told(struct cluster *c, const void *body, size_t bytes); /* for node_receive() */

@@ -387,6 +387,8 @@ int node_go_on(struct cluster *c)
         return e;
     if (recovery_is_promised(c)) {
         c->recovery.fenced = true;
+        if (c->recovery.committed < c->origin.index) /* of a start, that is all that is known */
+            c->recovery.committed = c->origin.index;
         if (c->recovery.note[0] == '\0')
             recovery_note(
                 c, "fenced: it has promised epoch %" PRIu64 ", and waits to be brought into it",
@@ -441,6 +443,7 @@ static void node_shut(struct cluster *c)
     memset(c->heard, 0, sizeof c->heard);
     c->yield_ms = 0;
     c->apply_wait = 0;
+    c->disk_full = false;
     c->origin = (struct log_origin){ .index = 0 };
     c->have_genesis = false;
     c->configuration_bytes = 0;
@@ -630,7 +633,7 @@ static int node_fenced_turn(struct cluster *c, uint64_t now_ns)
     if (e < 0)
         return e;
     done += e;
-    e = log_do_work(c->log, now_ns);
+    e = log_do_work(c->log, node_now_ns(c)); /* it may have been waited for meanwhile */
     if (e < 0)
         return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
     done += e;
@@ -682,7 +685,7 @@ int node_turn(struct cluster *c)
     if (e < 0)
         return e;
     done += e;
-    e = log_do_work(c->log, now);
+    e = log_do_work(c->log, node_now_ns(c));
     if (e < 0)
         return cluster_fail(c, e, "log: write failed: %s; nothing more is accepted or answered",
                             strerror(-e));

@@ -237,7 +237,7 @@ static int read_head(int file, struct orphan_head *ret)
     if (e < 0)
         return e;
     if (ret->magic != ORPHAN_MAGIC || ret->version != ORPHAN_VERSION || ret->crc != head_crc(ret) ||
-        ret->first == 0 || ret->last < ret->first)
+        ret->first == 0 || ret->last < ret->first || ret->last == UINT64_MAX)
         return -EILSEQ;
     return 0;
 }
@@ -354,9 +354,11 @@ int orphan_mark_reconciled(const char *dir, const char *name)
     char from[PATH_MAX], to[PATH_MAX], done[ORPHAN_NAME_BYTES + sizeof DONE];
     int e;
 
+    if (strchr(name, '/') != NULL || strlen(name) >= ORPHAN_NAME_BYTES)
+        return -EINVAL;
     if (strncmp(name, DONE, strlen(DONE)) == 0)
         return 0;
-    if (strncmp(name, OPEN, strlen(OPEN)) != 0 || strchr(name, '/') != NULL)
+    if (strncmp(name, OPEN, strlen(OPEN)) != 0)
         return -EINVAL;
     snprintf(done, sizeof done, DONE "%s", name + strlen(OPEN));
     e = path_of(dir, name, from);

@@ -4,7 +4,7 @@
  * After a forced failover the lost region's nodes may have entries that the new epoch's log does
  * not have, receipted or not. Before a node's log is cut for that (recovery.c), they go to a file
  *
- *   <dir>/orphans/orphan-<epoch>-<first index>-<last index>-<first half of the last digest>
+ *   <dir>/orphans/orphan-<epoch>-<first index>-<last index>-<first 16 digits of the last digest>
  *
  * in hex digits, and, once all its events were offered to the cluster again (reconcile.c), to
  * `reconciled-...`. Nothing here removes one.

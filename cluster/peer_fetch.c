@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define MORE_RECOVERS 2u
+
 struct wire_fetch {
     uint64_t from;
     uint64_t to;
@@ -23,7 +25,8 @@ _Static_assert(sizeof(struct wire_fetched) == PEER_FETCHED_BYTES, "sent");
 
 void peer_fetch_put(uint8_t buf[PEER_FETCH_BYTES], const struct peer_fetch *m)
 {
-    struct wire_fetch w = { m->from, m->to, m->bytes, m->more };
+    struct wire_fetch w = { m->from, m->to, m->bytes,
+                            (uint32_t)m->more | (m->recovers ? MORE_RECOVERS : 0) };
 
     assert(m->from > 0 && m->to >= m->from && m->bytes > 0 && m->bytes <= PEER_FETCH_BYTES_MAX);
     memcpy(buf, &w, sizeof w);
@@ -39,9 +42,10 @@ const char *peer_fetch_get(struct peer_fetch *ret, const void *body, size_t byte
         return "entries that no log can have";
     if (w->bytes == 0 || w->bytes > PEER_FETCH_BYTES_MAX)
         return "a number of bytes that may not be asked for";
-    if (w->more > 1)
+    if ((w->more & ~MORE_RECOVERS) > 1)
         return "a bool that is neither 0 nor 1";
-    *ret = (struct peer_fetch){ w->from, w->to, w->bytes, w->more == 1 };
+    *ret = (struct peer_fetch){ w->from, w->to, w->bytes, (w->more & 1) != 0,
+                                (w->more & MORE_RECOVERS) != 0 };
     return NULL;
 }
 

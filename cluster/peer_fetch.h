@@ -7,9 +7,9 @@
  *            and for each entry:
  *            | as in the head of an APPEND_ENTRIES | payload |        64 bytes, payload_bytes
  *
- * `more` 0: the entries from..to are wanted, of which `bytes` bytes of bodies may be sent; what was
- * asked before is forgotten. `more` 1: as many bytes more of what was asked. The last body may go
- * beyond it by one entry.
+ * `more`: bit 1 says that it is for a recovery. Bit 0 is 0: the entries from..to are wanted, of
+ * which `bytes` bytes of bodies may be sent; what was asked before is forgotten. Bit 0 is 1: as
+ * many bytes more of what was asked. The last body may go beyond it by one entry.
  *
  * Thread:  any; no state.  Memory:  the caller's; what was read borrows the body.
  * Errors:  reading: NULL or what is wrong.
@@ -29,6 +29,7 @@ struct peer_fetch {
     uint64_t from, to;
     uint32_t bytes;
     bool more;
+    bool recovers; /* it is for recovery_copy.c: what is not committed is wanted, too */
 };
 
 /* buf is aligned to 8. */

@@ -26,6 +26,7 @@
 
 #define PEER_RECOVER_BYTES     184u
 #define PEER_RECOVER_AUDIT_MAX 1024u
+#define PEER_RECOVER_EPOCH_MAX (1ull << 43) /* a term has 44 bits for it */
 
 enum recover_step {
     RECOVER_LOOK = 1,

@@ -42,6 +42,7 @@ struct reconcile {
     int files, at;
     struct orphan_reader *reader; /* of file[at]; NULL: it is not open */
     bool ended;                   /* all of it was read */
+    int broken;                   /* or no more of it can be: why */
     uint64_t conflicts;           /* of this file */
     struct offer offer[BLOCKS];
     uint64_t content[BLOCK_EVENTS_MAX];
@@ -124,7 +125,7 @@ void reconcile_begin(struct cluster *c,
 
     if (c->reconcile != NULL)
         e = -EBUSY;
-    else if (c->log == NULL || c->repair.at_start || c->recovery.fenced)
+    else if (c->log == NULL || c->repair.at_start || c->recovery.fenced || !c->have_genesis)
         e = -EAGAIN;
     else if ((c->reconcile = reconcile_new()) == NULL)
         e = -ENOMEM;
@@ -281,10 +282,10 @@ static int offers_turn(struct cluster *c, uint64_t now_ns)
         if (o->state == OFFER_FREE && !r->ended) {
             int e = read_block(c, o);
 
-            if (e < 0 && is_idle(r))
-                return end(c, e, "node %u: %s is damaged", c->config.node, r->file[r->at].name);
-            if (e < 0)
-                return done; /* what was sent is answered first */
+            if (e < 0) { /* what was sent is answered first */
+                r->broken = e;
+                r->ended = true;
+            }
             done += e == 1 || !r->ended;
         }
         if (o->state == OFFER_READY && now_ns >= o->retry_ns) {
@@ -310,6 +311,8 @@ int reconcile_turn(struct cluster *c, uint64_t now_ns)
                    "log now, %" PRIu64 " were in it, %" PRIu64 " conflict with others of their id",
                    c->config.node, r->report.files, r->report.accepted, r->report.duplicates,
                    r->report.conflicts);
+    if (r->ended && is_idle(r) && r->broken < 0)
+        return end(c, r->broken, "node %u: %s is damaged", c->config.node, r->file[r->at].name);
     if (r->ended && is_idle(r))
         return close_file(c);
     if (now_ns >= r->progress_ns + PATIENCE_NS && !is_waited_for(r))

@@ -93,6 +93,7 @@ static int fence(struct cluster *c)
         return cluster_fail(c, e, "log: write failed: %s", strerror(-e));
     change_stop(c);
     propose_abandon(c);
+    region_fenced(c);
     consensus_close(c);
     (void)commit_abandon(c); /* all of it is durable; the app has what is applied, and no more */
     forward_give_up(c);
@@ -153,9 +154,15 @@ static int describe(struct cluster *c, struct peer_recover *a)
     a->events = c->events;
     a->leader = c->recovery.fenced ? 0 : consensus_leader(c);
     a->silent_ms = consensus_leads(c) ? 0 : c->heard_ms != 0 ? now_ms - c->heard_ms : UINT64_MAX;
-    /* Something of its epoch is committed, and so is what the epoch begins with. */
-    if (c->recovery.fenced || c->fetch.active || c->applied_index == 0 ||
+    /* A leader of its epoch has committed something, and so what the epoch begins with: that is of
+     * term epoch << 20, and there are two of it, of which the first alone changes no votes. */
+#ifdef PLANT_SETTLED_EARLY
+    if (c->recovery.fenced || c->applied_index == 0 ||
         epoch_of(consensus_term(c, c->applied_index)) != a->started)
+        return 0;
+#endif
+    if (c->recovery.fenced || c->fetch.active || c->applied_index == 0 ||
+        consensus_term(c, c->applied_index) <= a->started << CLUSTER_EPOCH_SHIFT)
         return 0;
     a->settled = c->applied_index;
     return recovery_digest(c, a->settled, a->settled_digest);
@@ -335,22 +342,28 @@ static int asked_to_copy(struct cluster *c, uint16_t from, const struct peer_rec
     if (!is_of_attempt(c, q) || is_begun(c, q->epoch))
         return answer(c, from, q, -EEXIST);
     log_digest(c->log, digest);
-    keep(c, from, q);
-    if (log_last_index(c->log) == q->index && memcmp(digest, q->digest, sizeof digest) == 0)
+    if (log_last_index(c->log) == q->index && memcmp(digest, q->digest, sizeof digest) == 0) {
+        keep(c, from, q);
         r->copy = COPY_DONE;
-    else if (q->source == c->config.node)
+        return 0;
+    }
+    if (q->source == c->config.node)
         return answer(c, from, q, -ESTALE);
-    else if (r->copy == COPY_NONE || r->copy == COPY_DONE)
+    keep(c, from, q);
+    if (r->copy == COPY_NONE || r->copy == COPY_DONE)
         recovery_copy_begin(c, q->source, q->index, q->digest);
     return 0;
 }
 
 static int asked_to_finish(struct cluster *c, uint16_t from, const struct peer_recover_view *v)
 {
+    struct member m[CLUSTER_MEMBERS_MAX];
     struct recovery *r = &c->recovery;
 
     if (started(c) >= v->head.epoch)
         return answer(c, from, &v->head, 0);
+    if (members_list(v->change, v->head.change_bytes, m) <= 0)
+        return answer(c, from, &v->head, -EBADMSG);
     if (!is_of_attempt(c, &v->head) || !may_finish(c, &v->head))
         return answer(c, from, &v->head, -EEXIST);
     keep(c, from, &v->head);
@@ -399,6 +412,8 @@ static int told_of_newer(struct cluster *c, uint16_t from, const struct peer_rec
     if (a->settled == 0 || a->started <= started(c) || a->started < c->state.promised ||
         c->log == NULL || c->repair.at_start)
         return 0;
+    if (r->copy == COPY_SET_ASIDE || r->copy == COPY_CUT)
+        return 0; /* which may take its time, and goes on from there */
     if (r->fenced && a->started == c->state.promised && r->rejoins && r->copy != COPY_NONE &&
         node_now_ns(c) < r->heard_ns + 2 * SILENCE_NS)
         return 0; /* it is at it */
@@ -424,9 +439,18 @@ static int told_of_newer(struct cluster *c, uint16_t from, const struct peer_rec
 int recovery_receive(struct cluster *c, uint16_t from, const void *body, size_t bytes)
 {
     struct peer_recover_view v;
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n;
 
     if (peer_recover_get(&v, body, bytes) != NULL)
         return -EBADMSG;
+    n = recovery_members(c, m);
+    if (n < 0)
+        return cluster_fail(c, n, "the configuration cannot be read: %s", strerror(-n));
+    /* Anybody may look; who was removed neither asks for anything else, nor is believed. */
+    if (members_find(m, (unsigned)n, from) == NULL &&
+        (v.head.answer != 0 || v.head.step != RECOVER_LOOK))
+        return 0;
     if (v.head.answer == 0)
         return recovery_asked(c, from, &v);
     if (v.head.step == RECOVER_LOOK && v.head.epoch == 0)
@@ -445,6 +469,8 @@ bool recovery_hears(struct cluster *c, uint16_t from, uint32_t type, uint64_t ep
 #ifdef PLANT_EPOCH_IGNORED
     return !r->fenced || type == PEER_FETCH || type == PEER_FETCHED || type == PEER_RECOVER;
 #endif
+    if (type == PEER_FETCHED && epoch != started(c))
+        return r->fenced || c->repair.at_start; /* who applies what comes takes it of its epoch */
     if (type == PEER_FETCH || type == PEER_FETCHED || type == PEER_RECOVER || type == PEER_CALL ||
         type == PEER_PING)
         return true;
@@ -474,6 +500,15 @@ static int look_turn(struct cluster *c, uint64_t now_ns)
                : 0;
 }
 
+/* Has the log something of the promised epoch that a leader of it has written, and nothing later?
+ */
+static bool may_rejoin(const struct cluster *c)
+{
+    uint64_t term = log_last_term(c->log);
+
+    return term > c->state.promised << CLUSTER_EPOCH_SHIFT && epoch_of(term) == c->state.promised;
+}
+
 /* What was asked for is done. */
 static int done_turn(struct cluster *c, uint64_t now_ns)
 {
@@ -483,6 +518,9 @@ static int done_turn(struct cluster *c, uint64_t now_ns)
 
     if (r->rejoins && r->copy == COPY_DONE) {
         r->rejoins = false;
+        r->copy = COPY_NONE;
+        if (!may_rejoin(c)) /* what it was told was of another epoch: it asks again */
+            return 1;
         e = start(c);
         return e < 0 ? e : 1;
     }

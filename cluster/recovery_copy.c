@@ -72,7 +72,7 @@ static int ask(struct cluster *c, uint64_t from, uint64_t to, uint32_t bytes, ui
     struct recovery *r = &c->recovery;
     /* Before all of it has come, so that the way to that node and back is not waited for. */
     bool more = r->copy == COPY_FETCH && r->granted > 0 && r->granted < RECOVERY_WINDOW / 2;
-    struct peer_fetch m = { from, to, bytes, more };
+    struct peer_fetch m = { from, to, bytes, more, true };
     uint8_t body[PEER_FETCH_BYTES] __attribute__((aligned(8)));
     struct iovec iov = { body, sizeof body };
     const struct node_post post = { .to = r->source, .type = PEER_FETCH, .iov = &iov, .iovs = 1 };
@@ -110,7 +110,7 @@ static int mend(struct cluster *c, uint64_t index, int error)
         e = log_check_segment(c->disk, index, c->config.log.segment_bytes, NULL, NULL, &damage,
                               NULL);
     if (e == -EILSEQ && repair_begin(c, &damage, rot) == 0) {
-        c->recovery.heard_ns = 0;
+        c->recovery.granted = 0; /* what comes from there now is for repair.c */
         c->recovery.copy = COPY_NONE;
         return 0;
     }
@@ -154,6 +154,8 @@ static int search_turn(struct cluster *c, uint64_t now_ns)
     r->copy = COPY_CUT;
     return 1;
 #endif
+    if (log_persisted_index(c->log) < log_last_index(c->log))
+        return 0;
     r->copy = log_last_index(c->log) > r->same ? COPY_SET_ASIDE : COPY_FETCH;
     return 1;
 }
@@ -196,13 +198,15 @@ static int set_aside_turn(struct cluster *c, uint64_t now_ns)
  * applied no more than what stays is kept as it is. */
 static int roll_back(struct cluster *c)
 {
-    uint64_t covered, same = c->recovery.same;
+    const uint64_t same = c->recovery.same;
     int e = snapshot_cut(c, same);
 
     assert(!c->app_open && !c->raft_open);
 
 #ifndef PLANT_DEDUPE_NOT_ROLLED_BACK
     if (e == 0 && (!c->kept.is || c->kept.applied > same || c->app_covered > same)) {
+        uint64_t covered;
+
         node_drop_app(c);
         e = c->app.open(c->app.arg, c->state.cluster_id, same, &covered);
         node_drop_app(c);
@@ -260,10 +264,8 @@ static int copy_end(struct cluster *c)
     assert(log_last_index(c->log) == r->target && log_persisted_index(c->log) == r->target);
     log_digest(c->log, digest);
     if (memcmp(digest, r->target_digest, sizeof digest) != 0) {
-        recovery_note(c,
-                      "fenced: what node %u has is not the log that was to come; it begins again",
-                      r->source);
-        recovery_copy_begin(c, r->source, r->target, r->target_digest);
+        recovery_note(c, "fenced: what node %u has is not the log that was to come", r->source);
+        r->copy = COPY_NONE; /* who wants it says so again */
         return 0;
     }
     r->copy = COPY_DONE;

@@ -103,13 +103,16 @@ static uint64_t region_match(const struct cluster *c, uint8_t region, bool *ret_
 /* To the workers. Either one that is about to sleep sees it, or it is seen to hold something. */
 static void region_publish(struct cluster *c)
 {
+    /* Receipts of the epoch before the promised one are not given any more. */
+    uint64_t epoch =
+        recovery_is_promised(c) ? c->state.promised : c->state.term >> CLUSTER_EPOCH_SHIFT;
+
     for (unsigned i = 0; i < c->config.links; i++) {
         atomic_store_explicit(&c->config.link[i].region_reached, c->region.reached,
                               memory_order_relaxed);
         atomic_store_explicit(&c->config.link[i].region_lost_ns, c->region.lost_ns,
                               memory_order_relaxed);
-        atomic_store_explicit(&c->config.link[i].region_epoch, c->state.term >> CLUSTER_EPOCH_SHIFT,
-                              memory_order_relaxed);
+        atomic_store_explicit(&c->config.link[i].region_epoch, epoch, memory_order_relaxed);
         atomic_store_explicit(&c->config.link[i].region_index, c->region.index,
                               memory_order_release);
     }
@@ -118,6 +121,12 @@ static void region_publish(struct cluster *c)
         if (atomic_load_explicit(&c->config.link[i].holds, memory_order_relaxed))
             wake_up(&c->config.link[i].wake);
     }
+}
+
+void region_fenced(struct cluster *c)
+{
+    c->region.reached = false;
+    region_publish(c);
 }
 
 void region_opened(struct cluster *c)

@@ -320,7 +320,7 @@ static void wait_for(struct cluster *c, uint64_t next, uint64_t now_ns)
 static int ask(struct cluster *c, uint64_t next, uint64_t now_ns)
 {
     struct repair *r = &c->repair;
-    struct peer_fetch m = { next, r->damage.to, REPAIR_WINDOW, false };
+    struct peer_fetch m = { next, r->damage.to, REPAIR_WINDOW, false, false };
     uint8_t body[PEER_FETCH_BYTES] __attribute__((aligned(8)));
     struct iovec iov = { body, sizeof body };
     struct node_post post = { .type = PEER_FETCH, .iov = &iov, .iovs = 1 };

@@ -154,14 +154,18 @@ static int snapshot_encode(struct cluster_checkpoint *k, uint8_t *buf, size_t *r
 }
 
 /* Keeps the newest up to index, which has just been written. Those above it are of another log. */
-static void snapshot_remove_others(const struct cluster *c, uint64_t index)
+static void snapshot_remove_others(const struct cluster *c, uint64_t index, uint64_t region)
 {
+    bool below = false; /* one that no failover can take away is kept, however old */
     uint64_t found[CHECKPOINT_LIST_MAX];
     char name[64], path[PATH_MAX];
     int n = snapshot_list(c, found, CHECKPOINT_LIST_MAX), kept = 0;
 
     for (int i = 0; i < n; i++) {
-        if (found[i] <= index && kept++ < CHECKPOINT_KEEP)
+        bool first_below = found[i] <= region && !below;
+
+        below = below || found[i] <= region;
+        if (found[i] <= index && (kept++ < CHECKPOINT_KEEP || first_below))
             continue;
         snprintf(name, sizeof name, "checkpoint-%016" PRIx64, found[i]);
         if (snapshot_path(c, path, name) == 0)
@@ -221,7 +225,7 @@ static void snapshot_work(struct cluster *c)
     free(buf);
     c->checkpoint_result = e;
     if (e == 0)
-        snapshot_remove_others(c, c->checkpoint->message.index);
+        snapshot_remove_others(c, c->checkpoint->message.index, c->checkpoint_region);
 }
 
 static void snapshot_done(struct cluster *c, int status)
@@ -309,6 +313,7 @@ int snapshot_take(struct cluster *c, const struct appended *a)
     snapshot_trail(c, m);
     assert(trail_is_whole(m));
     c->app.save(c->app.arg, c->checkpoint);
+    c->checkpoint_region = c->region.index;
     c->checkpoint_writing = true;
     if (c->background(c, snapshot_work, snapshot_done) != 0)
         c->checkpoint_writing = false;

@@ -146,7 +146,7 @@ int twoslot_write(struct twoslot *t, const void *payload, size_t bytes)
 {
     struct slot *s = t->page;
 
-    assert(t->file >= 0 && s->bytes == bytes && s->magic != 0);
+    assert(t->file >= 0 && s->bytes <= bytes && bytes <= TWOSLOT_PAYLOAD_MAX && s->magic != 0);
     t->sequence++;
     slot_fill(s, s->magic, t->sequence, payload, bytes);
     return write_both(t);

@@ -31,7 +31,8 @@ struct twoslot {
 int twoslot_open(struct twoslot *t, struct disk *d, const char *name, uint32_t magic, void *payload,
                  size_t bytes);
 
-/* Durable in both slots when it returns 0; any error is final for the node. */
+/* Durable in both slots when it returns 0; any error is final for the node. bytes may be more than
+ * what was opened: from then on it is opened as that, also when a crash comes between the slots. */
 int twoslot_write(struct twoslot *t, const void *payload, size_t bytes);
 void twoslot_close(struct twoslot *t);
 

@@ -213,7 +213,7 @@ static void garbage_gets_one_sentence_and_the_door(void **state)
         { "\x02\x0a\x05", 3, EBADMSG },             /* body longer than the message */
         { "\x04\x0a\x00\x12\x00", 5, EBADMSG },     /* two bodies */
         { "\x02\x08\x01", 3, EBADMSG },             /* body with another wire type */
-        { "\x02\x7a\x00", 3, EBADMSG },             /* a body of the future */
+        { "\x03\x82\x01\x00", 4, EBADMSG },         /* a body of the future */
         { "\x05GET /", 6, EBADMSG },
     };
     struct fixture *x = *state;

@@ -333,7 +333,7 @@ static void only_what_is_applied_is_given_and_no_more_than_was_granted(void **st
     assert_int_equal(ask(owner, 1, UINT64_MAX, 100, 0), -EBADMSG);
     assert_int_equal(ask(owner, 1, 5, 0, 0), -EBADMSG);
     assert_int_equal(ask(owner, 1, 5, UINT32_MAX, 0), -EBADMSG);
-    assert_int_equal(ask(owner, 1, 5, 100, 2), -EBADMSG);
+    assert_int_equal(ask(owner, 1, 5, 100, 4), -EBADMSG);
     assert_int_equal(ask(owner, 1, 5, 100, 1), 0); /* more of nothing */
     assert_int_equal(turn(owner), 0);
     assert_int_equal(owner->posts, 0);

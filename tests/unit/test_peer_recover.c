@@ -252,6 +252,32 @@ static void only_a_look_is_of_no_attempt(void **state)
     assert_good();
 }
 
+/* What a node would end with, or never come out of. */
+static void what_no_node_asks_for_is_refused(void **state)
+{
+    (void)state;
+    make(RECOVER_COPY, false);
+    body.head.index = 0;
+    assert_bad("a COPY of an empty log");
+    make(RECOVER_COPY, false);
+    body.head.source = 0;
+    assert_bad("a COPY from nobody");
+    make(RECOVER_PROMISE, false);
+    body.head.epoch = PEER_RECOVER_EPOCH_MAX;
+    assert_good();
+    body.head.epoch++;
+    assert_bad("an epoch that no term can have");
+    make(RECOVER_LOOK, true);
+    body.head.started = PEER_RECOVER_EPOCH_MAX + 1;
+    assert_bad("an epoch that no node can be of");
+    make(RECOVER_PROMISE, true);
+    body.head.promised = UINT64_MAX;
+    assert_bad("a promise that nobody can go beyond");
+    make(RECOVER_LOOK, false);
+    body.head.status = -1;
+    assert_bad("a request with a result");
+}
+
 static void a_finish_has_both_entries_and_nothing_else_has_them(void **state)
 {
     (void)state;
@@ -263,12 +289,12 @@ static void a_finish_has_both_entries_and_nothing_else_has_them(void **state)
             assert_good();
         else
             assert_bad("entries");
-        if (!answer)
+        if (step == RECOVER_FINISH && !answer)
             continue;
         put_entries(AUDIT_BYTES, 0);
-        assert_bad("an answer with an audit entry");
+        assert_bad("an audit entry where there can be none");
         put_entries(0, change_bytes);
-        assert_bad("an answer with a configuration");
+        assert_bad("a configuration where there can be none");
     }
     make(RECOVER_FINISH, false);
     put_entries(0, change_bytes);
@@ -314,6 +340,7 @@ int main(void)
         cmocka_unit_test(another_length_is_no_recover),
         cmocka_unit_test(a_field_that_cannot_be_is_not_believed),
         cmocka_unit_test(only_a_look_is_of_no_attempt),
+        cmocka_unit_test(what_no_node_asks_for_is_refused),
         cmocka_unit_test(a_finish_has_both_entries_and_nothing_else_has_them),
         cmocka_unit_test(a_configuration_that_cannot_be_is_not_taken),
     };
