@@ -5,8 +5,10 @@
 #   demo.sh BIN_DIR
 #
 # Root, where the kernel lets it have namespaces and XDP, sees xdp.sh: the same under a flood, on a
-# network of its own. Else no privileges are needed and all happens on loopback. Either way everything
-# is under a temporary directory, and is gone at the end, even after `kill -9` of this script.
+# network of its own; and then regions.py: six nodes in two regions, one of which is lost, and comes
+# back (DEMO_KEEP=1 leaves those up). Else no privileges are needed and all happens on loopback. Either
+# way everything is under a temporary directory, and is gone at the end, even after `kill -9` of this
+# script.
 # Exit 0 only if every valid event is committed exactly once and where its receipt says, every hostile
 # datagram is counted under its reason, nothing was lost, and the ledgers balance.
 set -euo pipefail
@@ -44,6 +46,12 @@ else
   rc=0
   wait $! || rc=$?
   pids=()
+  if [ $rc = 0 ]; then # the other half
+    "${apart[@]}" "$here/regions.py" "$bin" "$work" &
+    pids=($!)
+    wait $! || rc=$?
+    exit $rc
+  fi
   [ $rc = 77 ] || exit $rc
   rm -rf "${work:?}"/*
 fi
