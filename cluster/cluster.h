@@ -27,7 +27,7 @@
 #define CLUSTER_TRAILING     65536u /* costs no memory */
 #define CLUSTER_FORWARD_MS   10000u
 #define CLUSTER_EPOCH_SHIFT  20   /* term = epoch << 20 | counter */
-#define CLUSTER_SETTINGS_MAX 925u /* in a checkpoint */
+#define CLUSTER_SETTINGS_MAX 926u /* in a checkpoint */
 
 struct cluster;
 

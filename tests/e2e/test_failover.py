@@ -8,6 +8,7 @@ what was sent to it in its sockets.)
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -18,7 +19,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 # pylint: disable=wrong-import-position
 from recorder import Recorder, all_have_receipts, check_receipts, more_receipts  # noqa: E402
 from sluice_cluster import Cluster  # noqa: E402
-from sluice_node import (Stream, ev, expect, expect_equal, main, trade, wait_until, wire)  # noqa: E402
+from sluice_node import (BIN, Stream, ev, expect, expect_equal, main, only_reason, trade, wait_until,  # noqa: E402
+                         wire)  # noqa: E402
 
 seed = int(os.environ.get("SLUICE_SEED", time.time_ns() % 100000))
 cluster = Cluster("failover", 6, second_region=4, ledger__save_ms=50)
@@ -209,6 +211,25 @@ def test_alive_behind_a_partition():
     check_receipts(cluster[1], recorders, moved=True)
 
 
+def test_pause():
+    """nothing is taken while an operator says so, at any node; who sends again has it when that ends"""
+    expect("no node takes events" in asked(2, "pause"), "pause")
+    cluster.together()
+    for n in (1, 5):
+        with Stream(cluster[n].port) as s:
+            expect_equal(only_reason(s.batch([trade("pause", b"%d" % n, n)])), {"PAUSED"}, "refused for")
+    send = subprocess.Popen([os.path.join(BIN, "sluice"), "send", "--generate", "100", "--source", "paused",
+                             "--address", "127.0.0.1:%d" % cluster[3].port, "--json-summary", "--quiet"],
+                            stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: cluster[3].ledger()["events"]["total"]["refused"] > 0, "sluice send is refused")
+    asked(4, "pause")  # again: it is done
+    expect("taken again" in asked(6, "resume"), "resume")
+    out, _ = send.communicate(timeout=60)
+    expect_equal(json.loads(out)["accepted"], 100, "of sluice send")
+    with Stream(cluster[5].port) as s:
+        expect_equal(s.batch([trade("pause", b"5", 5)]).accepted, 1, "accepted")
+
+
 def test_with_a_survivor_missing():
     """two of three are enough; the third comes back as the old region does"""
     kill((3,))
@@ -277,5 +298,5 @@ def test_killed_in_the_middle():
 
 if __name__ == "__main__":
     print("seed %d" % seed)
-    main([test_init, test_refusals, test_lost_by_kill, test_a_conflict_is_told, test_alive_behind_a_partition,
+    main([test_init, test_refusals, test_lost_by_kill, test_a_conflict_is_told, test_alive_behind_a_partition, test_pause,
           test_with_a_survivor_missing, test_two_at_once, test_killed_in_the_middle])

@@ -101,15 +101,19 @@ static void reconciled(void *arg, int result, const struct reconcile_report *r)
 
 bool failover_reconciled(void)
 {
-    bool all = true;
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int members = newest_members(m);
+    bool all = !stands_still();
 
     for (unsigned i = 1; i <= sim.nodes; i++) {
         struct sim_node *n = &sim.node[i];
 
-        if (n->reconciles == RECONCILED || n->gone)
+        if (n->gone || members_find(m, (unsigned)members, (uint16_t)i) == NULL ||
+            (n->reconciles == RECONCILED && n->epoch == sim.newest->epoch && !n->fenced))
             continue;
         all = false;
-        if (n->reconciles == RECONCILES || n->c == NULL || !n->opened || n->fenced)
+        if (n->reconciles == RECONCILES || n->c == NULL || !n->opened || n->fenced ||
+            !n->c->have_genesis)
             continue;
         n->reconciles = RECONCILES;
         reconcile_begin(n->c, reconciled, n);

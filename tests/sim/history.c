@@ -152,6 +152,8 @@ void history_follow(struct sim_node *n)
     n->epoch = epoch;
     n->fenced = n->c->recovery.fenced;
     n->epoch_ns = sim.now_ns;
+    if (n->reconciles == RECONCILED)
+        n->reconciles = RECONCILE_NOT;
     if (!n->fenced)
         (void)history_of(n, n->c->state.term);
 }

@@ -212,6 +212,7 @@ static void fill_settings(struct settings *s)
     settings_takes(s, "region.unreachable", "fail");
     settings_takes(s, "region.wait_ms", "777");
     settings_takes(s, "region.stop_after_s", "777");
+    settings_takes(s, "ingest.paused", "1");
     for (unsigned i = 0; i < 7; i++) {
         settings_takes(s, numbers[i], "777");
         snprintf(key, sizeof key, "shadow.%s", numbers[i]);

@@ -395,11 +395,11 @@ static void as_many_lines_as_there_can_be_build_the_same_settings_again(void **s
 static void the_list_of_defaults_is_short_and_says_so(void **state)
 {
     static const char *const keys[] = {
-        "class.trade",        "class.quote",      "class.orderbook",     "admit.trade",
-        "admit.quote",        "admit.orderbook",  "skew.past_ms",        "skew.future_ms",
-        "event.bytes_max",    "durability.trade", "durability.quote",    "durability.orderbook",
-        "region.unreachable", "region.wait_ms",   "region.stop_after_s", "limit.source_per_s",
-        "limit.source_burst", "limit.syn_per_s",  "limit.syn_burst",
+        "class.trade",        "class.quote",        "class.orderbook",     "admit.trade",
+        "admit.quote",        "admit.orderbook",    "skew.past_ms",        "skew.future_ms",
+        "event.bytes_max",    "durability.trade",   "durability.quote",    "durability.orderbook",
+        "region.unreachable", "region.wait_ms",     "region.stop_after_s", "ingest.paused",
+        "limit.source_per_s", "limit.source_burst", "limit.syn_per_s",     "limit.syn_burst",
     };
     const struct settings_lines *l = settings_lines(&s);
 
@@ -409,7 +409,7 @@ static void the_list_of_defaults_is_short_and_says_so(void **state)
         assert_string_equal(l->at[i].value, l->at[i].value_default);
     }
     assert_string_equal(l->at[8].value, "16384");
-    assert_string_equal(l->at[16].value, "1000");
+    assert_string_equal(l->at[17].value, "1000");
 }
 
 static void values_are_listed_in_one_form(void **state)

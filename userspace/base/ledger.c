@@ -144,6 +144,7 @@ const char *reason_name(unsigned reason)
         [sluice_v1_Reason_RATE_LIMITED] = "rate_limited",
         [sluice_v1_Reason_NOT_LEADER] = "not_leader",
         [sluice_v1_Reason_REGION_UNREACHABLE] = "region_unreachable",
+        [sluice_v1_Reason_PAUSED] = "paused",
     };
 
     if (reason == sluice_v1_Reason_DUPLICATE)

@@ -235,6 +235,7 @@ static const struct settings_family families[] = {
       .list = settings_list_unreachable },
     NUMBER("region.wait_ms", region_wait_ms, 10, 60000, 2000),
     NUMBER("region.stop_after_s", region_stop_after_s, 0, 86400, 0),
+    NUMBER("ingest.paused", ingest_paused, 0, 1, 0),
     POLICY(source),
     LIMIT(source_per_s, 0, 10000000, 0),
     LIMIT(source_burst, 1, 10000000, 1000),
@@ -294,7 +295,7 @@ static int change(struct settings *s, const char *key, const char *value, char *
         error,
         "there is no setting \"%s\"; known are type.NAME, class.TYPE, "
         "admit.TYPE, skew.past_ms, skew.future_ms, event.bytes_max, "
-        "durability.TYPE, region.unreachable, region.wait_ms, region.stop_after_s, "
+        "durability.TYPE, region.unreachable, region.wait_ms, region.stop_after_s, ingest.paused, "
         "source.NETWORK, limit.source_per_s, limit.source_burst, "
         "limit.syn_per_s, limit.syn_burst, shadow, and shadow. before a key of "
         "class, admit, source or limit",

@@ -23,9 +23,9 @@
  *   region.wait_ms       10..60000        2000: how long "in time" is
  *   region.stop_after_s  0..86400         0: while the other region is out of reach, the active one
  *                                         goes on; else it takes nothing more after so long
- *   source.<network>     allow | deny     not listed
- *   limit.source_per_s   0..10000000      0: datagrams a second of one source; 0 is no limit
- *   limit.source_burst   1..10000000      1000
+ *   ingest.paused        0 | 1            0: 1: no node takes events, for as long as an operator
+ * says source.<network>     allow | deny     not listed limit.source_per_s   0..10000000      0:
+ * datagrams a second of one source; 0 is no limit limit.source_burst   1..10000000      1000
  *   limit.syn_per_s      0..1000000       0: TCP connections (SYN) a second of one source
  *   limit.syn_burst      1..1000000       100
  *   shadow.<key>         as <key>         changes to class, admit, source and limit that are not in
@@ -110,7 +110,7 @@ struct settings {
     uint32_t region_unreachable; /* enum settings_unreachable */
     uint32_t region_wait_ms;
     uint32_t region_stop_after_s; /* 0: never */
-    uint32_t zero;
+    uint32_t ingest_paused;       /* 1: nothing is taken */
     struct settings_policy policy;
     struct settings_overlay shadow;
 };
@@ -147,7 +147,7 @@ struct setting_line {
  * and in the shadow. */
 #define SETTINGS_TYPES_SET (3u + SETTINGS_TYPES - SETTINGS_CUSTOM_MIN)
 #define SETTINGS_LINES_MAX                                                                         \
-    ((SETTINGS_TYPES - SETTINGS_CUSTOM_MIN) + 6u + SETTINGS_TYPES_SET +                            \
+    ((SETTINGS_TYPES - SETTINGS_CUSTOM_MIN) + 7u + SETTINGS_TYPES_SET +                            \
      2u * (2u * SETTINGS_TYPES_SET + SETTINGS_LIMITS + SETTINGS_SOURCES_MAX))
 
 /* Calls line() for every known key, in the order of the table above, then by type number or

@@ -33,7 +33,8 @@ static const char help[] =
     "                                 and have its log: what was lost and is back does so by "
     "itself\n"
     "sluice cluster orphans           what nodes had that is not in the log since a failover\n"
-    "sluice cluster reconcile         they offer its events again\n\n"
+    "sluice cluster reconcile         they offer its events again\n"
+    "sluice cluster pause, resume     no node takes events meanwhile: they are to be sent again\n\n"
     "NODE is a node's node.id, HOST:PORT its peer.advertise or peer.listen. Any member may be\n"
     "asked; what only the leader can do is passed on to it. Every command may be given again: "
     "what\n"
@@ -95,6 +96,8 @@ static const struct cluster_command {
     { "rejoin", cluster_rejoin, 0, 0, 0, "rejoin takes no argument" },
     { "orphans", cluster_orphans, 0, 0, 0, "orphans takes no argument" },
     { "reconcile", cluster_reconcile, 0, 0, 0, "reconcile takes no argument" },
+    { "pause", cluster_pause, 0, 0, 0, "pause takes no argument" },
+    { "resume", cluster_resume, 0, 0, 0, "resume takes no argument" },
 };
 
 static const struct option options[] = {
@@ -123,7 +126,7 @@ static int run(const struct cluster_options *o, const char *word, unsigned given
     }
     return cli_usage("cluster",
                      "there is no 'cluster %s': init, status, members, add, remove, replace, "
-                     "transfer, switchover, failover, rejoin, orphans or reconcile",
+                     "transfer, switchover, failover, rejoin, orphans, reconcile, pause or resume",
                      word);
 }
 
@@ -149,7 +152,8 @@ int cluster_main(int argc, char **argv)
     }
     if (optind == argc)
         return cli_usage("cluster", "init, status, members, add, remove, replace, transfer, "
-                                    "switchover, failover, rejoin, orphans or reconcile?");
+                                    "switchover, failover, rejoin, orphans, reconcile, pause or "
+                                    "resume?");
     o.standby = (given & TAKES_STANDBY) != 0;
     o.yes = (given & TAKES_YES) != 0;
     o.dead = (given & TAKES_DEAD) != 0;

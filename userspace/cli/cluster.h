@@ -6,7 +6,7 @@
  * cluster_health.c  what is wrong with a cluster
  * cluster_region.c  the regions: what is shown of them, `switchover`
  * cluster_change.c  `init`, `add`, `remove`, `replace`, `transfer`
- * cluster_recovery.c  `failover`, `rejoin`, `orphans`, `reconcile`
+ * cluster_recovery.c  `failover`, `rejoin`, `orphans`, `reconcile`, `pause`, `resume`
  */
 #ifndef SLUICE_CLI_CLUSTER_H
 #define SLUICE_CLI_CLUSTER_H
@@ -35,6 +35,8 @@ int cluster_failover(const struct cluster_options *o);
 int cluster_rejoin(const struct cluster_options *o);
 int cluster_orphans(const struct cluster_options *o);
 int cluster_reconcile(const struct cluster_options *o);
+int cluster_pause(const struct cluster_options *o);
+int cluster_resume(const struct cluster_options *o);
 
 /* Asks, if --yes was not given; what is lost by it is said before. */
 int cluster_confirm(const struct cluster_options *o, const char *what);

@@ -1,6 +1,6 @@
 /*
  * cluster_recovery.c - `sluice cluster failover|rejoin|orphans|reconcile`: after the loss of a
- * region.
+ * region; and `pause|resume`: nothing is taken meanwhile.
  */
 #include <inttypes.h>
 #include <pb_decode.h>
@@ -285,4 +285,36 @@ int cluster_reconcile(const struct cluster_options *o)
     }
     free(done);
     return rc;
+}
+
+/* --- the intake ---------------------------------------------------------------------------------
+ */
+
+/* A setting like others, so it is in force at every node, in the log, and in `config history`. */
+static int set_paused(const struct cluster_options *o, const char *value, const char *sentence)
+{
+    struct admin_request r = { .which = ADMIN_SETTING_SET };
+    sluice_v1_SettingEntry entry = sluice_v1_SettingEntry_init_zero;
+    int rc;
+
+    snprintf(r.setting_set.key, sizeof r.setting_set.key, "ingest.paused");
+    snprintf(r.setting_set.value, sizeof r.setting_set.value, "%s", value);
+    rc = cli_call(&o->common, &r, ADMIN_BODY_SETTING, sluice_v1_SettingEntry_fields, &entry);
+    if (rc != CLI_OK)
+        return rc;
+    if (o->common.json)
+        return cli_print_json(
+            json_pack("{s:s, s:I}", "result", sentence, "index", (json_int_t)entry.index), CLI_OK);
+    printf("%s\n", sentence);
+    return cli_finish(CLI_OK);
+}
+
+int cluster_pause(const struct cluster_options *o)
+{
+    return set_paused(o, "1", "no node takes events: they are refused as PAUSED, to be sent again");
+}
+
+int cluster_resume(const struct cluster_options *o)
+{
+    return set_paused(o, "", "events are taken again");
 }

@@ -626,6 +626,7 @@ const char *sluice_reason_name(uint32_t reason)
         NAME(RATE_LIMITED),
         NAME(NOT_LEADER),
         NAME(REGION_UNREACHABLE),
+        NAME(PAUSED),
         NAME(DUPLICATE),
     };
 #undef NAME
@@ -642,5 +643,5 @@ int sluice_reason_is_transient(uint32_t reason)
     return reason == sluice_v1_Reason_NOT_LEADER || reason == sluice_v1_Reason_OVERLOADED ||
            reason == sluice_v1_Reason_DISK_FULL || reason == sluice_v1_Reason_STOPPING ||
            reason == sluice_v1_Reason_STAGE_TIMEOUT ||
-           reason == sluice_v1_Reason_REGION_UNREACHABLE;
+           reason == sluice_v1_Reason_REGION_UNREACHABLE || reason == sluice_v1_Reason_PAUSED;
 }

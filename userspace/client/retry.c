@@ -28,7 +28,8 @@ _Static_assert(sizeof(struct sluice_outcome) == 32 || sizeof(void *) != 8, "as s
 static bool comes_again(uint32_t reason)
 {
     return reason == sluice_v1_Reason_NOT_LEADER || reason == sluice_v1_Reason_OVERLOADED ||
-           reason == sluice_v1_Reason_STOPPING || reason == sluice_v1_Reason_REGION_UNREACHABLE;
+           reason == sluice_v1_Reason_STOPPING || reason == sluice_v1_Reason_REGION_UNREACHABLE ||
+           reason == sluice_v1_Reason_PAUSED;
 }
 
 /* What was decided before stays. Returns how many events are to come again; *ret_ids: may they? */

@@ -7,15 +7,15 @@
  * lost and nothing is there twice. Events without an id cannot be recognised that way; the client
  * refuses them unless options.allow_missing_ids is set.
  *
- * Events that the server cannot take now (NOT_LEADER, OVERLOADED, STOPPING), or that are not
- * durable in the other region in time (REGION_UNREACHABLE), are sent again, after a
- * pause, until retry_ms_max has passed since they were first sent; only then the refusal is
- * reported. So while a cluster elects, nobody is told of it. What of such a batch was decided
- * before is reported as it was decided then. With retry_ms_max = 0 every receipt is passed on as
- * the server gave it, for who knows better whether an old quote is still worth sending. DISK_FULL
- * and STAGE_TIMEOUT are reported in any case: they are transient, too
- * (sluice_reason_is_transient()), but ask for more patience. To try again, send the same bytes with
- * the same id in a new batch; that never makes a second copy.
+ * Events that the server cannot take now (NOT_LEADER, OVERLOADED, STOPPING, PAUSED), or that are
+ * not durable in the other region in time (REGION_UNREACHABLE), are sent again, after a pause,
+ * until retry_ms_max has passed since they were first sent; only then the refusal is reported. So
+ * while a cluster elects, nobody is told of it. What of such a batch was decided before is reported
+ * as it was decided then. With retry_ms_max = 0 every receipt is passed on as the server gave it,
+ * for who knows better whether an old quote is still worth sending. DISK_FULL and STAGE_TIMEOUT are
+ * reported in any case: they are transient, too (sluice_reason_is_transient()), but ask for more
+ * patience. To try again, send the same bytes with the same id in a new batch; that never makes a
+ * second copy.
  *
  * With ca, cert and key the connection is mutual TLS 1.3: the server must be a node with a
  * certificate of that CA, whatever its host is called, and ours must be a producer's, an admin's or

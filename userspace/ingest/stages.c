@@ -28,6 +28,7 @@ static bool reason_is_refusal(unsigned reason)
     case REASON(SAMPLED_OUT):
     case REASON(RATE_LIMITED):
     case REASON(REGION_UNREACHABLE):
+    case REASON(PAUSED):
         return true;
     default:
         return false;

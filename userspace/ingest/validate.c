@@ -219,6 +219,8 @@ size_t validate_run(struct stages *s, struct event *ev, size_t n)
                      : event_check(&s->admission->settings, &ev[i]);
         if (reason == REASON(REASON_NONE))
             reason = policy_check(s, &ev[i]);
+        if (reason == REASON(REASON_NONE) && s->admission->settings.ingest_paused)
+            reason = REASON(PAUSED);
         if (reason == REASON(REASON_NONE) && region_is_missing(s, &ev[i]))
             reason = REASON(REGION_UNREACHABLE);
         if (reason != REASON(REASON_NONE))
