@@ -156,11 +156,6 @@ static int describe(struct cluster *c, struct peer_recover *a)
     a->silent_ms = consensus_leads(c) ? 0 : c->heard_ms != 0 ? now_ms - c->heard_ms : UINT64_MAX;
     /* A leader of its epoch has committed something, and so what the epoch begins with: that is of
      * term epoch << 20, and there are two of it, of which the first alone changes no votes. */
-#ifdef PLANT_SETTLED_EARLY
-    if (c->recovery.fenced || c->applied_index == 0 ||
-        epoch_of(consensus_term(c, c->applied_index)) != a->started)
-        return 0;
-#endif
     if (c->recovery.fenced || c->fetch.active || c->applied_index == 0 ||
         consensus_term(c, c->applied_index) <= a->started << CLUSTER_EPOCH_SHIFT)
         return 0;
