@@ -156,10 +156,10 @@ static void sources_are_sorted_whatever_order_they_come_in(void **state)
         takes(keys[i], i % 2 ? "allow" : "deny");
     sources_are_in_order(&s.policy, false);
     l = settings_lines(&s);
-    assert_int_equal(l->n, 19 + 8);
+    assert_int_equal(l->n, 20 + 8);
     for (size_t i = 0; i < 8; i++) {
-        assert_string_equal(l->at[15 + i].key, sorted[i]);
-        assert_string_equal(l->at[15 + i].value_default, "");
+        assert_string_equal(l->at[16 + i].key, sorted[i]);
+        assert_string_equal(l->at[16 + i].value_default, "");
     }
     takes("source.10.0.0.0/16", "");
     assert_int_equal(s.policy.sources, 7);
