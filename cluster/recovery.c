@@ -442,9 +442,11 @@ int recovery_receive(struct cluster *c, uint16_t from, const void *body, size_t 
     n = recovery_members(c, m);
     if (n < 0)
         return cluster_fail(c, n, "the configuration cannot be read: %s", strerror(-n));
-    /* Anybody may look; who was removed neither asks for anything else, nor is believed. */
+    /* Anybody may look; who was removed neither asks for anything else, nor is believed. One that
+     * was added and got nothing of the log since knows of no members: it believes who speaks of a
+     * later epoch, as it would have believed any leader of its own. */
     if (members_find(m, (unsigned)n, from) == NULL &&
-        (v.head.answer != 0 || v.head.step != RECOVER_LOOK))
+        (v.head.answer != 0 ? n > 0 || v.head.epoch != 0 : v.head.step != RECOVER_LOOK))
         return 0;
     if (v.head.answer == 0)
         return recovery_asked(c, from, &v);

@@ -68,7 +68,7 @@ def test_waiting():
         expect("sluice cluster init %s" % m.place in said(done), "what to do:", said(done))
         expect_equal(m.cluster_status()["healthy"], False, "health of a node that waits")
     for args, code in ((("status",), 0), (("ledger",), 0), (("config", "get"), 0), (("cluster", "members"), 1),
-                       (("tail", "--no-follow"), 0), (("get", "1-2-3"), 1), (("get", "x", "--source", "s"), 1)):
+                       (("tail", "--no-follow"), 0), (("get", "1-2-3"), 4), (("get", "x", "--source", "s"), 4)):
         cluster[1].cli(*args, code=code)
     refused(cluster[1].cli("get", "1-2-3", "--max-lag-s", "5", code=4), "has not heard from a leader")
 

@@ -113,7 +113,7 @@ bool failover_reconciled(void)
             continue;
         all = false;
         if (n->reconciles == RECONCILES || n->c == NULL || !n->opened || n->fenced ||
-            !n->c->have_genesis)
+            n->epoch != sim.newest->epoch || !n->c->have_genesis)
             continue;
         n->reconciles = RECONCILES;
         reconcile_begin(n->c, reconciled, n);
