@@ -81,6 +81,7 @@ static void do_orphans(const struct node_caller *to)
         o->last = h->last;
         o->committed = h->committed;
         o->events = h->events;
+        o->events_committed = h->events_committed;
         o->bytes = h->bytes;
         o->first_time_ns = h->first_time_ns;
         o->last_time_ns = h->last_time_ns;

@@ -171,6 +171,12 @@ static void count_events(struct cluster *c, const struct log_record *r, const vo
     if (r->type != LOG_EVENTS || block_view(&v, payload, r->payload_bytes) < 0)
         return;
     o->head.events += v.header->events;
+    if (r->index <= o->head.committed)
+        o->head.events_committed += v.header->events;
+#ifdef PLANT_MANIFEST_SHORT
+    if (r->index == o->head.committed)
+        o->head.events_committed--;
+#endif
     if (v.header->node == c->config.node && r->index <= c->own_counted &&
         v.header->receive_time_ns >= c->begun_unix_ns)
         o->own += v.header->events;

@@ -38,6 +38,7 @@ struct orphan_head {
     uint64_t first, last;
     uint64_t events, entries, bytes; /* bytes: of records */
     uint64_t committed;              /* the highest index that this node knew to be committed */
+    uint64_t events_committed;       /* of events, those up to there */
     uint64_t first_time_ns, last_time_ns; /* Unix, of the first and the last record */
     uint64_t set_aside_ns;                /* Unix */
     uint8_t before[SHA256_BYTES];         /* the chain's digest at first - 1 */

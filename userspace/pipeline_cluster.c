@@ -15,6 +15,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/report.h"
 #include "pipeline_internal.h"
 
 #define STATUS_NS       (2 * NS_PER_S)  /* unless the request says */
@@ -253,6 +254,12 @@ static int do_failover(struct pipeline *p, const sluice_v1_RecoveryRequest *aske
     ret->has_failover = reply->has_failover;
     ret->failover = reply->failover;
     free(reply);
+    if (e == 0 && !asked->dry_run && p->tls != NULL) {
+        int kept = manifest_of_failover(p, asked->region, ret);
+
+        if (kept < 0) /* what was done is done, and the log has the audit's entry of it */
+            report_warn("failover", "its loss manifest was not kept: %s", strerror(-kept));
+    }
     return e;
 }
 
@@ -308,11 +315,47 @@ static int ask_members(struct pipeline *p, const sluice_v1_NodeRequest *request,
     return e;
 }
 
+/* Are all members there, and of the last epoch? Only then nothing more will be set aside. */
+static bool all_have_come(struct pipeline *p)
+{
+    struct asked *all = calloc(1, sizeof *all);
+    int n = all != NULL ? cluster_members(p->cluster, STATUS_NS, all->member, all->reply) : 0;
+    uint64_t epoch = 0;
+    bool ret = n > 0;
+
+    for (int i = 0; i < n; i++) {
+        if (all->reply[i].has_status && all->reply[i].status.epoch > epoch)
+            epoch = all->reply[i].status.epoch;
+    }
+    for (int i = 0; i < n; i++) {
+        const sluice_v1_NodeStatus *s = &all->reply[i].status;
+
+        ret &= all->reply[i].has_status && s->epoch == epoch &&
+               (strcmp(s->role, "leader") == 0 || strcmp(s->role, "follower") == 0);
+    }
+    free(all);
+    return ret;
+}
+
+static int do_orphans(struct pipeline *p, sluice_v1_ClusterDone *ret, char error[ADMIN_ERROR_BYTES])
+{
+    const sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_orphans_tag };
+    const bool complete = all_have_come(p); /* before the files are listed */
+    int e = ask_members(p, &request, ORPHANS_NS_MAX, ret, error);
+
+    if (e == 0 && p->tls != NULL) {
+        e = manifest_of_losses(p, complete && ret->silent_count == 0, ret);
+        if (e < 0)
+            refuse(error, e, "the loss manifest cannot be made: %s", strerror(-e));
+    }
+    return e;
+}
+
 static int do_recovery(struct pipeline *p, const sluice_v1_RecoveryRequest *asked,
                        const struct admin_asker *asker, sluice_v1_ClusterDone *ret,
                        char error[ADMIN_ERROR_BYTES])
 {
-    sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_orphans_tag };
+    const sluice_v1_NodeRequest request = { .which_body = sluice_v1_NodeRequest_reconcile_tag };
     const sluice_v1_ReconcileReport *sum = &ret->reconcile;
     int e;
 
@@ -320,9 +363,8 @@ static int do_recovery(struct pipeline *p, const sluice_v1_RecoveryRequest *aske
     case sluice_v1_RecoveryRequest_Kind_FAILOVER:
         return do_failover(p, asked, asker, ret, error);
     case sluice_v1_RecoveryRequest_Kind_ORPHANS:
-        return ask_members(p, &request, ORPHANS_NS_MAX, ret, error);
+        return do_orphans(p, ret, error);
     case sluice_v1_RecoveryRequest_Kind_RECONCILE:
-        request.which_body = sluice_v1_NodeRequest_reconcile_tag;
         e = ask_members(p, &request, CHANGE_NS_MAX, ret, error);
         if (e == 0)
             snprintf(ret->sentence, sizeof ret->sentence,

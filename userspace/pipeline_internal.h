@@ -99,6 +99,11 @@ int pipeline_operate(void *arg, const struct admin_request *request,
                      char error[ADMIN_ERROR_BYTES]);
 void pipeline_peers(struct pipeline *p, sluice_v1_StatusResponse *r);
 
+/* pipeline_manifest.c: into done->manifest, by the rest of it; only where there is TLS. Returns 0,
+ * or why there is none, or why it was not kept. */
+int manifest_of_failover(struct pipeline *p, uint32_t region, sluice_v1_ClusterDone *done);
+int manifest_of_losses(struct pipeline *p, bool complete, sluice_v1_ClusterDone *done);
+
 /* Fills in the admin server's source. */
 void pipeline_admin_source(struct pipeline *p, struct admin_source *ret);
 /* The part of it that is about XDP. */

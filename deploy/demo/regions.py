@@ -301,7 +301,7 @@ for line in text.splitlines():
 
 section("sluice cluster failover --to 1 --yes")
 asked = time.monotonic()
-report = nodes[0].json("cluster", "failover", "--to", "1", "--yes")
+report = nodes[0].json("cluster", "failover", "--to", "1", "--yes", "--manifest", WORK + "/failover.pem")
 say(report["result"])
 senders[0].more(1)
 took = time.monotonic() - asked
@@ -322,6 +322,15 @@ files = nodes[0].json("cluster", "orphans")["orphans"]
 for line in nodes[0].ask("cluster", "orphans").stdout.splitlines():
     say(line)
 expect(lost <= max((f["events"] for f in files), default=0), "the orphans are fewer than what was lost")
+nodes[0].json("cluster", "orphans", "--manifest", WORK + "/losses.pem")
+manifest = nodes[0].json("cluster", "manifest", WORK + "/losses.pem", "--ca", WORK + "/ca.crt")
+told = [end for end in manifest["manifest"]["losses"] if end["into"] == report["report"]["epoch"]]
+least, most = (sum(end[k] for end in told) for k in ("eventsAtLeast", "eventsAtMost"))
+say("the loss manifest, signed by node %d: between %d and %d events were receipted and lost" %
+    (manifest["signedBy"], least, most))
+expect(manifest["manifest"]["complete"], "the manifest is not of all members")
+expect(lost <= most, "more receipts were lost than the manifest says")
+nodes[0].json("cluster", "manifest", WORK + "/failover.pem", "--ca", WORK + "/ca.crt")
 
 section("sluice cluster reconcile")
 put = nodes[0].json("cluster", "reconcile")

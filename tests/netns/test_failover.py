@@ -8,6 +8,7 @@ whatever happens; one of a quorum holds once the lost region is back and has off
 """
 import json
 import os
+import pathlib
 import random
 import ssl
 import subprocess
@@ -18,7 +19,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 # pylint: disable=wrong-import-position
-from lab import BIN, FULL, expect, expect_equal, main, need, wait_until, wire  # noqa: E402
+from lab import BIN, FULL, WORK, expect, expect_equal, main, need, wait_until, wire  # noqa: E402
 from region_lab import RegionCluster, RegionProducer  # noqa: E402
 from recorder import all_have_receipts, check_receipts, more_receipts, receipts  # noqa: E402
 
@@ -65,15 +66,34 @@ def asked(node, *words):
     return json.loads(node.cli("cluster", *words, "--json").stdout)
 
 
+def manifest(path):
+    """Of what was signed: by us, by others, and not once it was changed."""
+    pem = pathlib.Path(path).read_text(encoding="ascii")
+    shown = json.loads(cluster[1].cli("cluster", "manifest", path, "--ca", files["ca"], "--json").stdout)
+    theirs = subprocess.run(["openssl", "cms", "-verify", "-binary", "-inform", "PEM", "-in", path, "-purpose", "any",
+                             "-CAfile", files["ca"]], capture_output=True, check=True)
+    expect_equal(json.loads(theirs.stdout), shown["manifest"], "what OpenSSL's command shows")
+    at = pem.index("\n", 200) + 8
+    pathlib.Path(path).write_text(pem[:at] + ("B" if pem[at] == "A" else "A") + pem[at + 1:], encoding="ascii")
+    done = cluster[1].cli("cluster", "manifest", path, "--ca", files["ca"], code=1)
+    expect(b" is refused: " in done.stderr, "a changed manifest:", done.stderr)
+    os.unlink(path)
+    return shown["manifest"]
+
+
 def fail_over(to):
     """Asked of a node of that region that is there. Until one of its nodes gives receipts again."""
     nodes = [m for m in cluster.region(to) if m.runs()]
     begun = time.monotonic()
-    report = asked(chance.choice(nodes), "failover", "--to", str(to), "--yes")["report"]
+    path = os.path.join(WORK, "estimate.pem")
+    report = asked(chance.choice(nodes), "failover", "--to", str(to), "--yes", "--manifest", path)["report"]
     more_receipts(of_quorum(to), 1)
     took = time.monotonic() - begun
     expect_equal((report["epoch"] % 2, report["leader"] in [m.number for m in cluster.region(to)]), (to % 2, True),
                  "epoch, leader")
+    told = manifest(path)
+    expect_equal([told[k] for k in ("kind", "epoch", "index", "region")],
+                 ["estimate", report["epoch"], report["index"], to], "the manifest")
     return took, report
 
 
@@ -83,8 +103,15 @@ def come_back(to, what, took):
     node = chance.choice(cluster.region(to))
     node.cli("cluster", "rejoin")
     back = time.monotonic() - begun
-    alone = sum(f["events"] for f in asked(node, "orphans")["orphans"] if not f["reconciled"])
+    path = os.path.join(WORK, "losses.pem")
+    alone = sum(f["events"] for f in asked(node, "orphans", "--manifest", path)["orphans"] if not f["reconciled"])
+    told = manifest(path)
+    expect_equal((told["kind"], told["complete"]), ("losses", True), "the manifest")
+    for loss in told["losses"]:
+        expect(loss["eventsAtLeast"] <= loss["eventsAtMost"], "at least and at most:", loss)
+    most = sum(loss["eventsAtMost"] for loss in told["losses"] if loss["reconciled"] < loss["files"])
     put = asked(node, "reconcile")
+    expect(put["accepted"] <= most, "more were put in again than the manifest knows of:", put, told)
     expect_equal((put["conflicts"], put["silent"]), (0, []), "conflicts, silent nodes")
     more_receipts(producers, 5)
     go(False)
@@ -97,7 +124,7 @@ def come_back(to, what, took):
           " nodes each), %d were missing; %d receipts hold" % (what, took, back, alone, put["accepted"],
                                                                sum(receipts(producers))), flush=True)
     go()
-    return alone, put
+    return alone, put, told["losses"]
 
 
 def test_init():
@@ -123,10 +150,12 @@ def test_partition():
     expect_equal((report["othersAnswering"], report["oldLeader"]), (0, 0), "what is seen of the other region")
     more_receipts(of_quorum(1) + of_quorum(2), 60)  # both take events
     cluster.wan.cut()
-    alone, put = come_back(2, "partition", took)
+    alone, put, losses = come_back(2, "partition", took)
+    told = next(loss for loss in losses if loss["into"] == report["epoch"])
     _, said = follower.communicate(timeout=60)
     expect(follower.returncode == 4 and b"a failover has cut the log of this node" in said, "who followed the log of"
            " node 1 is told:", follower.returncode, said)
+    expect(told["eventsAtLeast"] > 0, "its leader knew what was committed there:", told)
     expect(alone > 0 and put["accepted"] > 0, "what region 1 had alone was set aside, and is in the log:", put)
 
 

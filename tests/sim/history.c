@@ -168,7 +168,7 @@ static void read_orphans(const struct sim_node *n, const struct orphan_file *f)
     struct orphan_reader *r;
     struct log_record record;
     const void *payload;
-    uint64_t events = 0;
+    uint64_t events = 0, committed = 0;
     int e = f->error != 0 ? f->error : orphan_reader_open(&r, n->dir, f->name);
 
     if (e < 0)
@@ -183,11 +183,14 @@ static void read_orphans(const struct sim_node *n, const struct orphan_file *f)
         for (uint32_t i = 0; i < v.header->events; i++)
             found[client_event_read(v.payload + v.desc[i].offset).number] = true;
         events += v.header->events;
+        committed += record.index <= f->head.committed ? v.header->events : 0;
     }
     orphan_reader_close(r);
-    if (e < 0 || events != f->head.events)
-        violation("node %u: %s is damaged, or has %" PRIu64 " events, not %" PRIu64, number_of(n),
-                  f->name, events, f->head.events);
+    if (e < 0 || events != f->head.events || committed != f->head.events_committed)
+        violation("node %u: %s is damaged, or has %" PRIu64 " events, not %" PRIu64 ", %" PRIu64
+                  " of them committed, not %" PRIu64,
+                  number_of(n), f->name, events, f->head.events, committed,
+                  f->head.events_committed);
     sim.orphans += events;
 }
 

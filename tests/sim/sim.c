@@ -521,8 +521,8 @@ static void say_nodes(void)
             continue;
         }
         trace("node %u: state %d, term %" PRIx64 ", log to %" PRIu64 ", durable %" PRIu64
-              ", committed %" PRIu64 ", applied %" PRIu64
-              ", in both regions %" PRIu64 ", %u not applied, lead %d, %s, answers %d%s",
+              ", committed %" PRIu64 ", applied %" PRIu64 ", in both regions %" PRIu64
+              ", %u not applied, lead %d, %s, answers %d%s",
               i, c->raft.state, c->state.term, log_last_index(c->log), log_persisted_index(c->log),
               c->commit_index, c->applied_index, c->region.index, c->appended_n, c->lead,
               c->arrived ? "blocks wait" : "no block waits", c->answers != NULL,

@@ -201,6 +201,35 @@ static void assert_as_in_the_log(const char *of, uint64_t first)
     orphan_reader_close(r);
 }
 
+/* A manifest of losses goes by these: without them nothing was receipted. */
+static void those_known_as_committed_are_counted(void **state)
+{
+    static const uint64_t known[] = { FIRST - 1, FIRST, 5, 6, 7, 8, 100 };
+
+    (void)state;
+    start_with(0);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        uint64_t events = 0;
+
+        for (uint64_t at = FIRST; at <= 8 && at <= known[i]; at++) {
+            struct peer_entry entry;
+            struct block_view v;
+
+            assert_int_equal(node_entry(t.c, at, &entry), 0);
+            if (entry.record->type == LOG_EVENTS) {
+                assert_int_equal(block_view(&v, entry.payload, entry.record->payload_bytes), 0);
+                events += v.header->events;
+            }
+        }
+        t.c->recovery.committed = known[i];
+        set_aside(FIRST);
+        assert_int_equal(list(), 1);
+        assert_int_equal(listed[0].head.committed, known[i]);
+        assert_int_equal(listed[0].head.events_committed, events);
+    }
+    assert_int_equal(listed[0].head.events_committed, 3 * EVENTS);
+}
+
 static void what_is_set_aside_is_read_back_as_it_was_in_the_log(void **state)
 {
     uint8_t before[SHA256_BYTES], after[SHA256_BYTES];
@@ -225,6 +254,7 @@ static void what_is_set_aside_is_read_back_as_it_was_in_the_log(void **state)
     assert_int_equal(h->events, 3 * EVENTS);
     assert_int_equal(h->bytes, file_bytes - LOG_ALIGN);
     assert_int_equal(h->committed, KNOWN);
+    assert_int_equal(h->events_committed, 0);
     assert_int_equal(h->set_aside_ns, node_unix_ns(t.c));
     assert_int_equal(recovery_digest(t.c, FIRST - 1, before), 0);
     assert_memory_equal(h->before, before, SHA256_BYTES);
@@ -671,6 +701,7 @@ static void a_head_that_cannot_be_is_damaged_whatever_its_crc_says(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(those_known_as_committed_are_counted),
         TEST(what_is_set_aside_is_read_back_as_it_was_in_the_log),
         TEST(files_are_listed_by_name_and_nothing_else_is),
         TEST(a_directory_that_is_not_there_has_none),

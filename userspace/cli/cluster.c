@@ -34,6 +34,7 @@ static const char help[] =
     "itself\n"
     "sluice cluster orphans           what nodes had that is not in the log since a failover\n"
     "sluice cluster reconcile         they offer its events again\n"
+    "sluice cluster manifest FILE     checks what --manifest has made by --ca, and shows it\n"
     "sluice cluster pause, resume     no node takes events meanwhile: they are to be sent again\n\n"
     "NODE is a node's node.id, HOST:PORT its peer.advertise or peer.listen. Any member may be\n"
     "asked; what only the leader can do is passed on to it. Every command may be given again: "
@@ -54,6 +55,10 @@ static const char help[] =
     "  --dead           remove and replace: the old node is lost for good, so nothing is kept for\n"
     "                   what it may have had alone; where most of a region is lost, only so\n"
     "  --to REGION      with switchover and failover: 1 or 2\n"
+    "  --manifest FILE  with failover and orphans: a new file for what is lost, signed by the "
+    "node\n"
+    "                   that is asked; `failover` knows where the log ends that it goes on with,\n"
+    "                   `orphans` how many events were cut off, once the lost nodes are back\n"
     "  --dry-run        with failover: what it would find, and might lose\n"
     "  --yes            remove, replace and failover: without asking\n" CLI_OPTIONS_HELP
     "\nExamples:\n"
@@ -71,7 +76,8 @@ enum {
     TAKES_YES = 1 << 1,
     TAKES_TO = 1 << 2,
     TAKES_DEAD = 1 << 3,
-    TAKES_DRY = 1 << 4
+    TAKES_DRY = 1 << 4,
+    TAKES_MANIFEST = 1 << 5
 };
 
 static const struct cluster_command {
@@ -91,20 +97,23 @@ static const struct cluster_command {
       "replace takes a node and NEW=HOST:PORT" },
     { "transfer", cluster_transfer, TAKES_YES, 0, 1, "transfer takes at most one node" },
     { "switchover", cluster_switchover, TAKES_TO, 0, 0, "switchover takes no node" },
-    { "failover", cluster_failover, TAKES_TO | TAKES_YES | TAKES_DRY, 0, 0,
+    { "failover", cluster_failover, TAKES_TO | TAKES_YES | TAKES_DRY | TAKES_MANIFEST, 0, 0,
       "failover takes no node" },
     { "rejoin", cluster_rejoin, 0, 0, 0, "rejoin takes no argument" },
-    { "orphans", cluster_orphans, 0, 0, 0, "orphans takes no argument" },
+    { "orphans", cluster_orphans, TAKES_MANIFEST, 0, 0, "orphans takes no argument" },
     { "reconcile", cluster_reconcile, 0, 0, 0, "reconcile takes no argument" },
+    { "manifest", cluster_manifest, 0, 1, 1, "manifest takes one file" },
     { "pause", cluster_pause, 0, 0, 0, "pause takes no argument" },
     { "resume", cluster_resume, 0, 0, 0, "resume takes no argument" },
 };
 
-static const struct option options[] = {
-    { "standby", no_argument, NULL, TAKES_STANDBY }, { "yes", no_argument, NULL, TAKES_YES },
-    { "dead", no_argument, NULL, TAKES_DEAD },       { "dry-run", no_argument, NULL, TAKES_DRY },
-    { "to", required_argument, NULL, TAKES_TO },     CLI_LONG_OPTIONS
-};
+static const struct option options[] = { { "standby", no_argument, NULL, TAKES_STANDBY },
+                                         { "yes", no_argument, NULL, TAKES_YES },
+                                         { "dead", no_argument, NULL, TAKES_DEAD },
+                                         { "dry-run", no_argument, NULL, TAKES_DRY },
+                                         { "to", required_argument, NULL, TAKES_TO },
+                                         { "manifest", required_argument, NULL, TAKES_MANIFEST },
+                                         CLI_LONG_OPTIONS };
 
 static int run(const struct cluster_options *o, const char *word, unsigned given)
 {
@@ -117,17 +126,20 @@ static int run(const struct cluster_options *o, const char *word, unsigned given
             return cli_usage("cluster", "%s", c->wanted);
         if ((given & ~c->takes) != 0)
             return cli_usage("cluster", "%s does not take --%s", word,
-                             (given & ~c->takes & TAKES_STANDBY) != 0 ? "standby"
-                             : (given & ~c->takes & TAKES_TO) != 0    ? "to"
-                             : (given & ~c->takes & TAKES_DEAD) != 0  ? "dead"
-                             : (given & ~c->takes & TAKES_DRY) != 0   ? "dry-run"
-                                                                      : "yes");
+                             (given & ~c->takes & TAKES_STANDBY) != 0    ? "standby"
+                             : (given & ~c->takes & TAKES_TO) != 0       ? "to"
+                             : (given & ~c->takes & TAKES_DEAD) != 0     ? "dead"
+                             : (given & ~c->takes & TAKES_DRY) != 0      ? "dry-run"
+                             : (given & ~c->takes & TAKES_MANIFEST) != 0 ? "manifest"
+                                                                         : "yes");
         return c->run(o);
     }
-    return cli_usage("cluster",
-                     "there is no 'cluster %s': init, status, members, add, remove, replace, "
-                     "transfer, switchover, failover, rejoin, orphans, reconcile, pause or resume",
-                     word);
+    return cli_usage(
+        "cluster",
+        "there is no 'cluster %s': init, status, members, add, remove, replace, "
+        "transfer, switchover, failover, rejoin, orphans, reconcile, manifest, pause or "
+        "resume",
+        word);
 }
 
 int cluster_main(int argc, char **argv)
@@ -141,8 +153,10 @@ int cluster_main(int argc, char **argv)
             o.to = (uint32_t)(optarg[0] - '0');
         else if (opt == TAKES_TO)
             return cli_usage("cluster", "--to takes a region, 1 or 2, not '%s'", optarg);
-        if (opt == TAKES_STANDBY || opt == TAKES_YES || opt == TAKES_TO || opt == TAKES_DEAD ||
-            opt == TAKES_DRY) {
+        if (opt == TAKES_MANIFEST)
+            o.manifest = optarg;
+        if (opt == TAKES_MANIFEST || opt == TAKES_STANDBY || opt == TAKES_YES || opt == TAKES_TO ||
+            opt == TAKES_DEAD || opt == TAKES_DRY) {
             given |= (unsigned)opt;
             continue;
         }
@@ -152,8 +166,8 @@ int cluster_main(int argc, char **argv)
     }
     if (optind == argc)
         return cli_usage("cluster", "init, status, members, add, remove, replace, transfer, "
-                                    "switchover, failover, rejoin, orphans, reconcile, pause or "
-                                    "resume?");
+                                    "switchover, failover, rejoin, orphans, reconcile, manifest, "
+                                    "pause or resume?");
     o.standby = (given & TAKES_STANDBY) != 0;
     o.yes = (given & TAKES_YES) != 0;
     o.dead = (given & TAKES_DEAD) != 0;

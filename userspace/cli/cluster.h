@@ -7,6 +7,7 @@
  * cluster_region.c  the regions: what is shown of them, `switchover`
  * cluster_change.c  `init`, `add`, `remove`, `replace`, `transfer`
  * cluster_recovery.c  `failover`, `rejoin`, `orphans`, `reconcile`, `pause`, `resume`
+ * cluster_manifest.c  `manifest`: what a failover has lost, signed
  */
 #ifndef SLUICE_CLI_CLUSTER_H
 #define SLUICE_CLI_CLUSTER_H
@@ -18,7 +19,8 @@
 struct cluster_options {
     struct cli_options common;
     bool standby, yes, dead, dry_run;
-    uint32_t to; /* a region, 0: not given */
+    uint32_t to;          /* a region, 0: not given */
+    const char *manifest; /* a file that is to be made; NULL: none */
     int args;
     char **arg; /* behind the command's word */
 };
@@ -35,6 +37,7 @@ int cluster_failover(const struct cluster_options *o);
 int cluster_rejoin(const struct cluster_options *o);
 int cluster_orphans(const struct cluster_options *o);
 int cluster_reconcile(const struct cluster_options *o);
+int cluster_manifest(const struct cluster_options *o);
 int cluster_pause(const struct cluster_options *o);
 int cluster_resume(const struct cluster_options *o);
 
@@ -48,6 +51,11 @@ int cluster_ask_long(const struct cluster_options *o, const struct admin_request
                      sluice_v1_ClusterDone *ret);
 /* A change, by the daemon or the leader: says what it waits for, then how it ended. */
 int cluster_carry_out(const struct cluster_options *o, const struct admin_request *r);
+
+/* The file of --manifest, before anything is asked: an exit code, and a descriptor or -1. Then what
+ * is to be in it, or nothing if rc is not CLI_OK; closes it. Returns rc, or what went wrong. */
+int cluster_manifest_create(const struct cluster_options *o, int *ret);
+int cluster_manifest_save(const struct cluster_options *o, int fd, int rc, const char *pem);
 
 /* Where there are two of them: a line for each, an object for each, and what is wrong. */
 void cluster_print_regions(const sluice_v1_ClusterStatusResponse *s);

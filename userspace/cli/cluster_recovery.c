@@ -55,42 +55,55 @@ static void describe(const sluice_v1_FailoverReport *r, uint32_t region, char *r
                           "there (`orphans`, `reconcile`).");
 }
 
-int cluster_failover(const struct cluster_options *o)
+static int fail_over(const struct cluster_options *o, sluice_v1_ClusterDone *done)
 {
     struct admin_request r = { .which = ADMIN_RECOVERY };
     sluice_v1_RecoveryRequest *q = &r.recovery;
-    sluice_v1_ClusterDone *done;
     char what[1024];
     int rc;
 
-    if (o->to == 0)
-        return cli_usage("cluster", "failover takes --to REGION, which is 1 or 2");
-    done = calloc(1, sizeof *done);
-    if (done == NULL)
-        return cli_error(CLI_REFUSED, "no memory");
     q->kind = sluice_v1_RecoveryRequest_Kind_FAILOVER;
     q->region = o->to;
     q->dry_run = true;
     rc = o->yes && !o->dry_run ? CLI_OK : cluster_ask_long(o, &r, done);
-    if (rc == CLI_OK && o->dry_run && !o->common.json) {
-        describe(&done->failover, o->to, what, sizeof what);
-        printf("%s\n%s\n", what, done->sentence);
-        rc = cli_finish(CLI_OK);
-    } else if (rc == CLI_OK && !o->dry_run) {
-        describe(&done->failover, o->to, what, sizeof what);
-        rc = cluster_confirm(o, what);
-        q->dry_run = false;
-        if (rc == CLI_OK)
-            rc = cluster_ask_long(o, &r, done);
+    if (rc != CLI_OK || o->dry_run) {
         if (rc == CLI_OK && !o->common.json) {
-            printf("%s\n", done->sentence);
-            rc = cli_finish(CLI_OK);
+            describe(&done->failover, o->to, what, sizeof what);
+            printf("%s\n%s\n", what, done->sentence);
         }
+        return rc;
     }
+    describe(&done->failover, o->to, what, sizeof what);
+    rc = cluster_confirm(o, what);
+    q->dry_run = false;
+    if (rc == CLI_OK)
+        rc = cluster_ask_long(o, &r, done);
+    if (rc == CLI_OK && !o->common.json)
+        printf("%s\n", done->sentence);
+    return rc;
+}
+
+int cluster_failover(const struct cluster_options *o)
+{
+    sluice_v1_ClusterDone *done;
+    int rc, fd;
+
+    if (o->to == 0)
+        return cli_usage("cluster", "failover takes --to REGION, which is 1 or 2");
+    if (o->manifest != NULL && o->dry_run)
+        return cli_usage("cluster", "a dry run loses nothing: there is no manifest of it");
+    rc = cluster_manifest_create(o, &fd);
+    if (rc != CLI_OK)
+        return rc;
+    done = calloc(1, sizeof *done);
+    rc = done != NULL ? fail_over(o, done) : cli_error(CLI_REFUSED, "no memory");
     if (rc == CLI_OK && o->common.json)
         rc = cli_print_json(json_pack("{s:s, s:b, s:o}", "result", done->sentence, "dryRun",
                                       (int)o->dry_run, "report", report_json(&done->failover)),
                             CLI_OK);
+    else if (rc == CLI_OK)
+        rc = cli_finish(CLI_OK);
+    rc = cluster_manifest_save(o, fd, rc, done != NULL ? done->manifest : "");
     free(done);
     return rc;
 }
@@ -190,14 +203,14 @@ int cluster_rejoin(const struct cluster_options *o)
 
 static json_t *orphan_json(const sluice_v1_Orphan *o)
 {
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}",
-                     "name", o->name, "node", (json_int_t)o->node, "epoch", (json_int_t)o->epoch,
-                     "into", (json_int_t)o->into, "first", (json_int_t)o->first, "last",
-                     (json_int_t)o->last, "committed", (json_int_t)o->committed, "events",
-                     (json_int_t)o->events, "bytes", (json_int_t)o->bytes, "firstTimeNs",
-                     (json_int_t)o->first_time_ns, "lastTimeNs", (json_int_t)o->last_time_ns,
-                     "setAsideNs", (json_int_t)o->set_aside_ns, "reconciled", (int)o->reconciled,
-                     "error", o->error);
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "name",
+        o->name, "node", (json_int_t)o->node, "epoch", (json_int_t)o->epoch, "into",
+        (json_int_t)o->into, "first", (json_int_t)o->first, "last", (json_int_t)o->last,
+        "committed", (json_int_t)o->committed, "events", (json_int_t)o->events, "eventsCommitted",
+        (json_int_t)o->events_committed, "bytes", (json_int_t)o->bytes, "firstTimeNs",
+        (json_int_t)o->first_time_ns, "lastTimeNs", (json_int_t)o->last_time_ns, "setAsideNs",
+        (json_int_t)o->set_aside_ns, "reconciled", (int)o->reconciled, "error", o->error);
 }
 
 static json_t *silent_json(const sluice_v1_ClusterDone *done)
@@ -241,10 +254,14 @@ int cluster_orphans(const struct cluster_options *o)
 {
     const struct admin_request r = { .which = ADMIN_RECOVERY,
                                      .recovery.kind = sluice_v1_RecoveryRequest_Kind_ORPHANS };
-    sluice_v1_ClusterDone *done = calloc(1, sizeof *done);
+    sluice_v1_ClusterDone *done;
     json_t *list;
-    int rc = done != NULL ? cluster_ask_long(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
+    int fd, rc = cluster_manifest_create(o, &fd);
 
+    if (rc != CLI_OK)
+        return rc;
+    done = calloc(1, sizeof *done);
+    rc = done != NULL ? cluster_ask_long(o, &r, done) : cli_error(CLI_REFUSED, "no memory");
     if (rc == CLI_OK && o->common.json) {
         list = json_array();
         for (pb_size_t i = 0; i < done->orphans_count; i++)
@@ -259,6 +276,7 @@ int cluster_orphans(const struct cluster_options *o)
         print_silent(done);
         rc = cli_finish(CLI_OK);
     }
+    rc = cluster_manifest_save(o, fd, rc, done != NULL ? done->manifest : "");
     free(done);
     return rc;
 }
