@@ -431,22 +431,25 @@ static int told_of_newer(struct cluster *c, uint16_t from, const struct peer_rec
     return 0;
 }
 
+/* Who was removed is not believed. One that was added and got nothing of the log since knows of no
+ * members: it believes who speaks of a later epoch, as it would have believed any leader of its
+ * own. */
+static bool believes(struct cluster *c, uint16_t from, bool of_epochs)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = recovery_members(c, m);
+
+    return n > 0 ? members_find(m, (unsigned)n, from) != NULL : n == 0 && of_epochs;
+}
+
 int recovery_receive(struct cluster *c, uint16_t from, const void *body, size_t bytes)
 {
     struct peer_recover_view v;
-    struct member m[CLUSTER_MEMBERS_MAX];
-    int n;
 
     if (peer_recover_get(&v, body, bytes) != NULL)
         return -EBADMSG;
-    n = recovery_members(c, m);
-    if (n < 0)
-        return cluster_fail(c, n, "the configuration cannot be read: %s", strerror(-n));
-    /* Anybody may look; who was removed neither asks for anything else, nor is believed. One that
-     * was added and got nothing of the log since knows of no members: it believes who speaks of a
-     * later epoch, as it would have believed any leader of its own. */
-    if (members_find(m, (unsigned)n, from) == NULL &&
-        (v.head.answer != 0 ? n > 0 || v.head.epoch != 0 : v.head.step != RECOVER_LOOK))
+    if ((v.head.answer != 0 || v.head.step != RECOVER_LOOK) && /* anybody may look */
+        !believes(c, from, v.head.answer != 0 && v.head.epoch == 0))
         return 0;
     if (v.head.answer == 0)
         return recovery_asked(c, from, &v);
@@ -459,7 +462,7 @@ bool recovery_hears(struct cluster *c, uint16_t from, uint32_t type, uint64_t ep
 {
     struct recovery *r = &c->recovery;
 
-    if (epoch > started(c) && from != 0) {
+    if (epoch > started(c) && from != 0 && believes(c, from, true)) {
         r->newer = epoch;
         r->newer_from = from;
     }

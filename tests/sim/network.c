@@ -198,6 +198,22 @@ static void decode(struct message *m, unsigned from)
     m->decoded = true;
 }
 
+/* On its own connection to a member, every now and then: says its epoch, and nothing else. */
+static void ping(unsigned from, unsigned to)
+{
+    struct cluster *c = sim.node[from].c, *other = sim.node[to].c;
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n;
+
+    if (other == NULL || c->state.term <= other->state.term ||
+        sim.now_ns < sim.link[from][to].blocked_ns)
+        return;
+    n = recovery_members(c, m);
+    if (n > 0 && members_find(m, (unsigned)n, (uint16_t)to) != NULL)
+        (void)recovery_hears(other, (uint16_t)from, PEER_PING,
+                             c->state.term >> CLUSTER_EPOCH_SHIFT);
+}
+
 void deliver(unsigned from, unsigned to)
 {
     struct link *l = &sim.link[from][to];
@@ -213,6 +229,7 @@ void deliver(unsigned from, unsigned to)
     if (!m->decoded)
         decode(m, from);
     repair_introduced(n->c, (uint16_t)from); /* by the HELLO of its connection */
+    ping(to, from);
     if (!recovery_hears(n->c, (uint16_t)from, m->type, m->epoch)) {
         e = 0;
     } else if (m->type >= PEER_POST_FIRST) {
