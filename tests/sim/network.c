@@ -13,6 +13,7 @@
 #include "cluster/peer_decoder.h"
 
 #define POST_IOVS 256u
+#define PING_NS   (100 * NS_PER_MS)
 
 static void message_free(struct message *m)
 {
@@ -198,20 +199,34 @@ static void decode(struct message *m, unsigned from)
     m->decoded = true;
 }
 
-/* On its own connection to a member, every now and then: says its epoch, and nothing else. */
+/* On its own connection to a member: says its epoch, and nothing else. */
 static void ping(unsigned from, unsigned to)
 {
     struct cluster *c = sim.node[from].c, *other = sim.node[to].c;
     struct member m[CLUSTER_MEMBERS_MAX];
     int n;
 
-    if (other == NULL || c->state.term <= other->state.term ||
-        sim.now_ns < sim.link[from][to].blocked_ns)
+    if (from == to || c == NULL || other == NULL || c->state.term <= other->state.term ||
+        sim.now_ns < sim.link[from][to].blocked_ns || sim.now_ns < sim.node[from].stopped_ns ||
+        sim.now_ns < sim.node[to].stopped_ns)
         return;
     n = recovery_members(c, m);
-    if (n > 0 && members_find(m, (unsigned)n, (uint16_t)to) != NULL)
-        (void)recovery_hears(other, (uint16_t)from, PEER_PING,
-                             c->state.term >> CLUSTER_EPOCH_SHIFT);
+    if (n <= 0 || members_find(m, (unsigned)n, (uint16_t)to) == NULL)
+        return;
+    (void)recovery_hears(other, (uint16_t)from, PEER_PING, c->state.term >> CLUSTER_EPOCH_SHIFT);
+    sim.node[to].turn_ns = sim.now_ns;
+}
+
+/* All members have connections to all, whether they have something to say or not. */
+static void ping_all(void)
+{
+    if (sim.now_ns < sim.ping_ns)
+        return;
+    sim.ping_ns = sim.now_ns + PING_NS;
+    for (unsigned from = 1; from <= sim.nodes; from++) {
+        for (unsigned to = 1; to <= sim.nodes; to++)
+            ping(from, to);
+    }
 }
 
 void deliver(unsigned from, unsigned to)
@@ -229,7 +244,7 @@ void deliver(unsigned from, unsigned to)
     if (!m->decoded)
         decode(m, from);
     repair_introduced(n->c, (uint16_t)from); /* by the HELLO of its connection */
-    ping(to, from);
+    ping_all();
     if (!recovery_hears(n->c, (uint16_t)from, m->type, m->epoch)) {
         e = 0;
     } else if (m->type >= PEER_POST_FIRST) {

@@ -175,6 +175,7 @@ struct sim {
     uint64_t region, region_term; /* to there a leader has said that both have it */
     uint64_t newest_change, newest_change_epoch; /* of the members, that anybody has applied */
     bool fails_over;                             /* in this run */
+    uint64_t ping_ns;                            /* when all say their epochs next */
     uint64_t failover_ns;                        /* when one is asked for next */
     uint64_t failovers, failed_over, rejoined;   /* asked for; done; nodes */
     uint64_t orphans, reconciled;                /* events: set aside; put in again */
