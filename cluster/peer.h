@@ -34,6 +34,7 @@
 #define PEER_QUEUE_MAX       4096u
 #define PEER_QUEUE_BYTES_MAX (8u << 20)   /* of posts and calls */
 #define PEER_FRAME_BYTES     (512u << 10) /* of entries in one frame, unless one is larger */
+#define PEER_PING_MS         1000u        /* between two, where nothing else is said */
 #define PEER_HELLO_MS        3000u        /* from the first byte to the WELCOME */
 #define PEER_BACKOFF_MS_MIN  20u
 #define PEER_BACKOFF_MS_MAX  1000u

@@ -81,7 +81,7 @@ struct peer_out {
     struct peer_link *link;
     struct resolving *resolving;
     struct peer_decoder decoder; /* answers */
-    uint64_t dial_ns, deadline_ns, backoff_ms, up_ns, stuck_ns;
+    uint64_t dial_ns, deadline_ns, backoff_ms, up_ns, stuck_ns, ping_ns;
     struct peer_item *item; /* circular, PEER_QUEUE_MAX */
     uint32_t item_head, items;
     size_t bytes;  /* of frames that have memory of their own */

@@ -637,6 +637,24 @@ static int out_flush(struct peer_out *o, uint64_t now_ns)
     return work;
 }
 
+/* Whoever has nothing else to say tells its epoch: a node that stands still may know as members
+ * only such who have nothing to send to it. */
+static void out_ping(struct peer_out *o, uint64_t now_ns)
+{
+    const uint64_t epoch = o->p->c->state.term >> CLUSTER_EPOCH_SHIFT;
+    _Alignas(8) uint8_t frame[PEER_HEADER_BYTES];
+    ssize_t n;
+
+    if (o->state != OUT_UP || o->call != 0 || now_ns < o->ping_ns)
+        return;
+    o->ping_ns = now_ns + PEER_PING_MS * NS_PER_MS;
+    if (epoch == 0 || o->items > 0)
+        return;
+    n = peer_encode_ping(frame, sizeof frame, epoch);
+    assert(n > 0);
+    (void)out_frame(o, frame, (size_t)n); /* without memory the next one says it */
+}
+
 int out_turn(struct peer_out *o, uint64_t now_ns)
 {
     const uint64_t patience_ns = o->p->c->config.peering->user_timeout_ms * NS_PER_MS;
@@ -657,6 +675,7 @@ int out_turn(struct peer_out *o, uint64_t now_ns)
         out_lost(o, "its certificate has expired");
         return 1;
     }
+    out_ping(o, now_ns);
     return out_flush(o, now_ns);
 }
 
@@ -666,6 +685,7 @@ uint64_t out_deadline_ns(const struct peer_out *o)
         return o->dial_ns;
     if (o->state != OUT_UP)
         return o->deadline_ns;
-    return o->stuck_ns != 0 ? o->stuck_ns + o->p->c->config.peering->user_timeout_ms * NS_PER_MS
-                            : UINT64_MAX;
+    if (o->stuck_ns != 0)
+        return o->stuck_ns + o->p->c->config.peering->user_timeout_ms * NS_PER_MS;
+    return o->call == 0 ? o->ping_ns : UINT64_MAX;
 }

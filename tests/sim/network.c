@@ -13,7 +13,7 @@
 #include "cluster/peer_decoder.h"
 
 #define POST_IOVS 256u
-#define PING_NS   (100 * NS_PER_MS)
+#define PING_NS   (PEER_PING_MS * NS_PER_MS)
 
 static void message_free(struct message *m)
 {
