@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cluster/peer.h"
 #include "cluster/peer_decoder.h"
 
 #define POST_IOVS 256u
