@@ -30,7 +30,10 @@ static void on_forward(size_t bytes, bool with_crc)
     if (peer_forward_get(&v, FROM, in, bytes) < 0)
         return;
     assert(v.head == h && v.block.payload == in + sizeof *h && h->id > 0);
-    assert(v.block.header->node == FROM && v.block.header->events == h->events);
+    /* A block of a reconciled orphan is of no node. */
+    assert(v.block.header->node == FROM || v.block.header->node == 0);
+    assert(v.block.header->events == h->events);
+    assert(v.block.header->region == 1 || v.block.header->region == 2);
     assert(h->events > 0 && h->events <= BLOCK_EVENTS_MAX);
     for (uint32_t i = 0; i < h->events; i++) {
         assert(v.block.desc[i].type < BLOCK_TYPES);

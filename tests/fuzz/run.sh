@@ -16,6 +16,7 @@ for t in "$dir"/fuzz_*; do
       "$(sed -n 's/^stat::number_of_executed_units: *//p' <<<"$out")" "$(find "$work/$name" -type f | wc -l)"
   else
     printf 'fuzz %-16s CRASHED\n' "${name#fuzz_}"
+    grep -aE -m 5 'Assertion|runtime error|ERROR:' <<<"$out"
     tail -n 40 <<<"$out"
     rc=1
   fi

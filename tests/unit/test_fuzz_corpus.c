@@ -295,6 +295,9 @@ static void peer_forward_seeds(void **state)
     seed[0] = 2;
     seed[1 + sizeof head + sizeof(struct block_header)] ^= 1;
     check_seed("peer_forward", "block_of_another_crc", n);
+    memset(seed + 1 + sizeof head + offsetof(struct block_header, node), 0,
+           sizeof(((struct block_header *)0)->node));
+    check_seed("peer_forward", "block_put_in_again", n);
     block_fini(b);
     free(b);
     seed[0] = 1;
