@@ -9,7 +9,9 @@
  * is a log: the next start goes on from its end.
  *
  * What the follower had above its commit index may be of another leader: the chain's digest before
- * the first entry that comes says whether it is. If not, it is cut.
+ * the first entry that comes says whether it is. If so, it is cut where the two logs part, which a
+ * binary search finds, and not before: of what is below this node may be counted on to have it, by
+ * a leader that took it for committed, and by both regions (region.c).
  *
  * Who is asked sends only what it has applied, a post a turn and as many bytes as it was granted.
  * The follower grants more as it goes on, so that at most FETCH_WINDOW bytes wait in its memory. A
@@ -32,6 +34,7 @@
 #include "cluster/record.h"
 
 #define FETCH_WINDOW     (4 << 20)
+#define FETCH_PROBE      1 /* one entry: a body may go beyond what was asked for by one */
 #define FETCH_GRANT_MIN  (64 << 10)
 #define FETCH_POST       (256 << 10) /* a turn sends up to the entry that reaches it */
 #define FETCH_SILENCE_NS (1 * NS_PER_S)
@@ -108,7 +111,7 @@ int fetch_begin(struct cluster *c, uint16_t from, struct raft_update *u)
     memcpy(f->digest, u->snapshot.chunk.base, sizeof f->digest);
     raft_free(u->snapshot.chunk.base);
     f->active = true;
-    f->checked = false;
+    f->checked = f->searching = false;
     f->offered_by = from;
     f->silences = 0;
     f->ask_ns = f->retry_ns = 0;
@@ -121,7 +124,7 @@ int fetch_begin(struct cluster *c, uint16_t from, struct raft_update *u)
 #ifndef PLANT_FETCH_UNCHECKED
     /* It has another entry there. */
     if (log_last_index(c->log) >= f->to.index)
-        return propose_withdraw(c, c->commit_index + 1);
+        return propose_withdraw(c, f->to.index);
 #endif
     return 0;
 }
@@ -173,8 +176,9 @@ static int64_t fetch_grant(const struct cluster *c)
 static int fetch_ask(struct cluster *c, uint64_t now_ns, bool more)
 {
     struct fetch *f = &c->fetch;
-    int64_t bytes = fetch_grant(c);
-    struct peer_fetch m = { f->next, f->to.index, (uint32_t)bytes, more, false };
+    int64_t grant = fetch_grant(c), bytes = f->searching && grant > 0 ? FETCH_PROBE : grant;
+    struct peer_fetch m = { f->next, f->searching ? f->next : f->to.index, (uint32_t)bytes, more,
+                            false };
     uint8_t body[PEER_FETCH_BYTES] __attribute__((aligned(8)));
     struct iovec iov = { body, sizeof body };
     struct node_post post = { .type = PEER_FETCH, .iov = &iov, .iovs = 1 };
@@ -205,20 +209,30 @@ static int fetch_ask(struct cluster *c, uint64_t now_ns, bool more)
     return 1;
 }
 
+/* The entry whose digest is asked about: by what comes behind it. */
+static uint64_t fetch_probe(const struct fetch *f)
+{
+    assert(f->searching && f->same + 1 < f->differs);
+    return f->same + (f->differs - f->same) / 2;
+}
+
 static int fetch_ask_turn(struct cluster *c, uint64_t now_ns)
 {
     struct fetch *f = &c->fetch;
 
+    if (f->searching && f->same + 1 == f->differs)
+        return 0; /* there is no room to cut it */
     if (f->queue == NULL && now_ns >= f->ask_ns) {
         f->granted = 0;
-        f->next = log_last_index(c->log) + 1;
+        f->next = f->searching ? fetch_probe(f) + 1 : log_last_index(c->log) + 1;
         return f->next <= f->to.index ? fetch_ask(c, now_ns, false) : 0;
     }
-    return f->silences == 0 && f->next <= f->to.index ? fetch_ask(c, now_ns, true) : 0;
+    return !f->searching && f->silences == 0 && f->next <= f->to.index ? fetch_ask(c, now_ns, true)
+                                                                       : 0;
 }
 
-/* Does what has come go on where our log ends? Returns 1, 0: the log was cut, -EAGAIN: there is
- * no room to do so now, or an error. */
+/* Does what has come go on where our log ends? If not, where the two part is searched for from now
+ * on. Returns 1, 0: it does not; or an error. */
 static int fetch_check_link(struct cluster *c, const struct fetched *q)
 {
     struct fetch *f = &c->fetch;
@@ -242,12 +256,58 @@ static int fetch_check_link(struct cluster *c, const struct fetched *q)
                             "the log differs from node %u's at or before index %" PRIu64
                             ", where both are committed",
                             f->source, q->body.from - 1);
-    if (log_cut_room(c->log, c->commit_index + 1) == -ENOSPC)
-        return -EAGAIN;
+    f->searching = true;
+    f->same = c->commit_index;
+    f->differs = log_last_index(c->log);
+#ifdef PLANT_FETCH_CUT_ALL
+    f->differs = f->same + 1;
+#endif
     fetch_drop_queue(f);
     f->ask_ns = 0;
+    return 0;
+}
+
+/* The source's digest at f->same + 1 .. f->differs - 1 has come; once there is none between, what
+ * is behind f->same is cut. Returns 0, -EAGAIN: there is no room to do so now, or an error. */
+static int fetch_search(struct cluster *c)
+{
+    struct fetch *f = &c->fetch;
+    uint8_t digest[SHA256_BYTES];
+    int e;
+
+    assert(f->searching && f->same >= c->commit_index && f->differs <= log_last_index(c->log));
+    assert(f->same < f->differs);
+    if (f->queue != NULL) {
+        assert(f->queue->body.from == fetch_probe(f) + 1);
+        e = recovery_digest(c, fetch_probe(f), digest);
+        if (e == -EILSEQ) { /* it is mended, as far as others have it, and asked about again */
+            atomic_store(&c->scrub_wanted, fetch_probe(f));
+            fetch_drop_queue(f);
+            f->ask_ns = node_now_ns(c) + FETCH_SILENCE_NS;
+            return 0;
+        }
+        if (e < 0)
+            return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", fetch_probe(f),
+                                strerror(-e));
+        if (memcmp(digest, f->queue->body.before, sizeof digest) == 0)
+            f->same = fetch_probe(f);
+        else
+            f->differs = fetch_probe(f);
+        fetch_drop_queue(f);
+        f->ask_ns = 0;
+    }
+    if (f->same + 1 < f->differs)
+        return 0;
+    if (log_cut_room(c->log, f->same + 1) == -ENOSPC) {
+        f->ask_ns = node_now_ns(c) + FETCH_SILENCE_NS;
+        return 0;
+    }
+    f->searching = false;
     f->checked = true; /* what is left is committed */
-    return propose_withdraw(c, c->commit_index + 1);
+    f->ask_ns = 0;
+    c->commit_index = f->same;
+    e = propose_withdraw(c, f->same + 1);
+    return e < 0 ? e : 1;
 }
 
 /* The last one is there: is it the log that was offered? */
@@ -309,15 +369,13 @@ static int fetch_queue_turn(struct cluster *c)
     struct fetch *f = &c->fetch;
     int done = 0;
 
-    while (f->queue != NULL) {
+    while (f->queue != NULL && !f->searching) {
         struct fetched *q = f->queue;
         struct peer_fetched rest = q->body;
         struct log_record record;
         struct peer_entry entry;
         int e = rest.done == 0 ? fetch_check_link(c, q) : 1;
 
-        if (e == -EAGAIN)
-            return done;
         if (e <= 0)
             return e < 0 ? e : done + 1;
         while (peer_fetched_next(&rest, &record, &entry)) {
@@ -352,6 +410,10 @@ static int fetch_own_turn(struct cluster *c, uint64_t now_ns)
     struct fetch *f = &c->fetch;
     int done = fetch_queue_turn(c), e;
 
+    if (done >= 0 && f->searching) {
+        e = fetch_search(c);
+        done = e < 0 ? e : done + e;
+    }
     if (done < 0)
         return done;
     assert(log_last_index(c->log) <= f->to.index || f->queue == NULL);
@@ -389,7 +451,7 @@ int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t by
     q = malloc(sizeof *q + bytes);
     if (q == NULL)
         return cluster_fail(c, -ENOMEM, "fetching: out of memory");
-    assert(((uintptr_t)q->copy & 7) == 0 && f->next > log_last_index(c->log));
+    assert(((uintptr_t)q->copy & 7) == 0 && (f->searching || f->next > log_last_index(c->log)));
     memcpy(q->copy, body, bytes);
     q->next = NULL;
     q->bytes = bytes;
@@ -584,7 +646,8 @@ static uint64_t fetch_ask_due_ns(const struct cluster *c, uint64_t now_ns)
 {
     const struct fetch *f = &c->fetch;
     bool anew = f->queue == NULL && f->ask_ns <= now_ns;
-    bool more = f->silences == 0 && FETCH_WINDOW - f->granted - f->queued >= FETCH_WINDOW / 2;
+    bool more = !f->searching && f->silences == 0 &&
+                FETCH_WINDOW - f->granted - f->queued >= FETCH_WINDOW / 2;
     uint64_t at = UINT64_MAX;
 
     if (!f->active || (f->queue == NULL && log_last_index(c->log) == f->to.index))

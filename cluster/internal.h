@@ -79,6 +79,8 @@ struct fetch {
      * until it has. */
     bool active;
     bool checked;                     /* the log that was found is known to be a true prefix */
+    bool searching;                   /* for where it parts from the source's */
+    uint64_t same, differs;           /* then: equal there, and not there */
     struct raft_snapshot_metadata to; /* its configuration is ours until the end */
     uint8_t digest[SHA256_BYTES];     /* of the chain at to.index */
     uint16_t offered_by, source;      /* who began it; who is asked */

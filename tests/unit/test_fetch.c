@@ -175,10 +175,9 @@ static struct node *new_make(struct node *owner, uint64_t fetch_bytes_per_s)
     return n;
 }
 
-/* As the owner's engine would: everything up to its last entry. */
-static int offer(struct node *owner, struct node *n)
+/* As the owner's engine would: everything up to there. */
+static int offer_to(struct node *owner, struct node *n, uint64_t last)
 {
-    uint64_t last = owner->c->applied_index;
     struct raft_message m = {
         .type = RAFT_INSTALL_SNAPSHOT,
         .server_id = OWNER,
@@ -186,7 +185,7 @@ static int offer(struct node *owner, struct node *n)
         .install_snapshot = { .version = 1,
                               .term = owner->c->state.term,
                               .last_index = last,
-                              .last_term = log_last_term(owner->c->log),
+                              .last_term = owner->c->state.term,
                               .conf_index = 1 },
     };
     struct raft_install_snapshot *s = &m.install_snapshot;
@@ -195,11 +194,16 @@ static int offer(struct node *owner, struct node *n)
     uint8_t digest[SHA256_BYTES];
 
     assert_int_equal(fetch_offer(owner->c, s), 0);
-    log_digest(owner->c->log, digest);
+    assert_int_equal(recovery_digest(owner->c, last, digest), 0);
     assert_memory_equal(s->data.base, digest, sizeof digest);
     memcpy(data, s->data.base, SHA256_BYTES);
     s->data.base = data;
     return consensus_receive(n->c, &m, NULL, &taken);
+}
+
+static int offer(struct node *owner, struct node *n)
+{
+    return offer_to(owner, n, owner->c->applied_index);
 }
 
 /* The oldest that `from` has said goes to `to`. Returns what that says to it. */
@@ -216,13 +220,9 @@ static int hand_over(struct node *from, struct node *to)
     return e;
 }
 
-static void an_empty_node_gets_the_log_of_another(void **state)
+/* Until n has what it was offered; it never has less than that of it. */
+static void follow(struct node *owner, struct node *n, uint64_t least)
 {
-    struct node *owner = owner_make(), *n = new_make(owner, 0);
-    uint8_t digest[2][SHA256_BYTES];
-
-    (void)state;
-    assert_int_equal(offer(owner, n), 0);
     while (n->c->fetch.active) {
         assert_int_equal(n->answers, 0);
         assert_int_equal(turn(n), 0);
@@ -234,7 +234,18 @@ static void an_empty_node_gets_the_log_of_another(void **state)
         while (owner->posts > 0)
             assert_int_equal(hand_over(owner, n), 0);
         assert_int_equal(turn(n), 0);
+        assert_true(log_last_index(n->c->log) >= least);
     }
+}
+
+static void an_empty_node_gets_the_log_of_another(void **state)
+{
+    struct node *owner = owner_make(), *n = new_make(owner, 0);
+    uint8_t digest[2][SHA256_BYTES];
+
+    (void)state;
+    assert_int_equal(offer(owner, n), 0);
+    follow(owner, n, 0);
     log_digest(owner->c->log, digest[0]);
     log_digest(n->c->log, digest[1]);
     assert_memory_equal(digest[0], digest[1], SHA256_BYTES);
@@ -247,6 +258,57 @@ static void an_empty_node_gets_the_log_of_another(void **state)
     assert_int_equal(n->c->state.bootstrapped, 1);
     node_end(n);
     node_end(owner);
+}
+
+/* As a leader before would have made it: the owner's, or another in its place. */
+static void take(struct node *n, struct node *owner, uint64_t index, bool same)
+{
+    struct peer_entry entry;
+    struct proposal *p;
+    uint8_t payload[BYTES];
+
+    assert_int_equal(node_entry(owner->c, index, &entry), 0);
+    memcpy(payload, entry.payload, sizeof payload);
+    payload[0] ^= !same;
+    p = proposal_new(LOG_SETTING, payload, sizeof payload);
+    p->write.record.index = index;
+    p->write.record.term = entry.record->term;
+    p->write.record.time_ns = entry.record->time_ns;
+    assert_int_equal(propose_take(n->c, p, index), 0);
+    assert_int_equal(turn(n), 0);
+    assert_true(propose_release(n->c, index)); /* as after a start */
+}
+
+/* What it has of the offered log it may have been counted on for: only the rest is cut, wherever
+ * that begins, also when its log is longer than what is offered. */
+static void a_tail_is_cut_where_it_parts_and_not_before(void **state)
+{
+    const unsigned same[] = { 0, 1, 2, 7, 39, 38, 40, 0 }, other[] = { 1, 1, 5, 30, 1, 2, 20, 90 };
+    const unsigned more = 40;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof same / sizeof *same; i++) {
+        struct node *owner = owner_make(), *n = new_make(owner, 0);
+        uint64_t had = log_last_index(owner->c->log);
+        uint8_t digest[2][SHA256_BYTES];
+
+        assert_int_equal(offer(owner, n), 0);
+        follow(owner, n, 0);
+        n->answers = 0;
+        append(owner, more + 60);
+        for (unsigned k = 1; k <= same[i] + other[i]; k++)
+            take(n, owner, had + k, k <= same[i]);
+        assert_int_equal(n->c->commit_index, had);
+        assert_int_equal(offer_to(owner, n, had + more), 0);
+        assert_true(n->c->fetch.active);
+        follow(owner, n, had + (same[i] < more ? same[i] : more - 1));
+        assert_int_equal(n->c->applied_index, had + more);
+        assert_int_equal(recovery_digest(owner->c, had + more, digest[0]), 0);
+        log_digest(n->c->log, digest[1]);
+        assert_memory_equal(digest[0], digest[1], SHA256_BYTES);
+        node_end(n);
+        node_end(owner);
+    }
 }
 
 /* n has been offered the log of one, and gets that of another. */
@@ -522,6 +584,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_empty_node_gets_the_log_of_another),
+        cmocka_unit_test(a_tail_is_cut_where_it_parts_and_not_before),
         cmocka_unit_test(a_log_that_is_not_the_one_offered_ends_the_node),
         cmocka_unit_test(entries_that_do_not_go_on_from_what_is_committed_end_the_node),
         cmocka_unit_test(what_is_broken_is_not_believed_and_what_nobody_asked_for_is_dropped),
