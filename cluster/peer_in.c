@@ -101,7 +101,8 @@ static void in_refuse(struct peer_in *in, const struct refusal *r)
 }
 
 /* What is known of the dialler. A node that lags behind may not know it yet; one that leads knows
- * everybody. */
+ * everybody, but for those that took part in an earlier epoch only, which have to hear of this one.
+ */
 static const struct handshake_known *in_known(const struct peer_in *in, const struct hello *h,
                                               struct handshake_known *stranger)
 {
@@ -109,7 +110,7 @@ static const struct handshake_known *in_known(const struct peer_in *in, const st
 
     if (o != NULL && o->member)
         return &o->known;
-    if (consensus_leads(in->p->c))
+    if (consensus_leads(in->p->c) && h->epoch >= in->p->c->state.term >> CLUSTER_EPOCH_SHIFT)
         return NULL;
     *stranger = (struct handshake_known){ .node = h->node, .region = (uint8_t)h->region };
     return stranger;
