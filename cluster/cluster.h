@@ -178,6 +178,8 @@ struct change_request {
 };
 
 #define FAILOVER_SENTENCE_BYTES 256u
+#define FAILOVER_DEAD_MAX       3u
+#define FAILOVER_FRESH_MAX      3u
 
 /* A region that is lost is given up, and another goes on (failover.c). */
 struct failover_request {
@@ -185,6 +187,13 @@ struct failover_request {
     bool dry_run;
     char actor[CHANGE_ACTOR_BYTES];
     uint32_t timeout_ms; /* 0: a minute */
+    /* Of its members, those that are lost for good: they come out of the configuration, and a
+     * majority of the others is enough. Then what only those had is lost, whatever was said of it:
+     * also what was said to be in both regions. Others, which wait and have nothing, take their
+     * place, so that three vote. */
+    uint16_t dead[FAILOVER_DEAD_MAX];
+    struct member fresh[FAILOVER_FRESH_MAX];
+    unsigned dead_n, fresh_n;
 };
 
 /* What it found, or did. */

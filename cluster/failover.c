@@ -12,6 +12,11 @@
  *            region's nodes vote and the others do not), and start in the new epoch
  *   wait     until one of them leads, and has committed them
  *
+ * Where most of the region is lost for good, an operator may say so (--dead), and which nodes are
+ * to take their place. Then a majority of the others is enough, one of one. It votes not alone:
+ * those that are fresh vote, too, with nothing in their logs. So it leads with the vote of one of
+ * them, and commits nothing before one of them has all of its log, by the way of any standby.
+ *
  * An attempt has a number of its own, and an epoch is promised to one attempt: of two at once one
  * has a majority, or none. What ends early leaves nodes that have promised: the next attempt takes
  * a higher epoch, and goes on from what it finds. A promise is never taken back.
@@ -37,6 +42,8 @@
 #define LOOK_NS     (3 * NS_PER_S)
 #define PATIENCE_NS (300 * NS_PER_MS) /* for the last one, when there is a majority */
 #define LED_MS      1000u             /* so long ago its leader has spoken */
+#define DEAD_NS     NS_PER_S          /* that the dead have to say that they are not */
+#define VOTERS_MIN  3u                /* where fresh ones are among them */
 
 static uint64_t epoch_of(uint64_t term) { return term >> CLUSTER_EPOCH_SHIFT; }
 
@@ -207,6 +214,8 @@ static void tell_what_is_there(struct failover *f)
 
         if ((f->node[i].marks & FAILOVER_LOOKED) == 0)
             continue;
+        if (f->node[i].dead)
+            continue;
         if (f->node[i].other) {
             r->others++;
             if (s->leader == f->node[i].node)
@@ -251,6 +260,11 @@ static int decide(struct cluster *c, uint64_t now_ns)
     const struct failover_node *led = find_led(f);
     uint64_t seen = c->state.promised, own = epoch_of(c->state.term);
 
+    for (unsigned i = 0; i < f->nodes; i++) {
+        if (f->node[i].dead && (f->node[i].marks & FAILOVER_LOOKED) != 0)
+            return end(c, -EPERM, "node %u answers, so it is not dead: leave it out of --dead",
+                       f->node[i].node);
+    }
     tell_what_is_there(f);
     if (led != NULL)
         return end(c, -EPERM,
@@ -297,13 +311,17 @@ static int look_turn(struct cluster *c, uint64_t now_ns)
         return e;
     for (unsigned i = 0; i < f->nodes; i++)
         looked += (f->node[i].marks & FAILOVER_LOOKED) != 0;
-    /* The others need not be there, but are waited for, too. */
+    /* The others need not be there, but are waited for, too; and for what the dead may say. */
+    if (f->request.dead_n > 0 && now_ns < f->step_ns + DEAD_NS)
+        return 0;
     if (is_enough(f, FAILOVER_LOOKED, looked == f->nodes ? 0 : UINT_MAX, now_ns))
         return decide(c, now_ns);
     if (now_ns < f->step_ns + LOOK_NS)
         return 0;
     return end(
-        c, -EHOSTUNREACH, "of the %u nodes of region %u only %u can be asked; it takes %u of them",
+        c, -EHOSTUNREACH,
+        "of the %u nodes of region %u only %u can be asked; it takes %u of them, or others in "
+        "the place of those that are lost for good: see --dead",
         count(f, FAILOVER_MEMBER), f->request.region, count(f, FAILOVER_LOOKED), majority(f));
 }
 
@@ -350,9 +368,13 @@ static void make_audit(struct cluster *c)
     sluice_v1_Audit a = { .time_ns = f->time_ns };
     pb_ostream_t s = pb_ostream_from_buffer(f->audit, sizeof f->audit);
     bool ok;
+    int n;
 
     snprintf(a.actor, sizeof a.actor, "%s", f->request.actor);
-    snprintf(a.command, sizeof a.command, "fail over to region %u", f->request.region);
+    n = snprintf(a.command, sizeof a.command, "fail over to region %u", f->request.region);
+    for (unsigned i = 0; i < f->request.dead_n; i++)
+        n += snprintf(a.command + n, sizeof a.command - (size_t)n, "%s %u",
+                      i == 0 ? ", without those that are lost for good:" : ",", f->request.dead[i]);
     snprintf(a.result, sizeof a.result,
              "epoch %" PRIu64 " begins with the log of node %u, to index %" PRIu64, f->epoch,
              f->best, f->log.index);
@@ -360,34 +382,67 @@ static void make_audit(struct cluster *c)
     assert(ok);
     f->audit_bytes = (uint32_t)s.bytes_written;
 }
-_Static_assert(sluice_v1_Audit_size <= PEER_RECOVER_AUDIT_MAX, "it fits");
+_Static_assert(sluice_v1_Audit_size <= PEER_RECOVER_AUDIT_MAX &&
+                   sizeof((sluice_v1_Audit *)0)->command >= 64 + 8 * FAILOVER_DEAD_MAX,
+               "it fits");
 
-/* By the chosen log, which this node has now: all of the region vote, the others do not. Returns 1,
- * 0: the attempt has ended. */
+static bool is_dead(const struct failover_request *r, uint16_t node)
+{
+    for (unsigned i = 0; i < r->dead_n; i++) {
+        if (r->dead[i] == node)
+            return true;
+    }
+    return false;
+}
+
+/* The members with which the region goes on: all of it vote, without the dead and with those that
+ * are fresh, and the others do not. m has room for all. Returns how many there are, or -E2BIG. */
+static int new_members(const struct failover_request *r, struct member *m, unsigned n)
+{
+    unsigned to = 0;
+
+    assert(n <= CLUSTER_MEMBERS_MAX && r->dead_n <= FAILOVER_DEAD_MAX);
+    for (unsigned i = 0; i < n; i++) {
+        if (is_dead(r, m[i].node))
+            continue;
+        m[to] = m[i];
+        m[to++].role = m[i].region == r->region ? MEMBER_VOTER : MEMBER_STANDBY;
+    }
+    if (to + r->fresh_n > CLUSTER_MEMBERS_MAX)
+        return -E2BIG;
+    for (unsigned i = 0; i < r->fresh_n; i++) {
+        m[to] = r->fresh[i];
+        m[to++].role = MEMBER_VOTER;
+    }
+    return (int)to;
+}
+
+/* By the chosen log, which this node has now. Returns 1, 0: the attempt has ended. */
 static int make_change(struct cluster *c)
 {
     struct failover *f = &c->failover;
     struct member m[CLUSTER_MEMBERS_MAX];
     int n = recovery_members(c, m), bytes;
-
-    assert(c->recovery.fenced && log_last_index(c->log) == f->log.index);
     unsigned voters = 0, promised = 0;
 
+    assert(c->recovery.fenced && log_last_index(c->log) == f->log.index);
     if (n <= 0)
         return cluster_fail(c, n < 0 ? n : -EBADMSG, "log: the configuration cannot be read");
+    n = new_members(&f->request, m, (unsigned)n);
     for (int i = 0; i < n; i++) {
         const struct failover_node *p = find(f, m[i].node);
 
-        m[i].role = m[i].region == f->request.region ? MEMBER_VOTER : MEMBER_STANDBY;
         voters += m[i].role == MEMBER_VOTER;
         promised += m[i].role == MEMBER_VOTER && p != NULL && (p->marks & FAILOVER_PROMISED) != 0;
     }
-    if (voters < 2 || promised < voters / 2 + 1) {
+    voters -= f->request.fresh_n; /* which have nothing to promise */
+    bytes = n < 0 ? n : members_encode(m, (unsigned)n, f->change, sizeof f->change);
+    if (bytes == -E2BIG || bytes == -EINVAL || promised < voters / 2 + 1 ||
+        voters + f->request.fresh_n < 2) {
         end(c, -EAGAIN, "region %u has other nodes by the log than this node knew: ask again",
             f->request.region);
         return 0;
     }
-    bytes = members_encode(m, (unsigned)n, f->change, sizeof f->change);
     if (bytes < 0)
         return cluster_fail(c, bytes, "the new configuration cannot be: %s", strerror(-bytes));
     f->change_bytes = (uint32_t)bytes;
@@ -439,10 +494,18 @@ static int finish_turn(struct cluster *c, uint64_t now_ns)
     e = ask_all(c, &q, FAILOVER_COPIED, FAILOVER_FINISHED, now_ns);
     if (e < 0 || f->step != FAILOVER_FINISH)
         return e;
-    begun = epoch_of(c->state.term) == f->epoch && c->applied_index > f->log.index + 1;
+    /* Fresh nodes have to get all of the log before anything is committed: that may take long. */
+    begun = epoch_of(c->state.term) == f->epoch &&
+            (c->applied_index > f->log.index + 1 || f->request.fresh_n > 0);
     if (!begun || consensus_leader(c) == 0)
         return 0;
     f->report.leader = consensus_leader(c);
+    if (f->request.fresh_n > 0)
+        return end(c, 0,
+                   "region %u is the active one: node %u leads it, in epoch %" PRIu64
+                   ", which begins behind index %" PRIu64
+                   "; it takes events once a new node has the log: see sluice cluster status",
+                   f->request.region, f->report.leader, f->epoch, f->log.index);
     return end(c, 0,
                "region %u is the active one: node %u leads it, in epoch %" PRIu64
                ", which begins behind index %" PRIu64,
@@ -499,11 +562,12 @@ int failover_answered(struct cluster *c, uint16_t from, const struct peer_recove
 /* --- beginning, turns ---------------------------------------------------------------------------
  */
 
-static int refuse(void (*done)(void *arg, int result, const struct failover_report *r), void *arg,
-                  int result, const char *format, ...) __attribute__((format(printf, 4, 5)));
+static int end_at_once(void (*done)(void *arg, int result, const struct failover_report *r),
+                       void *arg, int result, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
-static int refuse(void (*done)(void *arg, int result, const struct failover_report *r), void *arg,
-                  int result, const char *format, ...)
+static int end_at_once(void (*done)(void *arg, int result, const struct failover_report *r),
+                       void *arg, int result, const char *format, ...)
 {
     struct failover_report report = { .index = 0 };
     va_list a;
@@ -515,6 +579,70 @@ static int refuse(void (*done)(void *arg, int result, const struct failover_repo
     return result;
 }
 
+/* Who is declared dead, and who is new: does it fit this node's configuration? Returns NULL, or
+ * what is wrong. */
+static const char *check_dead(const struct cluster *c, const struct failover_request *r,
+                              const struct member *now, unsigned n)
+{
+    uint8_t bytes[CLUSTER_CONFIGURATION_BYTES_MAX];
+    struct member m[CLUSTER_MEMBERS_MAX];
+    unsigned voters = 0;
+    int members;
+
+    if (r->dead_n == 0 && r->fresh_n > 0)
+        return "new nodes take the place of dead ones: say which those are, or add them when the "
+               "region is the active one";
+    memcpy(m, now, n * sizeof *m);
+    for (unsigned i = 0; i < r->dead_n; i++) {
+        const struct member *d = members_find(m, n, r->dead[i]);
+
+        if (r->dead[i] == c->config.node)
+            return "the node that is asked is not dead";
+        if (d == NULL || d->region != r->region)
+            return "who is declared dead has to be a member, of the region that is to go on";
+    }
+    for (unsigned i = 0; i < r->fresh_n; i++) {
+        if (r->fresh[i].region != r->region)
+            return "a new node is of another region by its configuration";
+        if (members_find(m, n, r->fresh[i].node) != NULL)
+            return "a new node has the number of a member";
+    }
+    members = new_members(r, m, n);
+    if (members < 0)
+        return "that would be more members than a cluster has";
+    for (int i = 0; i < members; i++)
+        voters += m[i].role == MEMBER_VOTER;
+    if (r->dead_n > 0 && voters < VOTERS_MIN)
+        return "without the dead the region has fewer than three nodes: give as many new ones, "
+               "each "
+               "as NODE=HOST:PORT, which wait";
+    for (int i = 0; i < members; i++) {
+        for (int k = 0; k < i; k++) {
+            if (m[i].port == m[k].port && strcmp(m[i].host, m[k].host) == 0)
+                return "a new node has the address of another";
+        }
+    }
+    return members_encode(m, (unsigned)members, bytes, sizeof bytes) < 0
+               ? "a new node has the number or the data directory of another"
+               : NULL;
+}
+/* Is it what an attempt before has begun with? */
+static bool is_done(const struct failover_request *r, struct member *m, unsigned n)
+{
+    for (unsigned i = 0; i < r->dead_n; i++) {
+        if (members_find(m, n, r->dead[i]) != NULL)
+            return false;
+    }
+    for (unsigned i = 0; i < r->fresh_n; i++) {
+        const struct member *is = members_find(m, n, r->fresh[i].node);
+
+        if (is == NULL || is->role != MEMBER_VOTER ||
+            memcmp(is->directory_id, r->fresh[i].directory_id, sizeof is->directory_id) != 0)
+            return false;
+    }
+    return r->dead_n > 0 && r->fresh_n > 0;
+}
+
 int failover_begin(struct cluster *c, const struct failover_request *r,
                    void (*done)(void *arg, int result, const struct failover_report *report),
                    void *arg)
@@ -522,42 +650,52 @@ int failover_begin(struct cluster *c, const struct failover_request *r,
     struct failover *f = &c->failover;
     struct member m[CLUSTER_MEMBERS_MAX];
     uint64_t now = node_now_ns(c);
+    const char *wrong;
     int n;
 
+    assert(r->dead_n <= FAILOVER_DEAD_MAX && r->fresh_n <= FAILOVER_FRESH_MAX);
     if (r->region != 1 && r->region != 2)
-        return refuse(done, arg, -EINVAL, "a region is 1 or 2");
+        return end_at_once(done, arg, -EINVAL, "a region is 1 or 2");
     if (f->step != FAILOVER_NONE)
-        return refuse(done, arg, -EBUSY, "this node is at a failover already");
+        return end_at_once(done, arg, -EBUSY, "this node is at a failover already");
     if (c->repair.at_start)
-        return refuse(done, arg, -EAGAIN, "node %u repairs its log", c->config.node);
+        return end_at_once(done, arg, -EAGAIN, "node %u repairs its log", c->config.node);
     if (c->log == NULL || c->environment.post == NULL)
-        return refuse(done, arg, -ENXIO, "node %u is of no cluster of several nodes",
-                      c->config.node);
+        return end_at_once(done, arg, -ENXIO, "node %u is of no cluster of several nodes",
+                           c->config.node);
     if (c->config.region != r->region)
-        return refuse(done, arg, -EINVAL,
-                      "node %u is of region %u: ask a node of region %u, which is to go on",
-                      c->config.node, c->config.region, r->region);
+        return end_at_once(done, arg, -EINVAL,
+                           "node %u is of region %u: ask a node of region %u, which is to go on",
+                           c->config.node, c->config.region, r->region);
     n = recovery_members(c, m);
     if (n < 0)
         return cluster_fail(c, n, "the configuration cannot be read: %s", strerror(-n));
-    *f = (struct failover){ .step = FAILOVER_LOOK, .request = *r, .done = done, .arg = arg };
+    if (members_find(m, (unsigned)n, c->config.node) == NULL)
+        return end_at_once(done, arg, -EPERM, "node %u is no member", c->config.node);
+    if (is_done(r, m, (unsigned)n))
+        return end_at_once(done, arg, 0,
+                           "region %u goes on with the new nodes already, in epoch %" PRIu64
+                           ": see sluice cluster status",
+                           r->region, epoch_of(c->state.term));
+    wrong = check_dead(c, r, m, (unsigned)n);
+    if (wrong != NULL)
+        return end_at_once(done, arg, -EINVAL, "%s", wrong);
+    *f = (struct failover){ .request = *r, .done = done, .arg = arg };
     for (int i = 0; i < n; i++)
-        f->node[f->nodes++] = (struct failover_node){ .node = m[i].node,
-                                                      .marks = FAILOVER_MEMBER,
-                                                      .other = m[i].region != r->region };
+        f->node[f->nodes++] =
+            (struct failover_node){ .node = m[i].node,
+                                    .marks = FAILOVER_MEMBER,
+                                    .dead = is_dead(r, m[i].node),
+                                    .other = m[i].region != r->region || is_dead(r, m[i].node) };
+    if (r->dead_n == 0 && majority(f) < 2)
+        return end_at_once(
+            done, arg, -EPERM,
+            "region %u has %u members: one that votes alone is never made, since nobody "
+            "would have what it loses",
+            r->region, count(f, FAILOVER_MEMBER));
+    f->step = FAILOVER_LOOK;
     f->step_ns = now;
     f->deadline_ns = now + (r->timeout_ms != 0 ? r->timeout_ms * NS_PER_MS : FAILOVER_NS);
-    if (majority(f) < 2) {
-        f->step = FAILOVER_NONE;
-        return refuse(done, arg, -EPERM,
-                      "region %u has %u members: one that votes alone is never made, since nobody "
-                      "would have what it loses",
-                      r->region, count(f, FAILOVER_MEMBER));
-    }
-    if (find(f, c->config.node) == NULL) {
-        f->step = FAILOVER_NONE;
-        return refuse(done, arg, -EPERM, "node %u is no member", c->config.node);
-    }
     return 0;
 }
 
@@ -567,7 +705,7 @@ int failover_turn(struct cluster *c, uint64_t now_ns)
 
     if (f->step == FAILOVER_NONE)
         return 0;
-    assert(majority(f) >= 2 && f->deadline_ns > f->step_ns);
+    assert((majority(f) >= 2 || f->request.dead_n > 0) && f->deadline_ns > f->step_ns);
     if (now_ns >= f->deadline_ns)
         return end(
             c, -ETIMEDOUT,

@@ -70,6 +70,12 @@ void guard_vote_begin(struct cluster *c, struct guard_vote *g)
 {
     *g = (struct guard_vote){ .server = NULL };
 #ifndef PLANT_GUARD_VOTE
+    if (c->raft.configuration.n == 0) {
+        assert(c->raft.configuration.servers == NULL && log_last_index(c->log) == 0);
+        g->alone = (struct raft_server){ .id = c->raft.id, .address = "", .role = RAFT_VOTER };
+        c->raft.configuration.servers = &g->alone;
+        c->raft.configuration.n = 1;
+    }
     for (unsigned i = 0; i < c->raft.configuration.n; i++) {
         struct raft_server *s = &c->raft.configuration.servers[i];
 
@@ -96,6 +102,10 @@ void guard_vote_end(struct cluster *c, const struct guard_vote *g)
 {
     if (g->server != NULL)
         g->server->role = g->role;
+    if (c->raft.configuration.servers == &g->alone) {
+        c->raft.configuration.servers = NULL;
+        c->raft.configuration.n = 0;
+    }
     if (g->installing)
         c->raft.snapshot.installing = true;
 }

@@ -509,6 +509,7 @@ struct guard_vote {
     struct raft_server *server;
     int role;
     bool installing;
+    struct raft_server alone; /* lent to an empty configuration */
 };
 void guard_vote_begin(struct cluster *c, struct guard_vote *g);
 void guard_vote_end(struct cluster *c, const struct guard_vote *g);

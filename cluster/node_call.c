@@ -21,9 +21,8 @@
 #include "base/clock.h"
 #include "cluster/peer.h"
 
-#define RETRY_NS        (50 * NS_PER_MS) /* until there is a leader again, say */
-#define NEWCOMER_NS_MAX (5 * NS_PER_S)
-#define SETTING_NS_MAX  (10 * NS_PER_S)
+#define RETRY_NS       (50 * NS_PER_MS) /* until there is a leader again, say */
+#define SETTING_NS_MAX (10 * NS_PER_S)
 
 /* A request of this process. Whoever comes last, the waiting thread or the answer, frees it. */
 struct ask {
@@ -347,24 +346,32 @@ bool node_address(const char *place, const sluice_v1_NodeStatus *s,
     return member_format(&m, text) == NULL && snprintf(ret, MEMBER_ADDRESS_BYTES, "%s", text) > 0;
 }
 
-/* What a node says of itself makes it a member. Returns NULL or what is wrong. */
-static const char *newcomer_check(const struct cluster *c, const sluice_v1_MembershipRequest *m,
-                                  const sluice_v1_NodeStatus *s, struct member *ret)
+const char *node_newcomer(const struct cluster *c, uint32_t node, const char *place,
+                          const sluice_v1_NodeStatus *s, struct member *ret)
 {
     static const uint8_t no_id[sizeof s->cluster_id];
     char address[sizeof((sluice_v1_Member *)0)->address];
 
-    if (s->node != m->node)
+    if (s->node != node)
         return "another node is there";
     if (memcmp(s->cluster_id, no_id, sizeof no_id) != 0 &&
         memcmp(s->cluster_id, c->state.cluster_id, sizeof no_id) != 0)
         return "it is of another cluster";
-    if (!node_address(m->address, s, address) || member_parse(address, ret) != NULL)
+    if (!node_address(place, s, address) || member_parse(address, ret) != NULL)
         return "the address is not HOST:PORT";
-    ret->node = (uint16_t)m->node;
-    /* Only the active region's vote, which is where this node, the leader, is. */
-    ret->role = m->standby || ret->region != c->config.region ? MEMBER_STANDBY : MEMBER_VOTER;
+    ret->node = (uint16_t)node;
     return NULL;
+}
+
+static const char *newcomer_check(const struct cluster *c, const sluice_v1_MembershipRequest *m,
+                                  const sluice_v1_NodeStatus *s, struct member *ret)
+{
+    const char *wrong = node_newcomer(c, m->node, m->address, s, ret);
+
+    /* Only the active region's vote, which is where this node, the leader, is. */
+    if (wrong == NULL)
+        ret->role = m->standby || ret->region != c->config.region ? MEMBER_STANDBY : MEMBER_VOTER;
+    return wrong;
 }
 
 static void on_newcomer(void *arg, const struct peer_answer *a)

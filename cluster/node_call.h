@@ -39,6 +39,12 @@ void node_answer(const struct node_caller *to, int status, const sluice_v1_NodeR
 void node_refuse(const struct node_caller *to, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* What a node at a place says of itself makes it a member, whose role is for the caller to give.
+ * Returns NULL or what is wrong. */
+const char *node_newcomer(const struct cluster *c, uint32_t node, const char *place,
+                          const sluice_v1_NodeStatus *s, struct member *ret);
+#define NEWCOMER_NS_MAX (5 * NS_PER_S) /* that it has to say so */
+
 /* node_call_recovery.c */
 void node_do_recovery(const struct node_caller *to, const sluice_v1_NodeRequest *request);
 

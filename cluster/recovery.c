@@ -432,14 +432,13 @@ static int told_of_newer(struct cluster *c, uint16_t from, const struct peer_rec
 }
 
 /* Who was removed is not believed. One that was added and got nothing of the log since knows of no
- * members: it believes who speaks of a later epoch, as it would have believed any leader of its
- * own. */
-static bool believes(struct cluster *c, uint16_t from, bool of_epochs)
+ * members: it believes whom the handshake lets in, as it would have believed any leader. */
+static bool believes(struct cluster *c, uint16_t from)
 {
     struct member m[CLUSTER_MEMBERS_MAX];
     int n = recovery_members(c, m);
 
-    return n > 0 ? members_find(m, (unsigned)n, from) != NULL : n == 0 && of_epochs;
+    return n == 0 || (n > 0 && members_find(m, (unsigned)n, from) != NULL);
 }
 
 int recovery_receive(struct cluster *c, uint16_t from, const void *body, size_t bytes)
@@ -449,7 +448,7 @@ int recovery_receive(struct cluster *c, uint16_t from, const void *body, size_t 
     if (peer_recover_get(&v, body, bytes) != NULL)
         return -EBADMSG;
     if ((v.head.answer != 0 || v.head.step != RECOVER_LOOK) && /* anybody may look */
-        !believes(c, from, v.head.answer != 0 && v.head.epoch == 0))
+        !believes(c, from))
         return 0;
     if (v.head.answer == 0)
         return recovery_asked(c, from, &v);
@@ -462,7 +461,7 @@ bool recovery_hears(struct cluster *c, uint16_t from, uint32_t type, uint64_t ep
 {
     struct recovery *r = &c->recovery;
 
-    if (epoch > started(c) && from != 0 && believes(c, from, true)) {
+    if (epoch > started(c) && from != 0 && believes(c, from)) {
         r->newer = epoch;
         r->newer_from = from;
     }

@@ -91,7 +91,8 @@ enum failover_step {
 
 struct failover_node {
     uint16_t node;
-    bool other; /* of another region: it is looked at, and not counted */
+    bool other; /* of another region, or declared dead: it is looked at, and not counted */
+    bool dead;
     unsigned marks;
     struct peer_recover seen; /* the last LOOK, then the first PROMISE */
 };

@@ -246,6 +246,10 @@ static int do_failover(struct pipeline *p, const sluice_v1_RecoveryRequest *aske
         return refuse(error, -ENOMEM, "no memory");
     f->region = asked->region;
     f->dry_run = asked->dry_run;
+    f->dead_count = asked->dead_count;
+    memcpy(f->dead, asked->dead, sizeof f->dead);
+    f->fresh_count = asked->fresh_count;
+    memcpy(f->fresh, asked->fresh, sizeof f->fresh);
     name_actor(p, asker, f->actor, sizeof f->actor);
     e = cluster_ask_node(p->cluster, 0, &request, FAILOVER_NS_MAX, reply);
     if (e < 0)
@@ -254,8 +258,8 @@ static int do_failover(struct pipeline *p, const sluice_v1_RecoveryRequest *aske
     ret->has_failover = reply->has_failover;
     ret->failover = reply->failover;
     free(reply);
-    if (e == 0 && !asked->dry_run && p->tls != NULL) {
-        int kept = manifest_of_failover(p, asked->region, ret);
+    if (e == 0 && !asked->dry_run && p->tls != NULL && ret->failover.epoch > 0) {
+        int kept = manifest_of_failover(p, asked, ret);
 
         if (kept < 0) /* what was done is done, and the log has the audit's entry of it */
             report_warn("failover", "its loss manifest was not kept: %s", strerror(-kept));

@@ -101,7 +101,8 @@ void pipeline_peers(struct pipeline *p, sluice_v1_StatusResponse *r);
 
 /* pipeline_manifest.c: into done->manifest, by the rest of it; only where there is TLS. Returns 0,
  * or why there is none, or why it was not kept. */
-int manifest_of_failover(struct pipeline *p, uint32_t region, sluice_v1_ClusterDone *done);
+int manifest_of_failover(struct pipeline *p, const sluice_v1_RecoveryRequest *asked,
+                         sluice_v1_ClusterDone *done);
 int manifest_of_losses(struct pipeline *p, bool complete, sluice_v1_ClusterDone *done);
 
 /* Fills in the admin server's source. */

@@ -5,7 +5,8 @@
  * There are two, by "kind":
  *
  *   estimate  of a failover that is done: where the kept log ends and since when nobody leads it.
- *             How many events were receipted behind that nobody here can know. It is kept in
+ *             How many events were receipted behind that nobody here can know. "dead": who was
+ *             declared lost for good; then receipts for `region` may be among them. It is kept in
  *             <data.dir>/failovers/epoch-<epoch>.pem.
  *   losses    by what the members have set aside (cluster/orphan.h): for each end of a log that was
  *             cut, how many events of it were receipted. At least those that one of its nodes knew
@@ -119,7 +120,8 @@ static int keep(const struct pipeline *p, uint64_t epoch, const char *pem)
     return e;
 }
 
-int manifest_of_failover(struct pipeline *p, uint32_t region, sluice_v1_ClusterDone *done)
+int manifest_of_failover(struct pipeline *p, const sluice_v1_RecoveryRequest *asked,
+                         sluice_v1_ClusterDone *done)
 {
     const sluice_v1_FailoverReport *r = &done->failover;
     struct text *t = calloc(1, sizeof *t);
@@ -132,10 +134,13 @@ int manifest_of_failover(struct pipeline *p, uint32_t region, sluice_v1_ClusterD
         ", \"region\": %" PRIu32 ", \"epoch\": %" PRIu64 ", \"index\": %" PRIu64
         ", \"term\": %" PRIu64 ", \"logOf\": %" PRIu32 ", \"lastTimeNs\": %" PRIu64
         ", \"knownCommitted\": %" PRIu64,
-        region, (uint64_t)r->epoch, (uint64_t)r->index, (uint64_t)r->term, r->node,
+        asked->region, (uint64_t)r->epoch, (uint64_t)r->index, (uint64_t)r->term, r->node,
         (uint64_t)r->last_time_ns, (uint64_t)r->committed);
     if (r->silent_ms != UINT64_MAX)
         add(t, ", \"silentMs\": %" PRIu64, (uint64_t)r->silent_ms);
+    for (pb_size_t i = 0; i < asked->dead_count; i++)
+        add(t, "%s%" PRIu32 "%s", i == 0 ? ", \"dead\": [" : ", ", asked->dead[i],
+            i + 1 == asked->dead_count ? "]" : "");
     e = sign(p, t, done);
     free(t);
     return e == 0 ? keep(p, r->epoch, done->manifest) : e;

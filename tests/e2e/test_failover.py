@@ -296,7 +296,59 @@ def test_killed_in_the_middle():
     check_receipts(cluster[5], recorders, moved=True)
 
 
+def test_most_of_a_region_is_lost_for_good():
+    """one is left of both: it goes on with new nodes in the place of those that are declared dead, and with nobody
+    else; the other region comes back to it"""
+    load(False)
+    all_have_receipts(recorders)
+    cluster.together()
+    kept = len(log_of(cluster[6]))
+    kill(ONE + (4, 5))
+    text = asked(6, "failover", "--to", "2", "--yes", code=4)
+    expect("only 1 can be asked; it takes 2 of them" in text and "--dead" in text, text)
+    seven, eight = cluster.member(7), cluster.member(8)
+    text = asked(6, "failover", "--to", "2", "--yes", "--dead", "4", "5", seven.place, eight.place, code=4)
+    expect("node 7 at 127.0.0.1" in text and "does not answer" in text, text)
+    for m in (seven, eight):
+        m.start()
+    for words, why in ((("4", "5"), "fewer than three nodes"), (("4", "5", seven.place), "fewer than three nodes"),
+                       (("4", "6", seven.place, eight.place), "the node that is asked is not dead"),
+                       (("1", "5", seven.place, eight.place), "of the region that is to go on"),
+                       (("4", "5", "9=" + seven.place.split("=")[1], eight.place), "its certificate is that of another node")):
+        text = asked(6, "failover", "--to", "2", "--yes", "--dead", *words, code=4)
+        expect(why in text, words, text)
+    start((4,))
+    text = asked(6, "failover", "--to", "2", "--yes", "--dead", "4", "5", seven.place, eight.place, code=4)
+    expect("node 4 answers, so it is not dead" in text, text)
+    kill((4,))
+    text = asked(6, "failover", "--to", "2", "--dry-run", "--dead", "4", "5", seven.place, eight.place)
+    expect("1 nodes answer" in text and "ONLY THE NODES DECLARED DEAD HAD IS LOST" in text, text)
+    r = as_json(6, "failover", "--to", "2", "--yes", "--dead", "4", "5", seven.place, eight.place)
+    expect_equal(r["report"]["leader"], 6, "who leads: the only one with a log")
+    with Stream(seven.port) as s:
+        wait_until(lambda: s.batch([trade("dead", b"1", 1)]).accepted == 1, "an event is taken")
+    again = as_json(6, "failover", "--to", "2", "--yes", "--dead", "4", "5", seven.place, eight.place)
+    expect("goes on with the new nodes already" in again["result"], again)
+    for n in (4, 5):
+        del cluster.members[n]
+    start(ONE)
+    asked(7, "rejoin")
+    expect_equal(sorted((m["node"], m["voter"]) for m in seven.cluster_status()["members"]),
+                 [(1, False), (2, False), (3, False), (6, True), (7, True), (8, True)], "members")
+    all_well()
+    expect(len(log_of(eight)) > kept, "a new node has the whole log")
+    here = [r for r in recorders if not r.source.endswith("-5")]
+    for r in here:
+        r.go.set()
+    more_receipts(here, 20)  # for both regions, too
+    load(False)
+    all_have_receipts(here)
+    all_well()
+    check_receipts(eight, recorders, moved=True)
+
+
 if __name__ == "__main__":
     print("seed %d" % seed)
     main([test_init, test_refusals, test_lost_by_kill, test_a_conflict_is_told, test_alive_behind_a_partition, test_pause,
-          test_with_a_survivor_missing, test_two_at_once, test_killed_in_the_middle])
+          test_with_a_survivor_missing, test_two_at_once, test_killed_in_the_middle,
+          test_most_of_a_region_is_lost_for_good])

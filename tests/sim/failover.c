@@ -35,6 +35,30 @@ static void ask(struct sim_node *n, uint8_t region)
     n->turn_ns = sim.now_ns;
 }
 
+/* Without those that are lost for good. */
+static void ask_survivor(void)
+{
+    const struct declared *d = &sim.declared;
+    struct sim_node *n = &sim.node[d->survivor];
+    struct failover_request r = { .region = region_of(d->survivor),
+                                  .timeout_ms = (uint32_t)between(1000, 20000),
+                                  .dead_n = 2,
+                                  .fresh_n = 2 };
+
+    if (n->c == NULL || sim.now_ns < n->stopped_ns || n->c->failover.step != FAILOVER_NONE)
+        return;
+    snprintf(r.actor, sizeof r.actor, "sim");
+    for (unsigned k = 0; k < 2; k++) {
+        r.dead[k] = (uint16_t)d->dead[k];
+        r.fresh[k] = operator_member(d->fresh[k]);
+    }
+    trace("node %u is asked to fail over without nodes %u and %u", d->survivor, r.dead[0],
+          r.dead[1]);
+    sim.failovers++;
+    (void)failover_begin(n->c, &r, ended, n);
+    n->turn_ns = sim.now_ns;
+}
+
 static struct sim_node *one_of(uint8_t region)
 {
     unsigned i;
@@ -45,11 +69,17 @@ static struct sim_node *one_of(uint8_t region)
     return &sim.node[i];
 }
 
-/* Has somebody promised an epoch, or begun one, that no running attempt will end? */
+static bool leads(unsigned node)
+{
+    const struct cluster *c = sim.node[node].c;
+
+    return c != NULL && !c->recovery.fenced && consensus_leads(c);
+}
+
+/* Has somebody promised an epoch, or begun one, that no running attempt will end, and no leader? */
 static bool stands_still(void)
 {
-    uint64_t begun = EPOCHS_MAX - 1;
-    bool still = false;
+    uint64_t begun = EPOCHS_MAX - 1, promised = 0, led = 0;
 
     while (begun > 1 && (sim.history[begun] == NULL ||
                          sim.history[begun]->committed <= sim.history[begun]->last))
@@ -61,10 +91,39 @@ static bool stands_still(void)
             continue;
         if (n->c->failover.step != FAILOVER_NONE)
             return false;
-        still = still || n->c->state.promised > begun ||
-                n->c->state.term >> CLUSTER_EPOCH_SHIFT > begun;
+        if (n->c->state.promised > promised)
+            promised = n->c->state.promised;
+        if (n->epoch > promised)
+            promised = n->epoch;
+        if (leads(i) && n->epoch > led)
+            led = n->epoch;
     }
-    return still;
+    return promised > begun && promised > led;
+}
+
+/* Two of its region are lost for good, by its survivor's configuration. */
+static void go_on_without(void)
+{
+    const struct declared *d = &sim.declared;
+    const struct sim_node *survivor = &sim.node[d->survivor];
+    uint8_t region = region_of(d->survivor), other = (uint8_t)(3 - region);
+    bool dead_vote = false;
+
+    for (unsigned i = 1; i <= sim.nodes; i++) {
+        if (region_of(i) != other || !leads(i) || sim.node[i].epoch < survivor->epoch)
+            continue;
+        dead_vote = operator_role(sim.node[i].c, d->dead[0]) == MEMBER_VOTER &&
+                    operator_role(sim.node[i].c, d->dead[1]) == MEMBER_VOTER;
+        if (!dead_vote)
+            return; /* this one is asked to take them out (operator.c) */
+    }
+    /* In the middle of a switchover a node leads with the votes of both regions: then two are dead
+     * of six voters, and no other change is allowed. New nodes that had a place once, in an epoch
+     * that was given up since, are not new. */
+    if (!dead_vote && (leads(d->survivor) || loss_is_offered()))
+        ask(one_of(other), other);
+    else
+        ask_survivor();
 }
 
 void failover_ask(void)
@@ -73,11 +132,17 @@ void failover_ask(void)
 
     if (sim.healing) {
         sim.failover_ns = sim.now_ns + NS_PER_S;
-        if (stands_still())
+        if (loss_is_declared())
+            go_on_without();
+        else if (stands_still())
             ask(one_of(region), region);
         return;
     }
     sim.failover_ns = sim.now_ns + between(100 * NS_PER_MS, 8 * NS_PER_S);
+    if (loss_is_declared() && !loss_is_offered() && chance(70)) {
+        ask_survivor();
+        return;
+    }
     ask(one_of(region), region);
     if (chance(20))
         ask(one_of(region), region);

@@ -156,6 +156,8 @@ void history_follow(struct sim_node *n)
         n->reconciles = RECONCILE_NOT;
     if (!n->fenced)
         (void)history_of(n, n->c->state.term);
+    if (!n->fenced && number_of(n) == sim.declared.survivor && !loss_is_declared())
+        loss_offer(epoch);
 }
 
 /* --- the end ------------------------------------------------------------------------------------

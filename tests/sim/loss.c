@@ -6,6 +6,9 @@
  * another one takes its place, with a new number and an empty disk, which the operator has to put
  * in. Lost is a machine only while a majority of those that know the newest members remains, with
  * whole disks.
+ *
+ * Of two regions, two machines of one may be lost at once, where the third one has all that the two
+ * had: the operator declares them dead, and has it go on with two new ones.
  */
 #include "tests/sim/sim.h"
 
@@ -103,4 +106,118 @@ void loss_of_machine(struct sim_node *n)
     sim.lost++;
     sim.nodes++;
     new->up_ns = sim.now_ns + between(NS_PER_MS, NS_PER_S);
+}
+
+/* --- most of a region ---------------------------------------------------------------------------
+ */
+
+/* Has it set aside anything that was not offered again? */
+static bool has_orphans(const struct sim_node *n)
+{
+    static struct orphan_file file[ORPHANS_MAX];
+    int files = orphan_list(n->dir, file, ORPHANS_MAX);
+
+    for (int i = 0; i < files; i++) {
+        if (!file[i].reconciled)
+            return true;
+    }
+    return files < 0;
+}
+
+static bool is_whole(const struct sim_node *n)
+{
+    return n->c != NULL && n->opened && !n->gone && !n->c->recovery.fenced &&
+           !n->c->repair.at_start && !n->c->fetch.active && n->c->recovery.copy == COPY_NONE &&
+           !recovery_is_promised(n->c) && !has_orphans(n);
+}
+
+/* What the other one may have acknowledged is on this one's disk, if both are of one epoch. */
+static bool has_all_of(const struct sim_node *n, const struct sim_node *other)
+{
+    const struct log *a = n->c->log, *b = other->c->log;
+
+    return n->epoch == other->epoch && log_persisted_index(a) == log_last_index(a) &&
+           (log_last_term(a) != log_last_term(b) ? log_last_term(a) > log_last_term(b)
+                                                 : log_last_index(a) >= log_last_index(b));
+}
+
+/* May the two others of its region be lost, by its own configuration? */
+static bool may_be_left(const struct sim_node *n, unsigned ret_dead[2])
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int members = is_whole(n) ? recovery_members(n->c, m) : 0;
+    unsigned others = 0, self = 0;
+
+    for (int i = 0; i < members; i++) {
+        struct sim_node *other = &sim.node[m[i].node];
+
+        if (m[i].region != region_of(number_of(n)))
+            continue;
+        if (other == n) {
+            self++;
+            continue;
+        }
+        if (others == 2 || !is_whole(other) || !has_all_of(n, other))
+            return false;
+        ret_dead[others++] = m[i].node;
+    }
+    return self == 1 && others == 2;
+}
+
+void loss_of_most(void)
+{
+    struct declared *d = &sim.declared;
+    unsigned i = (unsigned)between(1, sim.nodes), dead[2];
+
+    if (!sim.fails_over || sim.healing || d->survivor != 0 || sim.lost > 0 || sim.rotten != 0 ||
+        sim.nodes + 2 > NODES || region_of(i) != sim.spare_region ||
+        !may_be_left(&sim.node[i], dead))
+        return;
+    d->survivor = i;
+    d->index = log_last_index(sim.node[i].c->log);
+    for (unsigned k = 0; k < 2; k++) {
+        struct sim_node *n = &sim.node[dead[k]];
+
+        machine_crash(n);
+        n->gone = true;
+        n->up_ns = UINT64_MAX;
+        d->dead[k] = dead[k];
+        d->fresh[k] = ++sim.nodes;
+        sim.node[sim.nodes].up_ns = UINT64_MAX;
+        sim.lost++;
+    }
+    trace("nodes %u and %u are lost with their disks, node %u is left; nodes %u and %u are new",
+          dead[0], dead[1], i, d->fresh[0], d->fresh[1]);
+}
+
+bool loss_is_declared(void)
+{
+    const struct declared *d = &sim.declared;
+    const struct sim_node *n = &sim.node[d->survivor];
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int members;
+
+    if (d->survivor == 0)
+        return false;
+    members = n->c != NULL ? recovery_members(n->c, m) : 0;
+    return members <= 0 || members_find(m, (unsigned)members, (uint16_t)d->dead[0]) != NULL;
+}
+
+bool loss_is_offered(void)
+{
+    const struct declared *d = &sim.declared;
+
+    return sim.node[d->fresh[0]].join_epoch != 0 || sim.node[d->fresh[1]].join_epoch != 0;
+}
+
+void loss_offer(uint64_t epoch)
+{
+    for (unsigned k = 0; k < 2; k++) {
+        struct sim_node *n = &sim.node[sim.declared.fresh[k]];
+
+        if (n->up_ns == UINT64_MAX && n->c == NULL && n->join_epoch == 0) {
+            n->join_epoch = epoch;
+            n->up_ns = sim.now_ns + between(NS_PER_MS, NS_PER_S);
+        }
+    }
 }

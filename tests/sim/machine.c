@@ -104,7 +104,7 @@ void machine_start(struct sim_node *n)
         .links = 1,
         .bootstrap = number_of(n) <= sim.founders ? &sim.bootstrap : NULL,
         .join_cluster_id = number_of(n) > sim.founders ? sim.bootstrap.cluster_id : NULL,
-        .join_epoch = 1,
+        .join_epoch = n->join_epoch != 0 ? n->join_epoch : 1,
         .trailing = sim.trailing,
         .fetch_bytes_per_s = sim.fetch_bytes_per_s,
     };

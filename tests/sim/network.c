@@ -200,19 +200,25 @@ static void decode(struct message *m, unsigned from)
     m->decoded = true;
 }
 
-/* On its own connection to a member: says its epoch, and nothing else. */
+static bool has_as_member(unsigned node, unsigned other)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = recovery_members(sim.node[node].c, m);
+
+    return n > 0 && members_find(m, (unsigned)n, (uint16_t)other) != NULL;
+}
+
+/* On its own connection to a member, or to one that has it as a member and has dialled it: says its
+ * epoch, and nothing else. */
 static void ping(unsigned from, unsigned to)
 {
     struct cluster *c = sim.node[from].c, *other = sim.node[to].c;
-    struct member m[CLUSTER_MEMBERS_MAX];
-    int n;
 
     if (from == to || c == NULL || other == NULL || c->state.term <= other->state.term ||
         sim.now_ns < sim.link[from][to].blocked_ns || sim.now_ns < sim.node[from].stopped_ns ||
         sim.now_ns < sim.node[to].stopped_ns)
         return;
-    n = recovery_members(c, m);
-    if (n <= 0 || members_find(m, (unsigned)n, (uint16_t)to) == NULL)
+    if (!has_as_member(from, to) && !has_as_member(to, from))
         return;
     (void)recovery_hears(other, (uint16_t)from, PEER_PING, c->state.term >> CLUSTER_EPOCH_SHIFT);
     sim.node[to].turn_ns = sim.now_ns;

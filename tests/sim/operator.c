@@ -72,7 +72,7 @@ static void draw_of_two(struct change_request *r)
     r->kind = chance(60) ? CHANGE_REPLACE : chance(50) ? CHANGE_ADD : CHANGE_REMOVE;
     while (region_of(r->node) != sim.spare_region)
         r->node = (uint16_t)between(1, sim.nodes);
-    while (region_of(r->member.node) != sim.spare_region)
+    while (region_of(r->member.node) != sim.spare_region || sim.node[r->member.node].gone)
         r->member = operator_member((unsigned)between(1, sim.nodes));
     if (chance(50))
         r->member.role = MEMBER_STANDBY;
@@ -137,7 +137,7 @@ static bool missing_member(const struct cluster *c, struct change_request *r)
     for (unsigned i = 1; i <= sim.nodes; i++)
         members[region_of(i)] += operator_role(c, i) >= 0;
     for (unsigned i = 1; i <= sim.nodes; i++) {
-        if (members[region_of(i)] >= FOUNDERS || operator_role(c, i) >= 0)
+        if (members[region_of(i)] >= FOUNDERS || operator_role(c, i) >= 0 || sim.node[i].gone)
             continue;
         r->kind = CHANGE_ADD;
         r->member = operator_member(i);
@@ -147,12 +147,34 @@ static bool missing_member(const struct cluster *c, struct change_request *r)
     return false;
 }
 
+/* Where there is a leader yet, those of a region that are lost for good come out first, since most
+ * of that region will never have the log; of the two, who votes, since nothing is done while a
+ * voter does not answer. */
+static bool remove_dead(const struct cluster *c, struct change_request *r)
+{
+    const struct declared *d = &sim.declared;
+    unsigned dead = 0;
+
+    for (unsigned k = 0; k < 2 && d->survivor != 0; k++) {
+        if (operator_role(c, d->dead[k]) >= 0 &&
+            (dead == 0 || operator_role(c, d->dead[k]) == MEMBER_VOTER))
+            dead = d->dead[k];
+    }
+    if (dead == 0)
+        return false;
+    loss_offer(c->state.term >> CLUSTER_EPOCH_SHIFT);
+    r->kind = CHANGE_REMOVE;
+    r->dead = true;
+    r->node = (uint16_t)dead;
+    return true;
+}
+
 /* The next step to the members of the end: first who is missing, in the place of one that has gone,
  * since nothing else is done while a voter does not answer. False: they are it. */
 static bool next_request(const struct cluster *c, struct change_request *r)
 {
     if (sim.two) {
-        if (missing_member(c, r))
+        if (remove_dead(c, r) || missing_member(c, r))
             return true;
         r->kind = CHANGE_SWITCHOVER;
         r->region = sim.operator.region;

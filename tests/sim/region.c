@@ -96,6 +96,16 @@ static bool has(const struct sim_node *n, uint64_t index, uint64_t term)
            n->durable_term[index - n->durable_from - 1] == term;
 }
 
+/* Two disks of three are lost, and what they had said with them: then the third one has it. */
+static unsigned may_lack(unsigned region, unsigned members, uint64_t index)
+{
+    const struct declared *d = &sim.declared;
+
+    if (d->survivor != 0 && region_of(d->survivor) == region && index <= d->index)
+        return members - 1;
+    return members / 2;
+}
+
 /* Of each region's members, so many may be without it that whoever asks a majority of them meets
  * one that has it. */
 static void check_held(const struct member *m, int members, uint64_t index, uint64_t term,
@@ -108,14 +118,14 @@ static void check_held(const struct member *m, int members, uint64_t index, uint
         have[m[i].region - 1] += has(&sim.node[m[i].node], index, term);
     }
     for (unsigned r = 0; r < 2; r++) {
-        for (int i = 0; have[r] + all[r] / 2 + 1 <= all[r] && i < members; i++)
+        if (all[r] == 0 || have[r] + may_lack(r + 1, all[r], index) >= all[r])
+            continue;
+        for (int i = 0; i < members; i++)
             trace("node %u: durable %" PRIu64 ", term %" PRIx64 " there, not %" PRIx64, m[i].node,
                   sim.node[m[i].node].durable,
                   sim.node[m[i].node].opened ? term_of(&sim.node[m[i].node], index) : 0, term);
-        if (have[r] + all[r] / 2 + 1 <= all[r])
-            violation("%s: both regions have entry %" PRIu64
-                      ", but of region %u's %u members %u do",
-                      who, index, r + 1, all[r], have[r]);
+        violation("%s: both regions have entry %" PRIu64 ", but of region %u's %u members %u do",
+                  who, index, r + 1, all[r], have[r]);
     }
 }
 

@@ -184,6 +184,8 @@ static void chaos(void)
         return;
     }
     if (sim.two && chance(15)) {
+        if (chance(50))
+            loss_of_most();
         region_fault();
         return;
     }
@@ -228,8 +230,10 @@ static void heal(void)
         test_disk_fault_at(n->disk, TEST_DISK_NEVER, TEST_DISK_ERROR, 0, 0);
         if (n->gone)
             continue;
-        if (n->c == NULL)
+        if (n->c == NULL && n->up_ns != UINT64_MAX)
             n->up_ns = sim.now_ns;
+        else if (n->c == NULL)
+            continue; /* it has no place yet */
         else
             n->c->config.fetch_bytes_per_s = 0;
         for (unsigned j = 1; j <= sim.nodes; j++)
@@ -587,9 +591,11 @@ static void run(uint64_t seed)
         say_nodes();
         violation("the members are not as they were asked for");
     }
-    sim.client_ns = sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && sim.fails_over && !failover_reconciled())
-        step();
+    sim.client_ns = UINT64_MAX;
+    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && sim.fails_over &&
+           !(failover_reconciled() && operator_satisfied()))
+        step(); /* another epoch may have the members of before */
+    sim.operator.next_ns = UINT64_MAX;
     while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !(together() && all_answered() && all_mended()))
         step();
     say_nodes();

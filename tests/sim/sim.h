@@ -25,7 +25,7 @@
 #include "cluster/segment.h"
 #include "store/apply.h"
 
-#define NODES       7 /* at most, with those that take a lost one's place */
+#define NODES       9 /* at most, with those that take a lost one's place */
 #define FOUNDERS    3
 #define JOINERS     2  /* more, from the beginning; or none */
 #define BLOCKS      16 /* of a node's workers; more than are forwarded at a time */
@@ -95,11 +95,12 @@ struct sim_node {
     uint64_t receipts; /* since all has healed */
     char dir[64], dedupe_dir[80];
     uint64_t turn_ns, disk_ns, up_ns, stopped_ns, slow_ns;
-    int64_t clock_ns;  /* off the true time */
-    int64_t drift;     /* of its monotonic clock, in 1/1024 */
-    uint64_t full_ns;  /* its disk is full until then; 0: it is not */
-    uint64_t fails_at; /* the operation of its disk that fails; 0: none */
-    bool gone;         /* with its disk */
+    int64_t clock_ns;    /* off the true time */
+    int64_t drift;       /* of its monotonic clock, in 1/1024 */
+    uint64_t full_ns;    /* its disk is full until then; 0: it is not */
+    uint64_t fails_at;   /* the operation of its disk that fails; 0: none */
+    bool gone;           /* with its disk */
+    uint64_t join_epoch; /* in which it is offered its place */
     struct old_file old;
     uint64_t applied;
     uint64_t persisted;                               /* before its last turn */
@@ -163,6 +164,13 @@ struct plan {
     uint64_t quiet_ns, until_ns;
 };
 
+/* Two of a region's three are lost for good, and the operator says so; loss.c. */
+struct declared {
+    uint64_t index;    /* of the last entry that the survivor had then */
+    unsigned survivor; /* 0: it did not happen */
+    unsigned dead[2], fresh[2];
+};
+
 struct sim {
     uint64_t seed, random, now_ns;
     uint32_t number;                     /* the last event made */
@@ -194,6 +202,7 @@ struct sim {
     uint64_t fetch_bytes_per_s, segment_age_ns;
     struct operator operator;
     struct plan plan;
+    struct declared declared;
     unsigned rotten; /* the node with rot; 0: none */
     uint64_t rot_index, rots, mended;
     unsigned rot_percent;  /* of starts */
@@ -260,6 +269,12 @@ bool loss_may_be_full(void); /* any disk, as far as a node knows */
 void loss_fail_write(struct sim_node *n);
 bool loss_has_failed(const struct sim_node *n);
 void loss_of_machine(struct sim_node *n);
+void loss_of_most(void); /* of a region, for good; perhaps */
+/* Is a failover still to be done, without those? */
+bool loss_is_declared(void);
+bool loss_is_offered(void); /* to those that are new, a place, once */
+/* The survivor's epoch has begun: those that are new are offered their places. */
+void loss_offer(uint64_t epoch);
 
 /* region.c */
 uint8_t region_of(unsigned node);

@@ -24,7 +24,7 @@ static const char help[] =
     "its\n"
     "                                 nodes get votes, one of them leads, then the others' votes "
     "go\n"
-    "sluice cluster failover --to REGION [--dry-run]\n"
+    "sluice cluster failover --to REGION [--dry-run] [--dead OLD ... NEW=HOST:PORT ...]\n"
     "                                 the other region is lost: this node's, which is REGION, "
     "goes on\n"
     "                                 without it, in a new epoch\n"
@@ -53,7 +53,10 @@ static const char help[] =
     "Options:\n"
     "  --standby        with add: it gets the log, and no vote\n"
     "  --dead           remove and replace: the old node is lost for good, so nothing is kept for\n"
-    "                   what it may have had alone; where most of a region is lost, only so\n"
+    "                   what it may have had alone; where most of a region is lost, only so;\n"
+    "                   with failover: of most of the region that is to go on, and new nodes, "
+    "which\n"
+    "                   wait, take their place\n"
     "  --to REGION      with switchover and failover: 1 or 2\n"
     "  --manifest FILE  with failover and orphans: a new file for what is lost, signed by the "
     "node\n"
@@ -97,8 +100,8 @@ static const struct cluster_command {
       "replace takes a node and NEW=HOST:PORT" },
     { "transfer", cluster_transfer, TAKES_YES, 0, 1, "transfer takes at most one node" },
     { "switchover", cluster_switchover, TAKES_TO, 0, 0, "switchover takes no node" },
-    { "failover", cluster_failover, TAKES_TO | TAKES_YES | TAKES_DRY | TAKES_MANIFEST, 0, 0,
-      "failover takes no node" },
+    { "failover", cluster_failover, TAKES_TO | TAKES_YES | TAKES_DRY | TAKES_MANIFEST | TAKES_DEAD,
+      0, 6, "failover takes at most six nodes" },
     { "rejoin", cluster_rejoin, 0, 0, 0, "rejoin takes no argument" },
     { "orphans", cluster_orphans, TAKES_MANIFEST, 0, 0, "orphans takes no argument" },
     { "reconcile", cluster_reconcile, 0, 0, 0, "reconcile takes no argument" },

@@ -41,6 +41,10 @@ int cluster_manifest(const struct cluster_options *o);
 int cluster_pause(const struct cluster_options *o);
 int cluster_resume(const struct cluster_options *o);
 
+/* Arguments: a node's number; NODE=HOST:PORT. CLI_OK, or what was said. */
+int cluster_parse_node(const char *text, uint32_t *ret);
+int cluster_parse_member(const char *text, uint32_t *ret_node, char *ret_address, size_t bytes);
+
 /* Asks, if --yes was not given; what is lost by it is said before. */
 int cluster_confirm(const struct cluster_options *o, const char *what);
 /* What `status` asks for. */

@@ -18,7 +18,7 @@
 /* --- arguments ----------------------------------------------------------------------------------
  */
 
-static int parse_node(const char *text, uint32_t *ret)
+int cluster_parse_node(const char *text, uint32_t *ret)
 {
     uint64_t n;
 
@@ -41,7 +41,7 @@ static bool is_place(const char *text)
 }
 
 /* NODE=HOST:PORT */
-static int parse_member(const char *text, uint32_t *ret_node, char *ret_address, size_t bytes)
+int cluster_parse_member(const char *text, uint32_t *ret_node, char *ret_address, size_t bytes)
 {
     const char *equals = strchr(text, '=');
     char number[8];
@@ -54,7 +54,7 @@ static int parse_member(const char *text, uint32_t *ret_node, char *ret_address,
         return cli_usage("cluster", "'%s' is not HOST:PORT (an IPv6 address in brackets)",
                          equals + 1);
     snprintf(ret_address, bytes, "%s", equals + 1);
-    return parse_node(number, ret_node);
+    return cluster_parse_node(number, ret_node);
 }
 
 /* --- waiting ------------------------------------------------------------------------------------
@@ -153,8 +153,8 @@ int cluster_init(const struct cluster_options *o)
 
     for (int i = 0; i < o->args; i++) {
         sluice_v1_Member *m = &init->members[init->members_count++];
-        int rc = parse_member(o->arg[i], &m->node, m->address,
-                              sizeof((sluice_v1_MembershipRequest *)0)->address);
+        int rc = cluster_parse_member(o->arg[i], &m->node, m->address,
+                                      sizeof((sluice_v1_MembershipRequest *)0)->address);
 
         if (rc != CLI_OK)
             return rc;
@@ -173,7 +173,7 @@ int cluster_add(const struct cluster_options *o)
 {
     struct admin_request r = { .which = ADMIN_CLUSTER_CHANGE };
     sluice_v1_MembershipRequest *m = &r.cluster_change;
-    int rc = parse_member(o->arg[0], &m->node, m->address, sizeof m->address);
+    int rc = cluster_parse_member(o->arg[0], &m->node, m->address, sizeof m->address);
 
     m->kind = sluice_v1_MembershipRequest_Kind_ADD;
     m->standby = o->standby;
@@ -184,7 +184,7 @@ int cluster_remove(const struct cluster_options *o)
 {
     struct admin_request r = { .which = ADMIN_CLUSTER_CHANGE };
     char what[256];
-    int rc = parse_node(o->arg[0], &r.cluster_change.node);
+    int rc = cluster_parse_node(o->arg[0], &r.cluster_change.node);
 
     r.cluster_change.kind = sluice_v1_MembershipRequest_Kind_REMOVE;
     r.cluster_change.dead = o->dead;
@@ -202,10 +202,10 @@ int cluster_replace(const struct cluster_options *o)
     struct admin_request r = { .which = ADMIN_CLUSTER_CHANGE };
     sluice_v1_MembershipRequest *m = &r.cluster_change;
     char what[768];
-    int rc = parse_node(o->arg[0], &m->old);
+    int rc = cluster_parse_node(o->arg[0], &m->old);
 
     if (rc == CLI_OK)
-        rc = parse_member(o->arg[1], &m->node, m->address, sizeof m->address);
+        rc = cluster_parse_member(o->arg[1], &m->node, m->address, sizeof m->address);
     if (rc == CLI_OK && m->node == m->old)
         rc = cli_usage("cluster", "a node is replaced by one with another number");
     m->kind = sluice_v1_MembershipRequest_Kind_REPLACE;
@@ -222,7 +222,7 @@ int cluster_replace(const struct cluster_options *o)
 int cluster_transfer(const struct cluster_options *o)
 {
     struct admin_request r = { .which = ADMIN_CLUSTER_CHANGE };
-    int rc = o->args > 0 ? parse_node(o->arg[0], &r.cluster_change.node) : CLI_OK;
+    int rc = o->args > 0 ? cluster_parse_node(o->arg[0], &r.cluster_change.node) : CLI_OK;
 
     r.cluster_change.kind = sluice_v1_MembershipRequest_Kind_TRANSFER;
     return rc == CLI_OK ? cluster_carry_out(o, &r) : rc;

@@ -30,7 +30,8 @@ static json_t *report_json(const sluice_v1_FailoverReport *r)
 }
 
 /* What may be lost nobody here can know: only what there is, and since when nothing was heard. */
-static void describe(const sluice_v1_FailoverReport *r, uint32_t region, char *ret, size_t bytes)
+static void describe(const sluice_v1_FailoverReport *r, const sluice_v1_RecoveryRequest *asked,
+                     char *ret, size_t bytes)
 {
     char time[CLI_TIME_BYTES], since[96];
 
@@ -42,10 +43,14 @@ static void describe(const sluice_v1_FailoverReport *r, uint32_t region, char *r
         ret, bytes,
         "Region %" PRIu32 ": %" PRIu32 " nodes answer. It has the log to index %" PRIu64
         ", at node %" PRIu32 "; that entry is of %s, and %s. What was receipted at `quorum` "
-        "after it is missing; receipts for `region` are all in it.\n"
+        "after it is missing; %s.\n"
         "%s",
-        region, r->answering, (uint64_t)r->index, r->node,
+        asked->region, r->answering, (uint64_t)r->index, r->node,
         cli_time(time, (uint64_t)r->last_time_ns), since,
+        asked->dead_count > 0
+            ? "WHAT ONLY THE NODES DECLARED DEAD HAD IS LOST, also where it was receipted for "
+              "`region`, and if one of them comes back, what it has is not taken"
+            : "receipts for `region` are all in it",
         r->old_leader != 0
             ? "THE OTHER REGION STILL HAS A LEADER, which can be reached from here, and may be "
               "accepting: `switchover` loses nothing."
@@ -53,6 +58,33 @@ static void describe(const sluice_v1_FailoverReport *r, uint32_t region, char *r
                         : "No node of the other region answers. If it is alive behind a "
                           "partition, what it accepts until it hears of this is set aside "
                           "there (`orphans`, `reconcile`).");
+}
+
+/* Behind --dead: numbers are who is lost for good, NODE=HOST:PORT who takes their place. */
+static int parse_dead(const struct cluster_options *o, sluice_v1_RecoveryRequest *q)
+{
+    int rc = CLI_OK;
+
+    if (!o->dead)
+        return o->args == 0 ? CLI_OK
+                            : cli_usage("cluster", "failover takes nodes behind --dead only");
+    for (int i = 0; rc == CLI_OK && i < o->args; i++) {
+        if (strchr(o->arg[i], '=') != NULL && q->fresh_count < sizeof q->fresh / sizeof *q->fresh) {
+            sluice_v1_Member *m = &q->fresh[q->fresh_count++];
+
+            rc = cluster_parse_member(o->arg[i], &m->node, m->address, sizeof m->address);
+        } else if (q->dead_count < sizeof q->dead / sizeof *q->dead) {
+            rc = cluster_parse_node(o->arg[i], &q->dead[q->dead_count++]);
+        } else {
+            rc = cli_usage("cluster",
+                           "--dead takes at most three nodes that are lost, and three new "
+                           "ones");
+        }
+    }
+    if (rc == CLI_OK && q->dead_count == 0)
+        rc = cli_usage("cluster", "--dead takes the nodes that are lost for good, and new ones in "
+                                  "their place, each as NODE=HOST:PORT");
+    return rc;
 }
 
 static int fail_over(const struct cluster_options *o, sluice_v1_ClusterDone *done)
@@ -65,15 +97,18 @@ static int fail_over(const struct cluster_options *o, sluice_v1_ClusterDone *don
     q->kind = sluice_v1_RecoveryRequest_Kind_FAILOVER;
     q->region = o->to;
     q->dry_run = true;
+    rc = parse_dead(o, q);
+    if (rc != CLI_OK)
+        return rc;
     rc = o->yes && !o->dry_run ? CLI_OK : cluster_ask_long(o, &r, done);
     if (rc != CLI_OK || o->dry_run) {
         if (rc == CLI_OK && !o->common.json) {
-            describe(&done->failover, o->to, what, sizeof what);
+            describe(&done->failover, q, what, sizeof what);
             printf("%s\n%s\n", what, done->sentence);
         }
         return rc;
     }
-    describe(&done->failover, o->to, what, sizeof what);
+    describe(&done->failover, q, what, sizeof what);
     rc = cluster_confirm(o, what);
     q->dry_run = false;
     if (rc == CLI_OK)
