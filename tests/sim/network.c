@@ -154,6 +154,8 @@ int sim_post(void *arg, const struct node_post *p)
     struct iovec iov[POST_IOVS + 1] = { { header, sizeof header } };
 
     assert(p->to >= 1 && p->to <= NODES && p->to != number_of(n) && p->iovs <= POST_IOVS);
+    if (p->type == PEER_REGION) /* and it may give up its place in the same turn */
+        region_check(n);
     if (l->n >= LINK_MAX / 2 || sim.now_ns < l->blocked_ns || sim.node[p->to].c == NULL)
         return -EAGAIN;
     memcpy(iov + 1, p->iov, p->iovs * sizeof *iov);
