@@ -559,6 +559,30 @@ static bool all_give_receipts(void)
     return n > 0 && all >= 50;
 }
 
+static bool all_reconciled(void)
+{
+    return !sim.fails_over || (failover_reconciled() && operator_satisfied());
+}
+
+static bool all_together(void) { return together() && all_answered() && all_mended(); }
+
+/* Steps until that is so, or that many stretches of healing have passed. It is looked at once a
+ * millisecond. */
+static bool step_until(unsigned stretches, bool (*is_so)(void))
+{
+    const uint64_t until_ns = FAULTS_NS + stretches * HEAL_NS;
+    uint64_t look_ns = sim.now_ns;
+
+    while (sim.now_ns < until_ns) {
+        if (sim.now_ns >= look_ns && is_so())
+            return true;
+        if (sim.now_ns >= look_ns)
+            look_ns = sim.now_ns + NS_PER_MS;
+        step();
+    }
+    return is_so();
+}
+
 static void run(uint64_t seed)
 {
     bool quiet; /* members change with nothing else in the log */
@@ -572,9 +596,7 @@ static void run(uint64_t seed)
     sim.settled = quiet;
     if (quiet)
         sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + HEAL_NS && !all_give_receipts())
-        step();
-    if (!all_give_receipts()) {
+    if (!step_until(1, all_give_receipts)) {
         say_nodes();
         for (unsigned i = 1; i <= sim.nodes; i++)
             trace("node %u has given %" PRIu64 " receipts since", i, sim.node[i].receipts);
@@ -585,19 +607,14 @@ static void run(uint64_t seed)
         sim.client_ns = UINT64_MAX;
     sim.settled = false;
     operator_end();
-    while (sim.now_ns < FAULTS_NS + 2 * HEAL_NS && !operator_satisfied())
-        step();
-    if (!operator_satisfied()) {
+    if (!step_until(2, operator_satisfied)) {
         say_nodes();
         violation("the members are not as they were asked for");
     }
     sim.client_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && sim.fails_over &&
-           !(failover_reconciled() && operator_satisfied()))
-        step(); /* another epoch may have the members of before */
+    (void)step_until(3, all_reconciled); /* another epoch may have the members of before */
     sim.operator.next_ns = UINT64_MAX;
-    while (sim.now_ns < FAULTS_NS + 3 * HEAL_NS && !(together() && all_answered() && all_mended()))
-        step();
+    (void)step_until(3, all_together);
     say_nodes();
     if (!all_answered())
         violation("a block has no answer");
