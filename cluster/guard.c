@@ -62,16 +62,17 @@ bool guard_epoch(const struct cluster *c, const struct raft_message *m)
 
 /* E11: a server votes only once its own log says that it is a voter; but whether it is one the
  * candidate's configuration decides, and a new voter that is needed for the quorum may not have
- * that entry yet. And one that is no voter never forgets its leader, so it would deny for ever.
- * E18: nor does one that installs a snapshot; were its leader gone, and the vote needed, nobody
- * could become leader, and what it fetches might be told by nobody. It compares with the snapshot's
- * end, which is committed by others: whoever is without that it still denies. */
+ * that entry yet, or no entry at all (failover.c). And one that is no voter never forgets its
+ * leader, so it would deny for ever. E18: nor does one that installs a snapshot; were its leader
+ * gone, and the vote needed, nobody could become leader, and what it fetches might be told by
+ * nobody. It compares with the snapshot's end, which is committed by others: whoever is without
+ * that it still denies. */
 void guard_vote_begin(struct cluster *c, struct guard_vote *g)
 {
     *g = (struct guard_vote){ .server = NULL };
 #ifndef PLANT_GUARD_VOTE
     if (c->raft.configuration.n == 0) {
-        assert(c->raft.configuration.servers == NULL && log_last_index(c->log) == 0);
+        assert(c->raft.configuration.servers == NULL); /* it has nothing, or fetches it */
         g->alone = (struct raft_server){ .id = c->raft.id, .address = "", .role = RAFT_VOTER };
         c->raft.configuration.servers = &g->alone;
         c->raft.configuration.n = 1;
