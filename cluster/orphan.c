@@ -253,27 +253,19 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct orphan_file *)a)->name, ((const struct orphan_file *)b)->name);
 }
 
-int orphan_list(const char *dir, struct orphan_file *ret, int max)
+/* Those of one kind, behind the n that there are. Returns how many there are then. */
+static int list_of(DIR *at, const char *kind, struct orphan_file *ret, int n, int max)
 {
-    char path[PATH_MAX];
     struct dirent *d;
-    DIR *at;
-    int n = 0, e = path_of(dir, "", path);
 
-    if (e < 0)
-        return e;
-    at = opendir(path);
-    if (at == NULL)
-        return errno == ENOENT ? 0 : -errno;
+    rewinddir(at);
     while (n < max && (d = readdir(at)) != NULL) {
         struct orphan_file *f = &ret[n];
         int file;
 
-        if ((strncmp(d->d_name, OPEN, strlen(OPEN)) != 0 &&
-             strncmp(d->d_name, DONE, strlen(DONE)) != 0) ||
-            strlen(d->d_name) >= sizeof f->name)
+        if (strncmp(d->d_name, kind, strlen(kind)) != 0 || strlen(d->d_name) >= sizeof f->name)
             continue;
-        *f = (struct orphan_file){ .reconciled = d->d_name[0] == DONE[0] };
+        *f = (struct orphan_file){ .reconciled = kind[0] == DONE[0] };
         memcpy(f->name, d->d_name, strlen(d->d_name) + 1);
         file = openat(dirfd(at), d->d_name, O_RDONLY | O_CLOEXEC);
         f->error = file < 0 ? -errno : read_head(file, &f->head);
@@ -281,6 +273,22 @@ int orphan_list(const char *dir, struct orphan_file *ret, int max)
             close(file);
         n++;
     }
+    return n;
+}
+
+int orphan_list(const char *dir, struct orphan_file *ret, int max)
+{
+    char path[PATH_MAX];
+    DIR *at;
+    int n, e = path_of(dir, "", path);
+
+    if (e < 0)
+        return e;
+    at = opendir(path);
+    if (at == NULL)
+        return errno == ENOENT ? 0 : -errno;
+    n = list_of(at, OPEN, ret, 0, max);
+    n = list_of(at, DONE, ret, n, max);
     closedir(at);
     qsort(ret, (size_t)n, sizeof *ret, by_name);
     return n;

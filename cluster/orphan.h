@@ -53,8 +53,9 @@ struct orphan_file {
     struct orphan_head head;
 };
 
-/* The files under dir (a data directory), by name. Returns how many, at most ORPHANS_MAX, or a
- * negative errno; a directory that is not there has none. */
+/* The files under dir (a data directory), by name. Returns how many, at most max; if there are
+ * more, those that are not reconciled before the others; or a negative errno; a directory that is
+ * not there has none. */
 int orphan_list(const char *dir, struct orphan_file *ret, int max);
 
 /* Reads a file from its beginning; every record is checked, and the last digest at the end. */
