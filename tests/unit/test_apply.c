@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <pb_encode.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -253,6 +254,44 @@ static void a_checkpoint_holds_as_many_settings_as_there_can_be(void **state)
     assert_memory_equal(&seen, &wanted, sizeof wanted);
 }
 
+/* The log goes back behind the only setting, and there is no checkpoint: a failover elsewhere. */
+static void a_setting_that_is_rolled_back_is_not_in_force(void **state)
+{
+    struct store_config config = { .dir = t.dir,
+                                   .dedupe_memory_bytes_max = 32 << 20,
+                                   .on_settings = on_settings,
+                                   .failed = on_failed };
+    const uint8_t id[16] = { 1 };
+    const sluice_v1_Setting change = { .key = "skew.past_ms", .value = "777" };
+    struct log_record r = { .index = 2, .term = 1, .type = LOG_SETTING };
+    uint8_t payload[sluice_v1_Setting_size];
+    pb_ostream_t out = pb_ostream_from_buffer(payload, sizeof payload);
+    struct settings defaults;
+    struct cluster_app app;
+    uint64_t covered;
+
+    (void)state;
+    stop();
+    settings_init(&defaults);
+    assert_true(pb_encode(&out, sluice_v1_Setting_fields, &change));
+    r.payload_bytes = (uint32_t)out.bytes_written;
+    assert_int_equal(store_init(&store, &config), 0);
+    store_app(store, &app);
+    seen_n = 0;
+    assert_int_equal(app.open(app.arg, id, 0, &covered), 0);
+    app.opened(app.arg);
+    assert_int_equal(seen_n, 0); /* the defaults are known */
+    assert_int_equal(app.apply(app.arg, &r, payload, APPLY_OTHERS), 0);
+    assert_int_equal(past_ms, 777);
+    app.close(app.arg);
+    assert_int_equal(app.open(app.arg, id, 0, &covered), 0);
+    assert_int_equal(past_ms, 777); /* nothing is taken meanwhile */
+    app.opened(app.arg);
+    assert_int_equal(past_ms, defaults.skew_past_ms);
+    assert_int_equal(seen_n, 2);
+    app.close(app.arg);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -261,6 +300,7 @@ int main(void)
         T(an_event_is_accepted_once_over_blocks_restarts_and_a_lost_index),
         T(a_setting_is_applied_once_whether_a_checkpoint_has_it_or_not),
         T(a_checkpoint_holds_as_many_settings_as_there_can_be),
+        T(a_setting_that_is_rolled_back_is_not_in_force),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

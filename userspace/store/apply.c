@@ -38,6 +38,7 @@ struct store {
     uint8_t hash_key[HASH_KEY_BYTES];
     bool have_hash_key;
     struct settings settings;
+    bool settings_told; /* since it was closed; at first, the defaults are known */
     sluice_v1_Setting history[STORE_HISTORY_MAX];
     size_t history_n;
     uint64_t loaded_index; /* settings up to here came with the checkpoint */
@@ -64,6 +65,12 @@ static void history_add(struct store *s, const sluice_v1_Setting *change)
     s->history[s->history_n++] = *change;
 }
 
+static void tell_settings(struct store *s)
+{
+    s->settings_told = true;
+    s->config.on_settings(s->config.arg, &s->settings);
+}
+
 static int apply_setting(struct store *s, const struct log_record *r, const void *payload)
 {
     pb_istream_t in = pb_istream_from_buffer(payload, r->payload_bytes);
@@ -77,7 +84,7 @@ static int apply_setting(struct store *s, const struct log_record *r, const void
         return 0;
     change.index = r->index;
     history_add(s, &change);
-    s->config.on_settings(s->config.arg, &s->settings);
+    tell_settings(s);
     return 0;
 }
 
@@ -118,7 +125,7 @@ static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_ind
     return e;
 }
 
-/* The settings that were in force stay so for the workers, until there are others. */
+/* The settings that were in force stay so for the workers until it is open again. */
 static void store_close(void *arg)
 {
     struct store *s = arg;
@@ -131,13 +138,15 @@ static void store_close(void *arg)
     settings_init(&s->settings);
     s->history_n = 0;
     s->loaded_index = s->content_index = 0;
-    s->have_hash_key = false;
+    s->have_hash_key = s->settings_told = false;
 }
 
 static void store_opened(void *arg)
 {
     struct store *s = arg;
 
+    if (!s->settings_told) /* what there was has been rolled back */
+        tell_settings(s);
     atomic_store(&s->opened, true);
     wake_up(&s->wake);
 }
@@ -306,7 +315,7 @@ static int store_load(void *arg, const struct cluster_checkpoint *c)
     }
     s->history_n = m->history_count;
     memcpy(s->history, m->history, m->history_count * sizeof s->history[0]);
-    s->config.on_settings(s->config.arg, &s->settings);
+    tell_settings(s);
     return 0;
 }
 
@@ -375,6 +384,7 @@ int store_init(struct store **ret, const struct store_config *config)
         return -ENOMEM;
     s->config = *config;
     settings_init(&s->settings);
+    s->settings_told = true;
     pthread_rwlock_init(&s->lock, NULL);
     *ret = s;
     return wake_open(&s->wake);
