@@ -181,6 +181,14 @@ void repair_close(struct cluster *c)
     c->repair.at_start = false;
 }
 
+static bool is_later(const struct cluster *c, uint64_t epoch)
+{
+#ifdef PLANT_REPAIR_ANY_EPOCH
+    return false;
+#endif
+    return c->repair.at_start && epoch > c->state.term >> CLUSTER_EPOCH_SHIFT;
+}
+
 /* The others have gone on, in an epoch that this node is not of. What they have there in the place
  * of the damage was never this node's: taken as such, it would be of that epoch without having been
  * brought into it (recovery.c). */
@@ -203,11 +211,8 @@ static int differs(struct cluster *c)
     char text[WHAT_BYTES];
     int e;
 
-#ifndef PLANT_REPAIR_ANY_EPOCH
-    if (r->at_start && c->recovery.newer > c->state.term >> CLUSTER_EPOCH_SHIFT)
+    if (is_later(c, c->recovery.newer))
         return other_epoch(c, c->recovery.newer);
-#endif
-
     stop(r);
     e = log_damage_whole(c->disk, c->config.log.segment_bytes, &d);
     if (e == 0) {
@@ -320,7 +325,9 @@ static void wait_for(struct cluster *c, uint64_t next, uint64_t now_ns)
 static int ask(struct cluster *c, uint64_t next, uint64_t now_ns)
 {
     struct repair *r = &c->repair;
-    struct peer_fetch m = { next, r->damage.to, REPAIR_WINDOW, false, false };
+    struct peer_fetch m = {
+        .from = next, .to = r->damage.to, .bytes = REPAIR_WINDOW, .packs = fetch_packs(c)
+    };
     uint8_t body[PEER_FETCH_BYTES] __attribute__((aligned(8)));
     struct iovec iov = { body, sizeof body };
     struct node_post post = { .type = PEER_FETCH, .iov = &iov, .iovs = 1 };
@@ -374,11 +381,8 @@ int repair_received(struct cluster *c, uint16_t from, const void *body, size_t b
         return -EBADMSG;
     before = m.before;
     while (e == 1 && peer_fetched_next(&m, &record, &entry)) {
-#ifndef PLANT_REPAIR_ANY_EPOCH
-        if (r->at_start &&
-            record.term >> CLUSTER_EPOCH_SHIFT > c->state.term >> CLUSTER_EPOCH_SHIFT)
+        if (is_later(c, record.term >> CLUSTER_EPOCH_SHIFT))
             return other_epoch(c, record.term >> CLUSTER_EPOCH_SHIFT);
-#endif
         e = log_rebuild_add(r->rebuild, before, &record, entry.payload, entry.payload_crc);
         before = NULL;
     }
