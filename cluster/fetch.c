@@ -129,6 +129,9 @@ int fetch_begin(struct cluster *c, uint16_t from, struct raft_update *u)
     return 0;
 }
 
+/* One that has begun knows it while it stands still, too; another would end it (commit.c). */
+static bool knows_key(const struct cluster *c) { return c->have_genesis || c->begun; }
+
 static uint16_t fetch_choose(const struct cluster *c)
 {
     const struct raft_configuration *conf = &c->fetch.to.configuration;
@@ -172,13 +175,18 @@ static int64_t fetch_grant(const struct cluster *c)
     return room < f->tokens ? room : f->tokens;
 }
 
+uint8_t fetch_packs(const struct cluster *c) { return knows_key(c) ? FETCH_LEAN : FETCH_PACKED; }
+
 /* Begins anew, or wants more of what is under way. */
 static int fetch_ask(struct cluster *c, uint64_t now_ns, bool more)
 {
     struct fetch *f = &c->fetch;
     int64_t grant = fetch_grant(c), bytes = f->searching && grant > 0 ? FETCH_PROBE : grant;
-    struct peer_fetch m = { f->next, f->searching ? f->next : f->to.index, (uint32_t)bytes, more,
-                            false };
+    struct peer_fetch m = { .from = f->next,
+                            .to = f->searching ? f->next : f->to.index,
+                            .bytes = (uint32_t)bytes,
+                            .more = more,
+                            .packs = fetch_packs(c) };
     uint8_t body[PEER_FETCH_BYTES] __attribute__((aligned(8)));
     struct iovec iov = { body, sizeof body };
     struct node_post post = { .type = PEER_FETCH, .iov = &iov, .iovs = 1 };
@@ -436,6 +444,21 @@ static bool fetch_expects(const struct fetch *f, uint16_t from, const struct pee
            m->from + m->entries - 1 <= f->to.index;
 }
 
+int fetch_unpack(struct cluster *c, const void **body, size_t *bytes)
+{
+    struct fetch *f = &c->fetch;
+    int e;
+
+    if (f->unpacked == NULL)
+        f->unpacked = aligned_alloc(8, PEER_POST_MAX);
+    f->unpacker.hash_key = knows_key(c) ? c->genesis_hash_key : NULL;
+    e = f->unpacked != NULL ? peer_fetched_unpack(&f->unpacker, *body, *bytes, f->unpacked, bytes)
+                            : -ENOMEM;
+    if (e == 1)
+        *body = f->unpacked;
+    return e == -ENOMEM ? cluster_fail(c, e, "fetching: out of memory") : e < 0 ? e : 0;
+}
+
 int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t bytes)
 {
     struct fetch *f = &c->fetch;
@@ -475,6 +498,16 @@ int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t by
 /* --- whom it asks -------------------------------------------------------------------------------
  */
 
+/* Between regions, a line is what there is least of. */
+static bool is_far(struct cluster *c, uint16_t node)
+{
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int n = c->log == NULL || c->repair.at_start ? 0 : recovery_members(c, m);
+    const struct member *found = n > 0 ? members_find(m, (unsigned)n, node) : NULL;
+
+    return found != NULL && found->region != c->config.region;
+}
+
 int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes)
 {
     struct fetch *f = &c->fetch;
@@ -502,6 +535,7 @@ int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes
     *r = (struct fetch_request){
         .node = from,
         .recovers = m.recovers,
+        .packs = c->config.peering != NULL && is_far(c, from) ? m.packs : FETCH_PLAIN,
         .next = m.from,
         .to = m.to,
         .credit = m.bytes,
@@ -541,20 +575,25 @@ static int fetch_prepare(struct cluster *c)
     return f->reader == NULL ? log_reader_open_on(&f->reader, c->disk) : 0;
 }
 
-/* The body of a post, from the disk. Returns its size or an error. */
-static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint64_t *ret_next)
+/* The body of a post, from the disk. Returns its size or an error; *ret_plain: what its size is
+ * unpacked. */
+static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint64_t *ret_next,
+                          int64_t *ret_plain)
 {
     struct fetch *f = &c->fetch;
     const struct record_header *h = c->read_buf;
     uint64_t last = r->to < fetch_limit(c, r) ? r->to : fetch_limit(c, r), i;
     int64_t want = r->credit < FETCH_POST ? r->credit : FETCH_POST;
     size_t used = 0, before;
+    int64_t plain = PEER_FETCHED_BYTES;
     int e = fetch_prepare(c);
 
     assert(r->next <= last && want > 0);
+    f->packer.level = r->packs != FETCH_PLAIN ? (int)c->config.peering->pack_level : 0;
+    f->packer.hash_key = knows_key(c) && r->packs == FETCH_LEAN ? c->genesis_hash_key : NULL;
     if (e == 0)
         log_reader_bound(f->reader, c->recovery.fenced ? 0 : c->applied_index);
-    for (i = r->next; e == 0 && i <= last && (int64_t)used < want; i++) {
+    for (i = r->next; e == 0 && i <= last && (used == 0 || plain < want); i++) {
         struct peer_entry entry = { .record = &c->read_record };
 
         e = log_reader_get(f->reader, i, c->read_buf, LOG_RECORD_BYTES_MAX, &c->read_record,
@@ -564,11 +603,14 @@ static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint
         entry.payload_crc = h->payload_crc;
         if (used == 0)
             used = peer_fetched_begin(f->buf, i, h->agreed.before);
+        peer_pack(&f->packer, &entry, r->packs == FETCH_LEAN);
         before = used;
         used = peer_fetched_add(f->buf, used, &entry);
-        assert(used > before);
+        plain += PEER_ENTRY_BYTES + (int64_t)c->read_record.payload_bytes;
+        assert(used > before && plain <= (int64_t)PEER_POST_MAX);
     }
     *ret_next = i;
+    *ret_plain = plain;
     return e < 0 ? e : (int64_t)used;
 }
 
@@ -576,7 +618,7 @@ static int64_t fetch_fill(struct cluster *c, const struct fetch_request *r, uint
 static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_ns)
 {
     uint64_t next;
-    int64_t bytes = fetch_fill(c, r, &next);
+    int64_t plain, bytes = fetch_fill(c, r, &next, &plain);
     struct iovec iov = { c->fetch.buf, (size_t)bytes };
     struct node_post post = { .to = r->node, .type = PEER_FETCHED, .iov = &iov, .iovs = 1 };
     int e;
@@ -598,7 +640,7 @@ static int fetch_serve(struct cluster *c, struct fetch_request *r, uint64_t now_
         return cluster_fail(c, e, "a message to node %u: %s", r->node, strerror(-e));
     assert(next > r->next && next <= r->to + 1 && next <= fetch_limit(c, r) + 1);
     r->next = next;
-    r->credit -= bytes;
+    r->credit -= plain;
     r->since_ns = now_ns;
     if (r->next > r->to)
         r->node = 0;
@@ -689,5 +731,8 @@ void fetch_close(struct cluster *c)
     log_reader_close(f->reader);
     f->reader = NULL;
     free(f->buf);
-    f->buf = NULL;
+    free(f->unpacked);
+    f->buf = f->unpacked = NULL;
+    peer_packer_fini(&f->packer);
+    peer_unpacker_fini(&f->unpacker);
 }

@@ -42,6 +42,7 @@
 #include "cluster/cluster.h"
 #include "cluster/peer_message.h"
 #include "cluster/peer_frame.h"
+#include "cluster/peer_pack.h"
 #include "cluster/recovery.h"
 #include "cluster/scrub.h"
 #include "cluster/state.h"
@@ -66,6 +67,7 @@ struct node_post {
 struct fetch_request {
     uint16_t node; /* 0: free */
     bool recovers;
+    uint8_t packs;     /* enum peer_fetch_packs: how it may come */
     uint64_t next, to; /* what is to be sent */
     int64_t credit;    /* bytes that may be sent */
     uint64_t retry_ns; /* not before; the post did not go */
@@ -93,10 +95,15 @@ struct fetch {
     struct fetched *queue, **tail;
     bool refuses; /* guard_answer(): the message that is answered had entries */
 
+    /* What came packed. */
+    struct peer_unpacker unpacker;
+    uint8_t *unpacked; /* PEER_POST_MAX */
+
     /* Others are. */
     struct fetch_request request[CLUSTER_MEMBERS_MAX];
     unsigned turn;
     uint8_t *buf; /* PEER_POST_MAX */
+    struct peer_packer packer;
     struct log_reader *reader;
     uint8_t offer[SHA256_BYTES]; /* of the message that is being sent */
 };
@@ -632,6 +639,10 @@ int fetch_turn(struct cluster *c, uint64_t now_ns); /* returns the work done or 
 uint64_t fetch_deadline_ns(const struct cluster *c, uint64_t now_ns);
 /* For node_receive(). */
 int fetch_asked(struct cluster *c, uint16_t from, const void *body, size_t bytes);
+/* A body that came, which is what is in it: into its own, if anything is packed. 0, -EBADMSG, or a
+ * final error. */
+int fetch_unpack(struct cluster *c, const void **body, size_t *bytes);
+uint8_t fetch_packs(const struct cluster *c); /* for a FETCH: how it may come */
 int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t bytes);
 void fetch_log_cut(struct cluster *c); /* what was read ahead may be gone */
 void fetch_close(struct cluster *c);

@@ -531,6 +531,8 @@ static int lead_turn(struct cluster *c)
 int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const void *body,
                  size_t bytes)
 {
+    int e;
+
     if (c->repair.at_start && type != PEER_FETCH && type != PEER_FETCHED && type != PEER_RECOVER)
         return 0;
     switch (type) {
@@ -539,6 +541,9 @@ int node_receive(struct cluster *c, uint16_t from, enum peer_type type, const vo
     case PEER_RECOVER:
         return recovery_receive(c, from, body, bytes);
     case PEER_FETCHED:
+        e = fetch_unpack(c, &body, &bytes);
+        if (e < 0)
+            return e;
         if (recovery_expects(c, from))
             return recovery_fetched(c, from, body, bytes);
         if (!c->fetch.active && repair_expects(c, from))

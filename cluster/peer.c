@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cluster/member.h"
+#include "cluster/peer_fetch.h"
 #include "cluster/peer_internal.h"
 
 #define ACCEPTS_MAX     16u /* in one turn */
@@ -319,6 +320,14 @@ void peers_free(struct peers *p)
 /* --- messages and turns -------------------------------------------------------------------------
  */
 
+/* One of an earlier epoch does not hear what it is sent, until it has come into this one; the
+ * engine sends it the same again and again. Without the entries it is enough to be answered then.
+ */
+static bool is_behind(const struct peer_out *o, uint64_t epoch)
+{
+    return o->epoch != 0 && o->epoch < epoch;
+}
+
 int peers_send(void *arg, const struct raft_message *m)
 {
     _Alignas(8) uint8_t frame[PEER_HEADER_BYTES + PEER_SNAPSHOT_HEAD_MAX];
@@ -332,11 +341,13 @@ int peers_send(void *arg, const struct raft_message *m)
     assert(m->server_id != 0 && m->server_id != p->c->config.node);
     if (o == NULL || o->state != OUT_UP)
         return 0; /* lost, which a message may be */
-    if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0) {
+    if (m->type == RAFT_APPEND_ENTRIES && m->append_entries.n_entries > 0 && !is_behind(o, epoch)) {
         e = out_entries(o, &m->append_entries);
     } else if (m->type == RAFT_APPEND_ENTRIES) {
-        n = peer_encode_append_entries(frame, sizeof frame, epoch, &m->append_entries, NULL, &iov,
-                                       1);
+        struct raft_append_entries beat = m->append_entries;
+
+        beat.n_entries = 0;
+        n = peer_encode_append_entries(frame, sizeof frame, epoch, &beat, NULL, &iov, 1);
         if (n < 0)
             return (int)n;
         e = out_frame(o, frame, iov.iov_len);
@@ -357,8 +368,16 @@ int peers_post(void *arg, const struct node_post *post)
     struct peers *p = arg;
     struct peer_out *o = peers_out(p, post->to);
     size_t n = PEER_HEADER_BYTES;
-    uint8_t *frame;
+    uint8_t *frame, plain[PEER_FETCH_BYTES];
+    struct iovec iov = { plain, sizeof plain };
+    struct node_post known;
 
+    if (o != NULL && post->type == PEER_FETCH && o->version < PEER_VERSION_RECOVER) {
+        peer_fetch_plain(plain, post->iov->iov_base);
+        known = *post;
+        known.iov = &iov;
+        post = &known;
+    }
     for (unsigned i = 0; i < post->iovs; i++)
         n += post->iov[i].iov_len;
     assert(n > PEER_HEADER_BYTES && n <= PEER_HEADER_BYTES + PEER_POST_MAX);

@@ -3,9 +3,12 @@
  */
 #include "cluster/peer_fetch.h"
 
+#include <errno.h>
 #include <string.h>
 
-#define MORE_RECOVERS 2u
+#define MORE_RECOVERS    2u
+#define MORE_PACKS_SHIFT 2u
+#define MORE_END         (1u << 4)
 
 struct wire_fetch {
     uint64_t from;
@@ -26,9 +29,20 @@ _Static_assert(sizeof(struct wire_fetched) == PEER_FETCHED_BYTES, "sent");
 void peer_fetch_put(uint8_t buf[PEER_FETCH_BYTES], const struct peer_fetch *m)
 {
     struct wire_fetch w = { m->from, m->to, m->bytes,
-                            (uint32_t)m->more | (m->recovers ? MORE_RECOVERS : 0) };
+                            (uint32_t)m->more | (m->recovers ? MORE_RECOVERS : 0) |
+                                (uint32_t)m->packs << MORE_PACKS_SHIFT };
 
+    assert(m->packs <= FETCH_LEAN);
     assert(m->from > 0 && m->to >= m->from && m->bytes > 0 && m->bytes <= PEER_FETCH_BYTES_MAX);
+    memcpy(buf, &w, sizeof w);
+}
+
+void peer_fetch_plain(uint8_t buf[PEER_FETCH_BYTES], const void *body)
+{
+    struct wire_fetch w;
+
+    memcpy(&w, body, sizeof w);
+    w.more &= 1;
     memcpy(buf, &w, sizeof w);
 }
 
@@ -42,10 +56,14 @@ const char *peer_fetch_get(struct peer_fetch *ret, const void *body, size_t byte
         return "entries that no log can have";
     if (w->bytes == 0 || w->bytes > PEER_FETCH_BYTES_MAX)
         return "a number of bytes that may not be asked for";
-    if ((w->more & ~MORE_RECOVERS) > 1)
-        return "a bool that is neither 0 nor 1";
-    *ret = (struct peer_fetch){ w->from, w->to, w->bytes, (w->more & 1) != 0,
-                                (w->more & MORE_RECOVERS) != 0 };
+    if (w->more >= MORE_END || w->more >> MORE_PACKS_SHIFT > FETCH_LEAN)
+        return "a wish that is not known";
+    *ret = (struct peer_fetch){ .from = w->from,
+                                .to = w->to,
+                                .bytes = w->bytes,
+                                .more = (w->more & 1) != 0,
+                                .recovers = (w->more & MORE_RECOVERS) != 0,
+                                .packs = (uint8_t)(w->more >> MORE_PACKS_SHIFT) };
     return NULL;
 }
 
@@ -59,11 +77,16 @@ size_t peer_fetched_begin(uint8_t *buf, uint64_t from, const uint8_t before[SHA2
     return sizeof w;
 }
 
+static uint32_t here(uint32_t packed_bytes, uint32_t payload_bytes)
+{
+    return packed_bytes > 0 ? packed_bytes : payload_bytes;
+}
+
 size_t peer_fetched_add(uint8_t *buf, size_t used, const struct peer_entry *entry)
 {
     struct wire_fetched *head = (void *)buf;
     struct peer_wire_entry *w = (void *)(buf + used);
-    size_t bytes = entry->record->payload_bytes;
+    size_t bytes = here(entry->packed_bytes, entry->record->payload_bytes);
 
     assert(used % 8 == 0 && used >= sizeof *head && used <= PEER_POST_MAX);
     assert(entry->record->index == head->from + head->entries);
@@ -72,9 +95,67 @@ size_t peer_fetched_add(uint8_t *buf, size_t used, const struct peer_entry *entr
     peer_wire_entry_put(w, entry);
     assert(peer_wire_entry_check(w) == NULL);
     if (bytes > 0)
-        memcpy(w + 1, entry->payload, bytes);
+        memcpy(w + 1, entry->packed_bytes > 0 ? entry->packed : entry->payload, bytes);
     head->entries++;
     return used + sizeof *w + bytes;
+}
+
+/* An entry at `at` and its payload, packed or not, are within the body. */
+static bool is_there(const uint8_t *body, size_t bytes, size_t at)
+{
+    const struct peer_wire_entry *w = (const void *)(body + at);
+
+    return bytes - at >= sizeof *w && peer_wire_entry_check(w) == NULL &&
+           here(w->packed_bytes, w->payload_bytes) <= bytes - at - sizeof *w;
+}
+
+static bool has_packed(const uint8_t *body, size_t bytes)
+{
+    const struct peer_wire_entry *w;
+
+    for (size_t at = sizeof(struct wire_fetched); is_there(body, bytes, at);
+         at += sizeof *w + w->payload_bytes) {
+        w = (const void *)(body + at);
+        if (w->packed_bytes > 0)
+            return true;
+    }
+    return false;
+}
+
+int peer_fetched_unpack(struct peer_unpacker *u, const void *body, size_t bytes, uint8_t *to,
+                        size_t *ret_bytes)
+{
+    const struct wire_fetched *head = body;
+    size_t at = sizeof *head, n = sizeof *head;
+
+    assert(((uintptr_t)body & 7) == 0 && ((uintptr_t)to & 7) == 0);
+    if (bytes < sizeof *head || bytes % 8 != 0 || bytes > PEER_POST_MAX || !has_packed(body, bytes))
+        return 0;
+    memcpy(to, head, sizeof *head);
+    for (uint32_t i = 0; i < head->entries; i++) {
+        const struct peer_wire_entry *w = (const void *)((const uint8_t *)body + at);
+        struct peer_wire_entry *out = (void *)(to + n);
+        int e = 0;
+
+        if (!is_there(body, bytes, at) || sizeof *w + w->payload_bytes > PEER_POST_MAX - n)
+            return -EBADMSG;
+        *out = *w;
+        out->packed_bytes = 0;
+        if (w->packed_bytes > 0 && peer_unpacker_buf(u) == NULL)
+            return -ENOMEM;
+        memcpy(w->packed_bytes > 0 ? u->buf : (uint8_t *)(out + 1), w + 1,
+               here(w->packed_bytes, w->payload_bytes));
+        if (w->packed_bytes > 0)
+            e = peer_unpack(u, w->packed_bytes, out + 1, w->payload_bytes);
+        if (e < 0)
+            return e;
+        at += sizeof *w + here(w->packed_bytes, w->payload_bytes);
+        n += sizeof *w + w->payload_bytes;
+    }
+    if (at != bytes)
+        return -EBADMSG;
+    *ret_bytes = n;
+    return 1;
 }
 
 /* The entry at `at`, which must end within the body. before: the one before it, or NULL. */

@@ -149,6 +149,15 @@ static bool in_supersede(struct peer_in *in, const struct hello *h)
     return true;
 }
 
+static void in_heard(struct peer_in *in, uint64_t epoch)
+{
+    struct peer_out *o = peers_out(in->p, in->node);
+
+    in->epoch = epoch;
+    if (o != NULL)
+        o->epoch = epoch;
+}
+
 /* Returns false when in is gone. */
 static bool in_hello(struct peer_in *in, const struct peer_frame *f)
 {
@@ -194,6 +203,7 @@ static bool in_hello(struct peer_in *in, const struct peer_frame *f)
         node_offered(c, &h);
     } else {
         peers_introduced(in->p, &h);
+        in_heard(in, h.epoch);
         repair_introduced(c, h.node);
         (void)recovery_hears(c, h.node, PEER_HELLO, h.epoch);
     }
@@ -226,6 +236,8 @@ static int in_take(struct peer_in *in)
     struct cluster *c = in->p->c;
     int e = 0;
 
+    if (!in->calls_only && f->epoch != in->epoch)
+        in_heard(in, f->epoch);
     if (!in->calls_only && !recovery_hears(c, in->node, f->type, f->epoch)) {
         in_forget_message(in);
         return 1;

@@ -71,6 +71,7 @@ struct peer_out {
     char host[PEER_HOST_BYTES];
     uint16_t port;
     uint16_t version;    /* of the protocol, once it is up */
+    uint64_t epoch;      /* that it is of, by what it has said last; 0: nothing yet */
     bool member;         /* of the configuration */
     bool introduced;     /* not a member that we know of, but it says HELLO to us */
     uint64_t superseded; /* the last process of it whose connection another process's has ended */
@@ -115,7 +116,8 @@ struct peer_in {
     struct peer_decoder decoder;
     uint64_t number; /* of ours, never used twice */
     uint64_t deadline_ns;
-    uint16_t node; /* once it has been welcomed */
+    uint64_t epoch; /* of what came last */
+    uint16_t node;  /* once it has been welcomed */
     bool calls_only;
     uint64_t process, connection;
     bool readable;

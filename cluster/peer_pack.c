@@ -80,7 +80,7 @@ void peer_pack(struct peer_packer *p, struct peer_entry *entry, bool knows)
 
     if (p->level == 0 || entry->record->payload_bytes < PACK_BYTES_MIN)
         return;
-    if (!is_of(k, entry))
+    if (!is_of(k, entry) || (k->lean && !knows && p->hash_key == NULL))
         pack(p, k, entry);
     if (k->bytes == 0 || (k->lean && !knows))
         return;

@@ -30,7 +30,7 @@ struct packed {
 
 struct peer_packer {
     int level;               /* zstd's; 0: nothing is packed */
-    const uint8_t *hash_key; /* the cluster's; NULL: not known yet */
+    const uint8_t *hash_key; /* the cluster's; NULL: not known yet, or nothing is to be lean */
     void *context;
     uint8_t *lean; /* PEER_PAYLOAD_MAX */
     struct packed kept[PACK_KEPT];

@@ -72,7 +72,12 @@ static int ask(struct cluster *c, uint64_t from, uint64_t to, uint32_t bytes, ui
     struct recovery *r = &c->recovery;
     /* Before all of it has come, so that the way to that node and back is not waited for. */
     bool more = r->copy == COPY_FETCH && r->granted > 0 && r->granted < RECOVERY_WINDOW / 2;
-    struct peer_fetch m = { from, to, bytes, more, true };
+    struct peer_fetch m = { .from = from,
+                            .to = to,
+                            .bytes = bytes,
+                            .more = more,
+                            .recovers = true,
+                            .packs = fetch_packs(c) };
     uint8_t body[PEER_FETCH_BYTES] __attribute__((aligned(8)));
     struct iovec iov = { body, sizeof body };
     const struct node_post post = { .to = r->source, .type = PEER_FETCH, .iov = &iov, .iovs = 1 };

@@ -10,6 +10,7 @@ how late a receipt for both regions is, what goes over the line, and how long a 
     bench switchover_pause_ms N ms                   median of the longest waits for a receipt
     bench failover_ms N ms                           the active region is killed: from the command to a receipt
     bench rejoin_mb_per_s N MB/s                     what the three nodes of the lost region had missed, each
+    bench rejoin_wan_bytes_per_payload_byte N ratio  what crosses the line for that, for one of them
 """
 import json
 import os
@@ -111,7 +112,7 @@ def launch(nodes):
 
 
 def failovers(cluster):
-    took, rates = [], []
+    took, rates, line = [], [], []
     for i in range(FAILOVERS):
         active = cluster.cluster_active()
         lost, left = cluster.region(active), cluster.region(3 - active)
@@ -123,12 +124,14 @@ def failovers(cluster):
         took.append((time.monotonic() - begun) * 1000)
         r = done(cluster.send(cluster.leader(), "--generate", "1000000", "--in-flight", "256",
                               "--source", "missed-%d" % i, *LOAD))
-        begun = time.monotonic()
+        begun, before = time.monotonic(), cluster.wan.stats()[2 - active][0]
         launch(lost)
         left[0].cli("cluster", "rejoin")
         rates.append(r["bytes"] / 1e6 / (time.monotonic() - begun))
+        line.append((cluster.wan.stats()[2 - active][0] - before) / 3 / r["bytes"])
     put("failover_ms", statistics.median(took), "ms")
     put("rejoin_mb_per_s", statistics.median(rates), "MB/s")
+    put("rejoin_wan_bytes_per_payload_byte", statistics.median(line), "ratio")
     print("# failovers: %s; the starts of the lost nodes are in the rate" % ", ".join("%.0f ms" % x for x in took),
           flush=True)
 

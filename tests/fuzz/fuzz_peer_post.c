@@ -1,10 +1,10 @@
 /*
  * fuzz_peer_post.c - any bytes as the body of a FETCH or a FETCHED.
  *
- * byte 0: bit 0: a FETCHED; bit 1: the CRC and SHA-256 of its payloads are made right first; bytes
- * 1 to 7: nothing; rest: the body. Checks beside the sanitizers': a body that was taken, written
- * again, is the bytes that it was read from, and its payloads are what they say once that was made
- * so.
+ * byte 0: bit 0: a FETCHED; bit 1: the CRC and SHA-256 of its payloads are made right first; bit 2:
+ * it is unpacked first; bytes 1 to 7: nothing; rest: the body. Checks beside the sanitizers': a
+ * body that was taken, written again, is the bytes that it was read from, and its payloads are what
+ * they say once that was made so.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 static uint8_t again[PEER_POST_MAX] __attribute__((aligned(8)));
+static uint8_t unpacked[PEER_POST_MAX] __attribute__((aligned(8)));
 
 /* As far as their lengths go. */
 static void mend(uint8_t *body, size_t bytes)
@@ -43,13 +44,22 @@ static void on_fetch(const uint8_t *body, size_t bytes)
     assert(bytes == PEER_FETCH_BYTES && memcmp(again, body, bytes) == 0);
 }
 
-static void on_fetched(const uint8_t *body, size_t bytes, bool mended)
+static void on_fetched(const uint8_t *body, size_t bytes, bool mended, bool packed)
 {
+    static const uint8_t key[16] = { 1 };
+    static struct peer_unpacker unpacker = { .hash_key = key };
     struct peer_fetched m;
     struct log_record record;
     struct peer_entry entry;
     size_t used, before;
 
+    if (packed) {
+        if (peer_fetched_unpack(&unpacker, body, bytes, unpacked, &bytes) != 1)
+            return;
+        assert(bytes <= sizeof unpacked);
+        body = unpacked;
+        mended = false;
+    }
     if (peer_fetched_get(&m, body, bytes) != NULL)
         return;
     assert(peer_fetched_check_payloads(&m) == NULL || !mended);
@@ -77,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (data[0] & 2)
         mend(body, n);
     if (data[0] & 1)
-        on_fetched(body, n, data[0] & 2);
+        on_fetched(body, n, data[0] & 2, data[0] & 4);
     else
         on_fetch(body, n);
     free(body);

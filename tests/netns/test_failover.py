@@ -149,8 +149,15 @@ def test_partition():
     took, report = fail_over(2)
     expect_equal((report["othersAnswering"], report["oldLeader"]), (0, 0), "what is seen of the other region")
     more_receipts(of_quorum(1) + of_quorum(2), 60)  # both take events
+    sender = cluster.send(cluster[report["leader"]], "--generate", "100000", "--batch", "200", "--in-flight", "32",
+                          "--types", "trade:30,quote:60,book:10")
+    missed = json.loads(sender.communicate()[0])["bytes"]
+    before = cluster.wan.stats()[1][0]
     cluster.wan.cut()
     alone, put, losses = come_back(2, "partition", took)
+    line = (cluster.wan.stats()[1][0] - before) / 3
+    print("     %.1f MB that were missed came over the line as %.2f of that to each node" % (missed / 1e6, line / missed))
+    expect(0 < line < 0.8 * missed, "what was missed comes packed:", line, missed)
     told = next(loss for loss in losses if loss["into"] == report["epoch"])
     _, said = follower.communicate(timeout=60)
     expect(follower.returncode == 4 and b"a failover has cut the log of this node" in said, "who followed the log of"

@@ -395,7 +395,8 @@ static void only_what_is_applied_is_given_and_no_more_than_was_granted(void **st
     assert_int_equal(ask(owner, 1, UINT64_MAX, 100, 0), -EBADMSG);
     assert_int_equal(ask(owner, 1, 5, 0, 0), -EBADMSG);
     assert_int_equal(ask(owner, 1, 5, UINT32_MAX, 0), -EBADMSG);
-    assert_int_equal(ask(owner, 1, 5, 100, 4), -EBADMSG);
+    assert_int_equal(ask(owner, 1, 5, 100, 12), -EBADMSG);
+    assert_int_equal(ask(owner, 1, 5, 100, 16), -EBADMSG);
     assert_int_equal(ask(owner, 1, 5, 100, 1), 0); /* more of nothing */
     assert_int_equal(turn(owner), 0);
     assert_int_equal(owner->posts, 0);
@@ -525,6 +526,100 @@ static void a_message_from_before_what_the_engine_remembers_is_answered(void **s
 }
 
 /* Two entries of 8 bytes; what a body must not have, one after the other. */
+#define PACKED 3u
+
+/* Entries of 0, 1,000 and 4,000 bytes that pack well; the first is too short for it. */
+static size_t body_with_packed(uint8_t *ret, size_t *ret_plain, uint8_t *plain)
+{
+    static const uint8_t before[SHA256_BYTES] = { 5 };
+    static const uint32_t bytes[PACKED] = { 0, 1000, 4000 };
+    static uint8_t payload[4000] __attribute__((aligned(8)));
+    struct peer_packer packer = { .level = 3 };
+    size_t n = peer_fetched_begin(ret, 7, before);
+
+    *ret_plain = peer_fetched_begin(plain, 7, before);
+    for (uint32_t i = 0; i < PACKED; i++) {
+        struct log_record r = {
+            .index = 7 + i, .term = 1, .time_ns = 1, .type = LOG_SETTING, .payload_bytes = bytes[i]
+        };
+        struct peer_entry entry = { .record = &r, .payload = payload };
+
+        for (uint32_t k = 0; k < bytes[i]; k++)
+            payload[k] = (uint8_t)(k / 50 + i);
+        entry.payload_crc = crc32c(0, payload, bytes[i]);
+        sha256(r.payload_sha256, payload, bytes[i], NULL, 0);
+        *ret_plain = peer_fetched_add(plain, *ret_plain, &entry);
+        peer_pack(&packer, &entry, true);
+        assert_int_equal(entry.packed_bytes > 0, i > 0);
+        n = peer_fetched_add(ret, n, &entry);
+    }
+    peer_packer_fini(&packer);
+    assert_in_range(n, 1, *ret_plain - 3000);
+    return n;
+}
+
+static void a_packed_body_is_unpacked_or_refused(void **state)
+{
+    uint8_t *body = aligned_alloc(8, PEER_POST_MAX), *plain = aligned_alloc(8, PEER_POST_MAX),
+            *to = aligned_alloc(8, PEER_POST_MAX);
+    struct peer_unpacker u = { NULL };
+    struct peer_wire_entry *second = (void *)(body + PEER_FETCHED_BYTES + PEER_ENTRY_BYTES);
+    struct peer_fetched m;
+    unsigned refused = 0;
+    size_t n_plain, got, n = body_with_packed(body, &n_plain, plain);
+
+    (void)state;
+    assert_non_null(peer_fetched_get(&m, body, n)); /* as it is, nobody takes it */
+    assert_int_equal(peer_fetched_unpack(&u, body, n, to, &got), 1);
+    assert_int_equal(got, n_plain);
+    assert_memory_equal(to, plain, n_plain);
+    assert_null(peer_fetched_get(&m, to, got));
+    assert_null(peer_fetched_check_payloads(&m));
+    assert_int_equal(peer_fetched_unpack(&u, plain, n_plain, to, &got), 0); /* nothing is packed */
+    for (size_t k = 8; k < n; k += 8)
+        assert_true(peer_fetched_unpack(&u, body, n - k, to, &got) <= 0);
+    for (size_t k = 0; k < n; k++) {
+        size_t first = PEER_FETCHED_BYTES + 2 * PEER_ENTRY_BYTES,
+               next = first + second->packed_bytes;
+        bool in_payload = (k >= first && k < next) || k >= next + PEER_ENTRY_BYTES;
+        int e;
+
+        body[k] ^= 0x55;
+        e = peer_fetched_unpack(&u, body, n, to, &got);
+        if (e == 1 && in_payload)
+            assert_true(peer_fetched_get(&m, to, got) != NULL ||
+                        peer_fetched_check_payloads(&m) != NULL);
+        refused += e < 0;
+        body[k] ^= 0x55;
+    }
+    assert_true(refused > 50);
+    /* It says that there is more in it than a body may have. */
+    second->payload_bytes = PEER_PAYLOAD_MAX;
+    assert_int_equal(peer_fetched_unpack(&u, body, n, to, &got), -EBADMSG);
+    peer_unpacker_fini(&u);
+    free(body);
+    free(plain);
+    free(to);
+}
+
+static void an_older_node_is_asked_for_what_it_knows(void **state)
+{
+    struct peer_fetch m = {
+        .from = 7, .to = 9, .bytes = 100, .more = true, .recovers = true, .packs = FETCH_LEAN
+    };
+    uint64_t body[2][PEER_FETCH_BYTES / 8];
+
+    (void)state;
+    peer_fetch_put((uint8_t *)body[0], &m);
+    assert_null(peer_fetch_get(&m, body[0], sizeof body[0]));
+    assert_true(m.more && m.recovers && m.packs == FETCH_LEAN);
+    peer_fetch_plain((uint8_t *)body[1], body[0]);
+    assert_null(peer_fetch_get(&m, body[1], sizeof body[1]));
+    assert_true(m.from == 7 && m.to == 9 && m.bytes == 100 && m.more);
+    assert_false(m.recovers);
+    assert_int_equal(m.packs, FETCH_PLAIN);
+}
+
 static void a_body_that_cannot_be_is_refused(void **state)
 {
     static const struct {
@@ -591,6 +686,8 @@ int main(void)
         cmocka_unit_test(only_what_is_applied_is_given_and_no_more_than_was_granted),
         cmocka_unit_test(what_cannot_be_sent_now_is_sent_later_or_not_at_all),
         cmocka_unit_test(who_is_silent_is_followed_by_others_and_a_limit_is_kept),
+        cmocka_unit_test(a_packed_body_is_unpacked_or_refused),
+        cmocka_unit_test(an_older_node_is_asked_for_what_it_knows),
         cmocka_unit_test(a_body_that_cannot_be_is_refused),
         cmocka_unit_test(a_message_from_before_what_the_engine_remembers_is_answered),
     };

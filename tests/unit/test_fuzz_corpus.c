@@ -222,6 +222,12 @@ static void peer_post_seeds(void **state)
     static uint8_t body[4096] __attribute__((aligned(8))), payload[64];
     const struct member self = { .node = 1, .role = MEMBER_VOTER };
     const uint32_t type[] = { LOG_CHANGE, LOG_BARRIER, LOG_GENESIS, LOG_EVENTS, LOG_SEAL };
+    static uint8_t zeros[1000];
+    struct log_record r1000 = {
+        .index = 7, .term = 1, .time_ns = 1, .type = LOG_SETTING, .payload_bytes = sizeof zeros
+    };
+    struct peer_entry long_one = { .record = &r1000, .payload = zeros };
+    struct peer_packer packer = { .level = 3 };
     struct peer_fetch m = { .from = 7, .to = 9000, .bytes = 1 << 20 };
     struct peer_fetched got;
     size_t n;
@@ -252,6 +258,14 @@ static void peer_post_seeds(void **state)
     seed[0] = 3;
     memcpy(seed + 8, body, n);
     check_seed("peer_post", "fetched", 8 + n);
+    seed[0] = 5;
+    n = peer_fetched_begin(body, 7, fixture_origin.digest);
+    peer_pack(&packer, &long_one, false);
+    assert_true(long_one.packed_bytes > 0);
+    n = peer_fetched_add(body, n, &long_one);
+    peer_packer_fini(&packer);
+    memcpy(seed + 8, body, n);
+    check_seed("peer_post", "fetched_packed", 8 + n);
 }
 
 /* Options; then the body of a FORWARD or a FORWARDED of node 2 (fuzz_peer_forward.c). */
