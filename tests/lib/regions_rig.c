@@ -183,6 +183,17 @@ static void free_letter(struct letter *l)
     free(l);
 }
 
+/* It has failed. */
+static void end(unsigned n)
+{
+    struct regions_node *at = &regions_node[n];
+
+    if (at->ends == NULL || strstr(at->c->error, at->ends) == NULL)
+        fail_msg("node %u: %s", n, at->c->error);
+    at->ends = NULL;
+    regions_stop(n);
+}
+
 /* False: it is given again. */
 static bool deliver(struct letter *l)
 {
@@ -206,7 +217,7 @@ static bool deliver(struct letter *l)
             return true; /* the engine sends it again */
     }
     if (e < 0)
-        fail_msg("node %u, type %u: %d, %s", l->to, l->type, e, c->error);
+        end(l->to);
     return true;
 }
 
@@ -236,7 +247,7 @@ void regions_turn(void)
         for (unsigned i = 0; regions_node[n].c != NULL && e > 0 && i < 1000; i++)
             e = node_turn(regions_node[n].c);
         if (e < 0)
-            fail_msg("node %u: %s", n, regions_node[n].c->error);
+            end(n);
     }
 }
 

@@ -22,6 +22,7 @@ struct regions_node {
     struct block block;
     char dir[64];
     uint64_t opened_at; /* what the app was told of the log's end last */
+    const char *ends;   /* with such an error; NULL: that fails the test. Set to NULL when it has */
 };
 
 extern struct regions_node regions_node[ALL + 1]; /* by number */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cluster/log_private.h"
 #include "tests/lib/regions_rig.h"
 
 static int refused(unsigned at, uint8_t region)
@@ -262,6 +263,65 @@ static unsigned fenced(unsigned from, unsigned to)
 
 /* The one that leads the others is gone in the middle: a promise is never taken back, and the next
  * attempt takes a higher epoch, at a node that has heard of neither. */
+/* A bit, in its payload. */
+static void rot(unsigned n, uint64_t index)
+{
+    struct segment_list list;
+    bool found = false;
+
+    assert_int_equal(segment_list_read(&list, regions_node[n].disk), 0);
+    for (size_t i = 0; i < list.n && !found; i++) {
+        char name[SEGMENT_NAME_BYTES];
+        uint64_t bytes;
+        uint8_t *p;
+
+        segment_name(&list.at[i], name);
+        p = test_disk_bytes(regions_node[n].disk, name, &bytes);
+        for (uint64_t at = LOG_ALIGN; at + LOG_ALIGN <= bytes && !found;) {
+            struct record_header *h = (void *)(p + at);
+
+            if (h->magic != RECORD_MAGIC)
+                break;
+            found = h->agreed.index == index;
+            if (found)
+                p[at + LOG_HEADER_BYTES] ^= 1;
+            at += record_bytes(h->agreed.payload_bytes);
+        }
+    }
+    assert_true(found);
+    segment_list_fini(&list);
+}
+
+/* What only the old region had has rotted there: what the new epoch has in that place is another.
+ */
+static void rot_is_not_mended_with_what_another_epoch_has_there(void **state)
+{
+    uint64_t last;
+
+    (void)state;
+    regions_part(true);
+    regions_commit_block(1);
+    regions_settle(1, 3);
+    last = log_last_index(regions_node[1].c->log);
+    regions_pass_ms(3000); /* the mark says that it is durable */
+    for (unsigned n = 1; n <= 3; n++)
+        regions_stop(n);
+    assert_int_equal(regions_fail_over(4, 2), 0);
+    commits_go_on(5, 2);
+    assert_true(log_last_index(regions_node[4].c->log) >= last);
+    rot(1, last);
+    regions_node[1].ends = "the cluster has gone on in epoch 2";
+    regions_part(false);
+    regions_start(1);
+    for (unsigned ms = 0; regions_node[1].c != NULL; ms++) {
+        assert_true(ms < WAIT_MS);
+        regions_turn();
+    }
+    regions_start(2); /* whose log is whole comes back */
+    regions_start(3);
+    regions_settle(2, NODES);
+}
+
 static void an_attempt_that_ends_in_the_middle_is_followed_by_another(void **state)
 {
     (void)state;
@@ -356,6 +416,7 @@ int main(void)
         TEST(the_region_goes_on_with_its_best_log),
         TEST(the_old_region_comes_back_and_loses_nothing),
         TEST(the_app_is_told_how_far_the_log_goes_back),
+        TEST(rot_is_not_mended_with_what_another_epoch_has_there),
         TEST(an_attempt_that_ends_in_the_middle_is_followed_by_another),
         TEST(of_two_attempts_at_once_at_most_one_begins_an_epoch),
         TEST(a_region_may_fail_over_again_and_back),
