@@ -156,12 +156,8 @@ static int cluster_begin(struct cluster *c)
         c->config.join_cluster_id = c->join_id;
     else
         return 0;
-    /* It has promised nothing in any term yet, and enters those of that cluster. */
-    if (!c->bootstrap_given)
-        c->state.term = STATE_FIRST_TERM(c->offer_epoch);
-    c->state.promised = c->state.attempt = 0;
-    memcpy(c->state.cluster_id, c->bootstrap_given ? c->bootstrap.cluster_id : c->join_id,
-           sizeof c->state.cluster_id);
+    state_enter(&c->state, c->bootstrap_given ? c->bootstrap.cluster_id : c->join_id,
+                c->bootstrap_given ? 0 : c->offer_epoch);
     e = state_write(c);
     return e < 0 ? e : node_open(c);
 }

@@ -58,6 +58,7 @@ static int commit_genesis(struct cluster *c, const struct log_record *r, const v
                             "first entries: start this node again");
     c->genesis = g;
     c->have_genesis = true;
+    c->genesis_index = r->index;
     memcpy(c->genesis_hash_key, g.hash_key, sizeof c->genesis_hash_key);
     return 0;
 }

@@ -254,6 +254,15 @@ static const struct failover_node *find_led(struct failover *f)
     return led;
 }
 
+static bool is_dead(const struct failover_request *r, uint16_t node)
+{
+    for (unsigned i = 0; i < r->dead_n; i++) {
+        if (r->dead[i] == node)
+            return true;
+    }
+    return false;
+}
+
 static int decide(struct cluster *c, uint64_t now_ns)
 {
     struct failover *f = &c->failover;
@@ -265,6 +274,10 @@ static int decide(struct cluster *c, uint64_t now_ns)
             return end(c, -EPERM, "node %u answers, so it is not dead: leave it out of --dead",
                        f->node[i].node);
     }
+    if (!c->recovery.fenced && is_dead(&f->request, consensus_leader(c)) &&
+        now_ns < c->heard_ms * NS_PER_MS + DEAD_NS)
+        return end(c, -EPERM, "node %u leads, and was heard just now: it is not dead",
+                   consensus_leader(c));
     tell_what_is_there(f);
     if (led != NULL)
         return end(c, -EPERM,
@@ -385,15 +398,6 @@ static void make_audit(struct cluster *c)
 _Static_assert(sluice_v1_Audit_size <= PEER_RECOVER_AUDIT_MAX &&
                    sizeof((sluice_v1_Audit *)0)->command >= 64 + 8 * FAILOVER_DEAD_MAX,
                "it fits");
-
-static bool is_dead(const struct failover_request *r, uint16_t node)
-{
-    for (unsigned i = 0; i < r->dead_n; i++) {
-        if (r->dead[i] == node)
-            return true;
-    }
-    return false;
-}
 
 /* The members with which the region goes on: all of it vote, without the dead and with those that
  * are fresh, and the others do not. m has room for all. Returns how many there are, or -E2BIG. */
@@ -537,7 +541,7 @@ int failover_answered(struct cluster *c, uint16_t from, const struct peer_recove
         return 0;
     switch (a->step) {
     case RECOVER_LOOK:
-        if (f->step == FAILOVER_LOOK && a->status == 0) {
+        if (f->step == FAILOVER_LOOK && (a->status == 0 || n->dead)) {
             n->marks |= FAILOVER_LOOKED;
             n->seen = *a;
         }
@@ -672,7 +676,7 @@ int failover_begin(struct cluster *c, const struct failover_request *r,
         return cluster_fail(c, n, "the configuration cannot be read: %s", strerror(-n));
     if (members_find(m, (unsigned)n, c->config.node) == NULL)
         return end_at_once(done, arg, -EPERM, "node %u is no member", c->config.node);
-    if (is_done(r, m, (unsigned)n))
+    if (!c->recovery.fenced && is_done(r, m, (unsigned)n))
         return end_at_once(done, arg, 0,
                            "region %u goes on with the new nodes already, in epoch %" PRIu64
                            ": see sluice cluster status",
@@ -706,6 +710,14 @@ int failover_turn(struct cluster *c, uint64_t now_ns)
     if (f->step == FAILOVER_NONE)
         return 0;
     assert((majority(f) >= 2 || f->request.dead_n > 0) && f->deadline_ns > f->step_ns);
+    if (now_ns >= f->deadline_ns && f->step == FAILOVER_FINISH && f->request.fresh_n > 0 &&
+        epoch_of(c->state.term) == f->epoch)
+        return end(
+            c, 0,
+            "region %u goes on in epoch %" PRIu64 ", which begins behind index %" PRIu64
+            "; nobody leads it yet: it waits for the vote of a new node, and then for that to "
+            "have the log",
+            f->request.region, f->epoch, f->log.index);
     if (now_ns >= f->deadline_ns)
         return end(
             c, -ETIMEDOUT,

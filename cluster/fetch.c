@@ -129,8 +129,13 @@ int fetch_begin(struct cluster *c, uint16_t from, struct raft_update *u)
     return 0;
 }
 
-/* One that has begun knows it while it stands still, too; another would end it (commit.c). */
-static bool knows_key(const struct cluster *c) { return c->have_genesis || c->begun; }
+/* One that stands still knows it, too, if what it shares with the others has the genesis: theirs
+ * may be another (commit.c). */
+static bool knows_key(const struct cluster *c)
+{
+    return c->have_genesis ||
+           (c->begun && c->recovery.fenced && c->genesis_index <= c->recovery.same);
+}
 
 static uint16_t fetch_choose(const struct cluster *c)
 {
@@ -288,13 +293,7 @@ static int fetch_search(struct cluster *c)
     if (f->queue != NULL) {
         assert(f->queue->body.from == fetch_probe(f) + 1);
         e = recovery_digest(c, fetch_probe(f), digest);
-        if (e == -EILSEQ) { /* it is mended, as far as others have it, and asked about again */
-            atomic_store(&c->scrub_wanted, fetch_probe(f));
-            fetch_drop_queue(f);
-            f->ask_ns = node_now_ns(c) + FETCH_SILENCE_NS;
-            return 0;
-        }
-        if (e < 0)
+        if (e < 0) /* rot: the next start mends it */
             return cluster_fail(c, e, "log: index %" PRIu64 " cannot be read: %s", fetch_probe(f),
                                 strerror(-e));
         if (memcmp(digest, f->queue->body.before, sizeof digest) == 0)
@@ -308,6 +307,7 @@ static int fetch_search(struct cluster *c)
         return 0;
     if (log_cut_room(c->log, f->same + 1) == -ENOSPC) {
         f->ask_ns = node_now_ns(c) + FETCH_SILENCE_NS;
+        c->disk_full = true;
         return 0;
     }
     f->searching = false;

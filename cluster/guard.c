@@ -60,20 +60,31 @@ bool guard_epoch(const struct cluster *c, const struct raft_message *m)
     return term_of(m) >> CLUSTER_EPOCH_SHIFT <= c->state.term >> CLUSTER_EPOCH_SHIFT;
 }
 
+static bool is_named(const struct raft_configuration *conf, raft_id id)
+{
+    for (unsigned i = 0; i < conf->n; i++) {
+        if (conf->servers[i].id == id)
+            return true;
+    }
+    return false;
+}
+
 /* E11: a server votes only once its own log says that it is a voter; but whether it is one the
  * candidate's configuration decides, and a new voter that is needed for the quorum may not have
- * that entry yet, or no entry at all (failover.c). And one that is no voter never forgets its
- * leader, so it would deny for ever. E18: nor does one that installs a snapshot; were its leader
- * gone, and the vote needed, nobody could become leader, and what it fetches might be told by
- * nobody. It compares with the snapshot's end, which is committed by others: whoever is without
- * that it still denies. */
+ * that entry yet, or none at all (failover.c): then the engine is lent a configuration that names
+ * it. And one that is no voter never forgets its leader, so it would deny for ever. E18: nor does
+ * one that installs a snapshot; were its leader gone, and the vote needed, nobody could become
+ * leader, and what it fetches might be told by nobody. It compares with the snapshot's end, which
+ * is committed by others: whoever is without that it still denies. */
 void guard_vote_begin(struct cluster *c, struct guard_vote *g)
 {
     *g = (struct guard_vote){ .server = NULL };
 #ifndef PLANT_GUARD_VOTE
-    if (c->raft.configuration.n == 0) {
-        assert(c->raft.configuration.servers == NULL); /* it has nothing, or fetches it */
+    if (!is_named(&c->raft.configuration, c->raft.id)) {
         g->alone = (struct raft_server){ .id = c->raft.id, .address = "", .role = RAFT_VOTER };
+        g->lent = true;
+        g->servers = c->raft.configuration.servers;
+        g->n = c->raft.configuration.n;
         c->raft.configuration.servers = &g->alone;
         c->raft.configuration.n = 1;
     }
@@ -90,7 +101,7 @@ void guard_vote_begin(struct cluster *c, struct guard_vote *g)
     c->raft.snapshot.installing = false;
     if (c->raft.state == RAFT_FOLLOWER &&
         node_now_ns(c) / NS_PER_MS > c->heard_ms + c->raft.election_timeout &&
-        (g->server != NULL || g->installing || !guard_may_lead(c))) {
+        (g->server != NULL || g->lent || g->installing || !guard_may_lead(c))) {
         c->raft.follower_state.current_leader.id = 0;
         /* Whether there is a leader to answer, it sees by the address. */
         raft_free(c->raft.follower_state.current_leader.address);
@@ -103,9 +114,10 @@ void guard_vote_end(struct cluster *c, const struct guard_vote *g)
 {
     if (g->server != NULL)
         g->server->role = g->role;
-    if (c->raft.configuration.servers == &g->alone) {
-        c->raft.configuration.servers = NULL;
-        c->raft.configuration.n = 0;
+    if (g->lent) {
+        assert(c->raft.configuration.servers == &g->alone);
+        c->raft.configuration.servers = g->servers;
+        c->raft.configuration.n = g->n;
     }
     if (g->installing)
         c->raft.snapshot.installing = true;

@@ -317,6 +317,7 @@ struct cluster {
     uint8_t genesis_hash_key[HASH_KEY_BYTES];
     sluice_v1_Genesis genesis;
     bool have_genesis;
+    uint64_t genesis_index;                                 /* there, or before */
     uint8_t configuration[CLUSTER_CONFIGURATION_BYTES_MAX]; /* last committed, engine's encoding */
     size_t configuration_bytes;
     uint64_t configuration_index;
@@ -438,6 +439,9 @@ int state_open(struct cluster *c);
 int state_write(struct cluster *c);
 /* The term of entry 1, the same on all nodes that begin a cluster; this node is in it then, or in a
  * later one. */
+/* A node that waits is given a cluster, and an epoch of it (0: of what it begins with). Not
+ * written. */
+void state_enter(struct node_state *s, const uint8_t cluster_id[16], uint64_t epoch);
 int state_first_term(struct cluster *c, uint64_t *ret);
 
 /* An entry from the disk, which c->read_record is of then. Valid until the next call. */
@@ -516,7 +520,9 @@ struct guard_vote {
     struct raft_server *server;
     int role;
     bool installing;
-    struct raft_server alone; /* lent to an empty configuration */
+    bool lent; /* a configuration of `alone`, in the place of these */
+    struct raft_server alone, *servers;
+    unsigned n;
 };
 void guard_vote_begin(struct cluster *c, struct guard_vote *g);
 void guard_vote_end(struct cluster *c, const struct guard_vote *g);

@@ -508,6 +508,18 @@ static bool may_rejoin(const struct cluster *c)
     return term > c->state.promised << CLUSTER_EPOCH_SHIFT && epoch_of(term) == c->state.promised;
 }
 
+/* It died after it had written all that the promised epoch begins with, and before it said that it
+ * has come into it: nothing else was to be done. */
+static bool has_begun(const struct cluster *c)
+{
+    const struct recovery *r = &c->recovery;
+
+    return !r->rejoins && !r->asked && r->copy == COPY_NONE && !r->changed &&
+           c->start_entries > 0 && c->start_entry[c->start_entries - 1].type == RAFT_CHANGE &&
+           log_last_term(c->log) == c->state.promised << CLUSTER_EPOCH_SHIFT &&
+           log_persisted_index(c->log) == log_last_index(c->log);
+}
+
 /* What was asked for is done. */
 static int done_turn(struct cluster *c, uint64_t now_ns)
 {
@@ -520,6 +532,10 @@ static int done_turn(struct cluster *c, uint64_t now_ns)
         r->copy = COPY_NONE;
         if (!may_rejoin(c)) /* what it was told was of another epoch: it asks again */
             return 1;
+        e = start(c);
+        return e < 0 ? e : 1;
+    }
+    if (has_begun(c)) {
         e = start(c);
         return e < 0 ? e : 1;
     }

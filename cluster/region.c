@@ -129,10 +129,12 @@ void region_fenced(struct cluster *c)
     region_publish(c);
 }
 
+/* What is in both regions its leader says again: in the log of another epoch, which may begin
+ * without some of what most of a region had (--dead), an index is another entry's. */
 void region_opened(struct cluster *c)
 {
     c->region.members = 0; /* they are read anew */
-    c->region.told_index = 0;
+    c->region.index = c->region.told_index = 0;
     region_publish(c);
 }
 

@@ -313,7 +313,8 @@ int snapshot_take(struct cluster *c, const struct appended *a)
     snapshot_trail(c, m);
     assert(trail_is_whole(m));
     c->app.save(c->app.arg, c->checkpoint);
-    c->checkpoint_region = c->region.index;
+    if (c->region.index > 0) /* else nobody has said yet */
+        c->checkpoint_region = c->region.index;
     c->checkpoint_writing = true;
     if (c->background(c, snapshot_work, snapshot_done) != 0)
         c->checkpoint_writing = false;
@@ -379,6 +380,7 @@ int snapshot_load(struct cluster *c)
         memcpy(c->origin.digest, m->digest, sizeof m->digest);
         c->genesis = m->genesis;
         c->have_genesis = true;
+        c->genesis_index = m->index;
         memcpy(c->genesis_hash_key, m->genesis.hash_key, sizeof c->genesis_hash_key);
         memcpy(c->configuration, m->configuration.bytes, m->configuration.size);
         c->configuration_bytes = m->configuration.size;

@@ -95,6 +95,21 @@ int state_write(struct cluster *c)
     return 0;
 }
 
+/* One that died before it had an entry may have voted, and promised, in that cluster: that it
+ * keeps. In another it has promised nothing. */
+void state_enter(struct node_state *s, const uint8_t cluster_id[16], uint64_t epoch)
+{
+    bool again = memcmp(s->cluster_id, cluster_id, sizeof s->cluster_id) == 0;
+
+    memcpy(s->cluster_id, cluster_id, sizeof s->cluster_id);
+    if (!again)
+        s->promised = s->attempt = 0;
+    if (epoch == 0 || (again && s->term >= STATE_FIRST_TERM(epoch)))
+        return;
+    s->term = STATE_FIRST_TERM(epoch);
+    s->voted_for = 0;
+}
+
 /* The first of the first member's region. A node's own may be another, for it is of another region,
  * or was offered a place before and has heard of a term there; that one it keeps, if it is higher,
  * and what it may have promised in it. */

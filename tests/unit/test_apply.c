@@ -284,9 +284,13 @@ static void a_setting_that_is_rolled_back_is_not_in_force(void **state)
     assert_int_equal(app.apply(app.arg, &r, payload, APPLY_OTHERS), 0);
     assert_int_equal(past_ms, 777);
     app.close(app.arg);
-    assert_int_equal(app.open(app.arg, id, 0, &covered), 0);
-    assert_int_equal(past_ms, 777); /* nothing is taken meanwhile */
+    assert_int_equal(app.open(app.arg, id, 3, &covered), 0);
     app.opened(app.arg);
+    r = (struct log_record){ .index = 2, .term = 1, .type = LOG_BARRIER };
+    assert_int_equal(app.apply(app.arg, &r, NULL, APPLY_OTHERS), 0);
+    assert_int_equal(past_ms, 777); /* it may come yet */
+    r.index = 3;
+    assert_int_equal(app.apply(app.arg, &r, NULL, APPLY_OTHERS), 0);
     assert_int_equal(past_ms, defaults.skew_past_ms);
     assert_int_equal(seen_n, 2);
     app.close(app.arg);

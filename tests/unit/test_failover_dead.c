@@ -86,6 +86,16 @@ static void a_dead_one_that_answers_is_not_dead(void **state)
     assert_int_equal(regions_node[4].c->state.promised, 0);
 }
 
+/* Until the survivor's epoch has begun on it, and it waits for a vote. */
+static void begin_epoch(void)
+{
+    (void)regions_begin(4, *two_of_three());
+    for (unsigned ms = 0; regions_epoch_of(4) == 1; ms++) {
+        assert_true(ms < WAIT_MS);
+        regions_turn();
+    }
+}
+
 /* The survivor has what only it has; it leads with the vote of an empty node, and commits nothing
  * before that one has all of the log. */
 static void one_of_three_goes_on_with_new_ones(void **state)
@@ -103,11 +113,7 @@ static void one_of_three_goes_on_with_new_ones(void **state)
     had = log_last_index(regions_node[4].c->log);
     assert_int_equal(regions_fail_over(4, 2), -EHOSTUNREACH);
     assert_non_null(strstr(regions_outcome[4].report.sentence, "--dead"));
-    (void)regions_begin(4, *two_of_three());
-    for (unsigned ms = 0; regions_epoch_of(4) == 1; ms++) {
-        assert_true(ms < WAIT_MS);
-        regions_turn();
-    }
+    begin_epoch();
     regions_pass_ms(2000);
     assert_int_equal(regions_outcome[4].told, 0);
     assert_false(consensus_leads(regions_node[4].c)); /* alone it is nobody */
@@ -138,6 +144,62 @@ static void one_of_three_goes_on_with_new_ones(void **state)
         1, 8); /* the old region is brought into it, and the dead are no members there, either */
 }
 
+/* They have the first entries, which name neither of them, when the one that leads is gone for a
+ * moment: it leads again by their votes. */
+static void new_ones_with_part_of_the_log_vote(void **state)
+{
+    uint64_t had;
+
+    (void)state;
+    for (unsigned i = 0; i < 40; i++)
+        regions_commit_block(1);
+    regions_settle(1, NODES);
+    had = log_last_index(regions_node[4].c->log);
+    for (unsigned i = 1; i <= NODES; i++) {
+        if (i != 4)
+            regions_stop(i);
+    }
+    begin_epoch();
+    regions_start(7);
+    regions_start(8);
+    for (unsigned ms = 0; log_last_index(regions_node[7].c->log) == 0; ms++) {
+        assert_true(ms < WAIT_MS);
+        regions_turn();
+    }
+    assert_true(log_last_index(regions_node[7].c->log) < had);
+    regions_stop(4);
+    regions_stop(7);
+    regions_pass_ms(3000);
+    regions_start(4);
+    regions_start(7);
+    assert_int_equal(regions_leader_of(2), 4);
+    regions_commit_block(4);
+    regions_settle(7, 8);
+    assert_int_equal(regions_node[7].c->events, 42 * EVENTS);
+}
+
+/* It had heard of more than it has itself: that is of the log of before. */
+static void what_was_in_both_regions_is_not_of_the_new_log(void **state)
+{
+    const uint64_t index = 40;
+    const uint64_t told[2] = { index, 0 };
+
+    (void)state;
+    assert_int_equal(node_receive(regions_node[4].c, 1, PEER_REGION, told, sizeof told), 0);
+    assert_int_equal(regions_node[4].c->region.index, index);
+    for (unsigned i = 1; i <= NODES; i++) {
+        if (i != 4)
+            regions_stop(i);
+    }
+    begin_epoch();
+    regions_start(7);
+    assert_int_equal(regions_finish(4), 0);
+    regions_commit_block(4);
+    assert_true(log_last_index(regions_node[4].c->log) < index);
+    assert_int_equal(regions_node[4].c->region.index, 0);
+    assert_int_equal(regions_node[7].c->region.index, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, regions_setup, regions_teardown)
 
 int main(void)
@@ -146,6 +208,8 @@ int main(void)
         TEST(who_is_declared_dead_and_who_is_new_has_to_fit),
         TEST(a_dead_one_that_answers_is_not_dead),
         TEST(one_of_three_goes_on_with_new_ones),
+        TEST(new_ones_with_part_of_the_log_vote),
+        TEST(what_was_in_both_regions_is_not_of_the_new_log),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cluster/disk.h"
+#include "cluster/internal.h"
 #include "cluster/state.h"
 #include "cluster/twoslot.h"
 #include "tests/lib/test_app.h"
@@ -68,6 +69,34 @@ static void a_state_file_of_a_build_before_is_taken_over(void **state)
     test_app_fini(&t);
 }
 
+/* What an empty node has voted and promised in a cluster holds when it is given its place again. */
+static void a_vote_is_kept_by_one_that_is_given_its_place_again(void **state)
+{
+    const uint8_t id[16] = { 1 }, other[16] = { 2 };
+    const uint64_t epoch = 3, term = STATE_FIRST_TERM(epoch) + 6;
+    struct node_state s = {
+        .term = term, .voted_for = 7, .cluster_id = { 1 }, .promised = 5, .attempt = 9
+    };
+
+    (void)state;
+    for (uint64_t e = 0; e <= epoch; e++) { /* 0: with what it begins with */
+        state_enter(&s, id, e);
+        assert_int_equal(s.term, term);
+        assert_int_equal(s.voted_for, 7);
+        assert_int_equal(s.promised, 5);
+        assert_int_equal(s.attempt, 9);
+    }
+    state_enter(&s, id, epoch + 1); /* in which it has voted for nobody */
+    assert_int_equal(s.term, STATE_FIRST_TERM(epoch + 1));
+    assert_int_equal(s.voted_for, 0);
+    assert_int_equal(s.promised, 5);
+    state_enter(&s, other, 1);
+    assert_memory_equal(s.cluster_id, other, sizeof other);
+    assert_int_equal(s.term, STATE_FIRST_TERM(1));
+    assert_int_equal(s.promised, 0);
+    assert_int_equal(s.attempt, 0);
+}
+
 /* The power is cut at each operation in turn: afterwards it is the same, of the one length or the
  * other. */
 static void a_crash_between_the_slots_leaves_one_of_the_two(void **state)
@@ -108,6 +137,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_state_file_of_a_build_before_is_taken_over),
         cmocka_unit_test(a_crash_between_the_slots_leaves_one_of_the_two),
+        cmocka_unit_test(a_vote_is_kept_by_one_that_is_given_its_place_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,6 +39,7 @@ struct store {
     bool have_hash_key;
     struct settings settings;
     bool settings_told; /* since it was closed; at first, the defaults are known */
+    uint64_t log_end; /* when it was opened: there the settings are what they were, if not newer */
     sluice_v1_Setting history[STORE_HISTORY_MAX];
     size_t history_n;
     uint64_t loaded_index; /* settings up to here came with the checkpoint */
@@ -118,6 +119,7 @@ static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_ind
 
     int e;
 
+    s->log_end = last_index;
     memcpy(&config.log_id, cluster_id, sizeof config.log_id);
     pthread_rwlock_wrlock(&s->lock);
     e = dedupe_open(&s->dedupe, &config, ret_covered);
@@ -125,7 +127,7 @@ static int store_open(void *arg, const uint8_t cluster_id[16], uint64_t last_ind
     return e;
 }
 
-/* The settings that were in force stay so for the workers until it is open again. */
+/* The settings that were in force stay so for the workers until the log has been applied again. */
 static void store_close(void *arg)
 {
     struct store *s = arg;
@@ -145,8 +147,6 @@ static void store_opened(void *arg)
 {
     struct store *s = arg;
 
-    if (!s->settings_told) /* what there was has been rolled back */
-        tell_settings(s);
     atomic_store(&s->opened, true);
     wake_up(&s->wake);
 }
@@ -271,6 +271,8 @@ static int store_apply(void *arg, const struct log_record *r, const void *payloa
         e = apply_setting(s, r, payload);
     else if (r->type == LOG_GENESIS)
         e = apply_genesis(s, r, payload);
+    if (e == 0 && !s->settings_told && r->index >= s->log_end)
+        tell_settings(s); /* what was in force has been rolled back, and there was no other */
     if (e == 0)
         dedupe_commit(s->dedupe, r->index);
     return e;
