@@ -151,6 +151,7 @@ static int finish(struct cluster *c)
         e = path_of(c->config.dir, NEW, from);
     if (e == 0)
         e = path_of(c->config.dir, name, to);
+    /* cppcheck-suppress uninitvar ; still 0 only if both paths were made */
     if (e == 0 && rename(from, to) < 0)
         e = -errno;
     if (e == 0)

@@ -10,10 +10,12 @@
 
 static void ended(void *arg, int result, const struct failover_report *r)
 {
-    const struct sim_node *n = arg;
+    struct sim_node *n = arg;
 
     trace("failover, of node %u: %s (%d)", number_of(n), r->sentence, result);
     sim.failed_over += result == 0;
+    for (unsigned i = 1; result == 0 && i <= sim.nodes; i++)
+        sim.node[i].removed = operator_role(n->c, i) < 0;
     if (result == 0 && n->c->state.term >> CLUSTER_EPOCH_SHIFT != r->epoch)
         violation("node %u has failed over to epoch %" PRIu64 ", but is of epoch %" PRIu64,
                   number_of(n), r->epoch, n->c->state.term >> CLUSTER_EPOCH_SHIFT);
@@ -22,11 +24,21 @@ static void ended(void *arg, int result, const struct failover_report *r)
         violation("failover: %s", r->sentence);
 }
 
+static bool leads(unsigned node)
+{
+    const struct cluster *c = sim.node[node].c;
+
+    return c != NULL && !c->recovery.fenced && consensus_leads(c);
+}
+
 static void ask(struct sim_node *n, uint8_t region)
 {
     struct failover_request r = { .region = region, .timeout_ms = (uint32_t)between(1000, 20000) };
 
-    if (n->c == NULL || sim.now_ns < n->stopped_ns || n->c->failover.step != FAILOVER_NONE)
+    /* With another that was taken out, it would make an epoch that no member believes: what is
+     * taken out is to be stopped. */
+    if (n->c == NULL || n->removed || sim.now_ns < n->stopped_ns ||
+        n->c->failover.step != FAILOVER_NONE)
         return;
     snprintf(r.actor, sizeof r.actor, "sim");
     trace("node %u is asked to fail over to region %u", number_of(n), r.region);
@@ -67,13 +79,6 @@ static struct sim_node *one_of(uint8_t region)
         i = (unsigned)between(1, 2 * FOUNDERS);
     while (region_of(i) != region);
     return &sim.node[i];
-}
-
-static bool leads(unsigned node)
-{
-    const struct cluster *c = sim.node[node].c;
-
-    return c != NULL && !c->recovery.fenced && consensus_leads(c);
 }
 
 /* Has somebody promised an epoch, or begun one, that no running attempt will end, and no leader? */

@@ -241,6 +241,10 @@ static void answered(void *arg, int result, const char *sentence)
         violation("the operator is told: %s", sentence);
     if (sim.operator.final)
         sim.operator.wants = false; /* what is missing then is asked for anew */
+    if (result == 0 && (r->kind == CHANGE_REMOVE || r->kind == CHANGE_REPLACE))
+        sim.node[r->node].removed = true;
+    if (result == 0 && (r->kind == CHANGE_ADD || r->kind == CHANGE_REPLACE))
+        sim.node[r->member.node].removed = false;
     if (result == 0 && r->kind == CHANGE_ADD &&
         operator_role(at->c, r->member.node) < (int)r->member.role)
         violation("node %u is not added", r->member.node);

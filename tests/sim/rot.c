@@ -37,8 +37,9 @@ static unsigned look(struct sim_node *n, const struct segment *s, uint64_t last,
         memcpy(&h, p + at, sizeof h);
         if (h.magic != RECORD_MAGIC || h.agreed.index > last)
             break;
-        if (sim.fails_over && sim.newest->entry[h.agreed.index].term != h.agreed.term)
-            break; /* nobody of a later epoch has it */
+        if (sim.fails_over && (sim.newest->entry[h.agreed.index].term != h.agreed.term ||
+                               h.agreed.index > sim.region))
+            break; /* nobody of a later epoch has it, or it may be so after a failover */
         seen++;
         if (at_end || draw(seen) == 0) {
             *ret = (struct place){ .index = h.agreed.index,

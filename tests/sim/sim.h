@@ -101,6 +101,7 @@ struct sim_node {
     uint64_t fails_at;   /* the operation of its disk that fails; 0: none */
     bool gone;           /* with its disk */
     uint64_t join_epoch; /* in which it is offered its place */
+    bool removed;        /* that the operator knows of */
     struct old_file old;
     uint64_t applied;
     uint64_t persisted;                               /* before its last turn */
