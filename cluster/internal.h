@@ -407,6 +407,9 @@ int node_go_on(struct cluster *c);
 /* Closes the log and what stands on it, and opens it again as a start does: into the epoch of the
  * term, or fenced, when a later one is promised. No checkpoint is being written. */
 int node_reopen(struct cluster *c);
+/* One that was fenced goes on from there, in the epoch of its term: its log is as it was opened,
+ * and longer by what consensus_collect() was told of. */
+int node_resume(struct cluster *c);
 /* The app forgets what it stands on: the log is going to be cut below that. */
 void node_drop_app(struct cluster *c);
 /* Returns the work done, 0: nothing can be done before node_deadline_ns() or a completion. */

@@ -451,12 +451,18 @@ static void node_shut(struct cluster *c)
     c->setting_index = c->setting_proposed = 0;
     c->events = 0;
     memset(c->events_by_type, 0, sizeof c->events_by_type);
+    c->recovery.changed = false;
     peers_reopened(c->peers);
+}
+
+static void node_publish(struct cluster *c)
+{
+    atomic_store_explicit(&c->commit_public, c->recovery.fenced ? 0 : c->applied_index,
+                          memory_order_release);
 }
 
 int node_reopen(struct cluster *c)
 {
-    uint64_t committed;
     int e = 0;
 
     while (e >= 0 && log_persisted_index(c->log) < log_last_index(c->log))
@@ -467,8 +473,20 @@ int node_reopen(struct cluster *c)
     assert(c->log == NULL && !c->raft_open && c->appended_n == 0);
     c->segments_found = true;
     e = node_open(c);
-    committed = c->recovery.fenced ? 0 : c->applied_index;
-    atomic_store_explicit(&c->commit_public, committed, memory_order_release);
+    node_publish(c);
+    return e;
+}
+
+int node_resume(struct cluster *c)
+{
+    int e;
+
+    assert(c->log != NULL && !c->raft_open && !c->app_open && !recovery_is_promised(c));
+    (void)propose_release(c, log_last_index(c->log));
+    assert(c->appended_n == 0 && log_persisted_index(c->log) == log_last_index(c->log));
+    peers_reopened(c->peers);
+    e = node_go_on(c);
+    node_publish(c);
     return e;
 }
 

@@ -131,7 +131,7 @@ static int start(struct cluster *c)
     recovery_forget(c);
     r->fenced = false;
     r->note[0] = '\0';
-    e = node_reopen(c);
+    e = r->changed ? node_reopen(c) : node_resume(c);
     if (e == 0)
         report_info("epoch", "node %u is of epoch %" PRIu64 " now", c->config.node, started(c));
     return e;
@@ -252,6 +252,11 @@ static int append_entry(struct cluster *c, enum log_type type, const void *paylo
     p->write.record.index = index;
     p->write.record.term = q->epoch << CLUSTER_EPOCH_SHIFT;
     p->write.record.time_ns = q->time_ns;
+    e = consensus_collect(c, &p->write.record, (uint8_t *)p->write.buf + LOG_HEADER_BYTES);
+    if (e < 0) {
+        proposal_failed(c, p);
+        return cluster_fail(c, e, "recovery: out of memory");
+    }
     e = propose_take(c, p, index);
     if (e < 0)
         proposal_failed(c, p);
@@ -548,7 +553,6 @@ static int done_turn(struct cluster *c, uint64_t now_ns)
     r->asked = false;
     r->copy = COPY_NONE;
     if (q.step == RECOVER_COPY && r->changed) {
-        r->changed = false;
         e = node_reopen(c); /* whose configuration is another now, maybe */
         if (e < 0)
             return e;
