@@ -451,7 +451,8 @@ int fetch_unpack(struct cluster *c, const void **body, size_t *bytes)
 
     if (f->unpacked == NULL)
         f->unpacked = aligned_alloc(8, PEER_POST_MAX);
-    f->unpacker.hash_key = knows_key(c) ? c->genesis_hash_key : NULL;
+    /* As it was when it was asked for; of another it does not become what its CRC says. */
+    f->unpacker.hash_key = c->have_genesis || c->begun ? c->genesis_hash_key : NULL;
     e = f->unpacked != NULL ? peer_fetched_unpack(&f->unpacker, *body, *bytes, f->unpacked, bytes)
                             : -ENOMEM;
     if (e == 1)

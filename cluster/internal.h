@@ -442,10 +442,10 @@ int state_open(struct cluster *c);
 int state_write(struct cluster *c);
 /* The term of entry 1, the same on all nodes that begin a cluster; this node is in it then, or in a
  * later one. */
+int state_first_term(struct cluster *c, uint64_t *ret);
 /* A node that waits is given a cluster, and an epoch of it (0: of what it begins with). Not
  * written. */
 void state_enter(struct node_state *s, const uint8_t cluster_id[16], uint64_t epoch);
-int state_first_term(struct cluster *c, uint64_t *ret);
 
 /* An entry from the disk, which c->read_record is of then. Valid until the next call. */
 int node_read(struct cluster *c, uint64_t index, const void **ret_payload);

@@ -249,6 +249,8 @@ static int cut_turn(struct cluster *c, uint64_t now_ns)
         atomic_fetch_add_explicit(&c->history_public, 1, memory_order_release);
         r->committed = r->same;
     }
+    if (c->checkpoint_region > r->same)
+        c->checkpoint_region = r->same;
     if (c->own_counted > r->same)
         c->own_counted = r->same;
     r->changed = true;

@@ -74,7 +74,8 @@ static bool counts_on_gone(const struct sim_node *n)
     return false;
 }
 
-/* Is nobody else missing, and does each member know who the others are? */
+/* Is nobody else missing, and does each member know who the others are? In the middle of a change,
+ * of four voters, who is left may need a failover, as declared dead. */
 static bool may_lose(const struct sim_node *n)
 {
     struct member m[CLUSTER_MEMBERS_MAX];
@@ -85,7 +86,8 @@ static bool may_lose(const struct sim_node *n)
     for (unsigned i = 1; i <= sim.nodes; i++) {
         const struct sim_node *other = &sim.node[i];
 
-        if (!other->gone && (other->c == NULL || !other->opened || counts_on_gone(other)))
+        if (!other->gone && (other->c == NULL || !other->opened || counts_on_gone(other) ||
+                             other->c->raft.configuration_uncommitted_index != 0))
             return false;
         if (other->gone && members_find(m, (unsigned)members, (uint16_t)i) != NULL)
             return false;

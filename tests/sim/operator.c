@@ -162,7 +162,6 @@ static bool remove_dead(const struct cluster *c, struct change_request *r)
     }
     if (dead == 0)
         return false;
-    loss_offer(c->state.term >> CLUSTER_EPOCH_SHIFT);
     r->kind = CHANGE_REMOVE;
     r->dead = true;
     r->node = (uint16_t)dead;
@@ -174,6 +173,8 @@ static bool remove_dead(const struct cluster *c, struct change_request *r)
 static bool next_request(const struct cluster *c, struct change_request *r)
 {
     if (sim.two) {
+        if (sim.declared.survivor != 0)
+            loss_offer(c->state.term >> CLUSTER_EPOCH_SHIFT);
         if (remove_dead(c, r) || missing_member(c, r))
             return true;
         r->kind = CHANGE_SWITCHOVER;
