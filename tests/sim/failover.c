@@ -54,15 +54,18 @@ static void ask_survivor(void)
     struct sim_node *n = &sim.node[d->survivor];
     struct failover_request r = { .region = region_of(d->survivor),
                                   .timeout_ms = (uint32_t)between(1000, 20000),
-                                  .dead_n = 2,
-                                  .fresh_n = 2 };
+                                  .dead_n = 2 };
+    struct member m[CLUSTER_MEMBERS_MAX];
+    int members;
 
     if (n->c == NULL || sim.now_ns < n->stopped_ns || n->c->failover.step != FAILOVER_NONE)
         return;
     snprintf(r.actor, sizeof r.actor, "sim");
+    members = recovery_members(n->c, m);
     for (unsigned k = 0; k < 2; k++) {
         r.dead[k] = (uint16_t)d->dead[k];
-        r.fresh[k] = operator_member(d->fresh[k]);
+        if (members > 0 && members_find(m, (unsigned)members, (uint16_t)d->fresh[k]) == NULL)
+            r.fresh[r.fresh_n++] = operator_member(d->fresh[k]);
     }
     trace("node %u is asked to fail over without nodes %u and %u", d->survivor, r.dead[0],
           r.dead[1]);

@@ -166,13 +166,31 @@ static bool may_be_left(const struct sim_node *n, unsigned ret_dead[2])
     return self == 1 && others == 2;
 }
 
+/* Are the members those of the beginning, for all that run? Otherwise one that was taken out, and
+ * has not heard of it, might be the one that is left. */
+static bool are_founders(void)
+{
+    for (unsigned i = 1; i <= 2 * FOUNDERS; i++) {
+        struct member m[CLUSTER_MEMBERS_MAX];
+        const struct sim_node *n = &sim.node[i];
+
+        if (n->c == NULL || n->removed || recovery_members(n->c, m) != 2 * FOUNDERS)
+            return false;
+        for (unsigned k = 1; k <= 2 * FOUNDERS; k++) {
+            if (members_find(m, 2 * FOUNDERS, (uint16_t)k) == NULL)
+                return false;
+        }
+    }
+    return true;
+}
+
 void loss_of_most(void)
 {
     struct declared *d = &sim.declared;
     unsigned i = (unsigned)between(1, sim.nodes), dead[2];
 
     if (!sim.fails_over || sim.healing || d->survivor != 0 || sim.lost > 0 || sim.rotten != 0 ||
-        sim.nodes + 2 > NODES || region_of(i) != sim.spare_region ||
+        sim.nodes + 2 > NODES || region_of(i) != sim.spare_region || !are_founders() ||
         !may_be_left(&sim.node[i], dead))
         return;
     d->survivor = i;

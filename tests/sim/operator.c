@@ -67,7 +67,8 @@ static void draw_of_two(struct change_request *r)
 {
     r->kind = chance(30) ? CHANGE_TRANSFER : CHANGE_SWITCHOVER;
     r->region = (uint8_t)between(1, 2);
-    if (sim.nodes == 2 * FOUNDERS || chance(50))
+    /* While two are lost for good, nothing else is done about members than to take those out. */
+    if (sim.nodes == 2 * FOUNDERS || sim.declared.survivor != 0 || chance(50))
         return;
     r->kind = chance(60) ? CHANGE_REPLACE : chance(50) ? CHANGE_ADD : CHANGE_REMOVE;
     while (region_of(r->node) != sim.spare_region)
