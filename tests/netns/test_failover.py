@@ -157,8 +157,8 @@ def test_partition():
     alone, put, losses = come_back(2, "partition", took)
     line = (cluster.wan.stats()[1][0] - before) / 3
     print("     %.1f MB that were missed came over the line as %.2f of that to each node" % (missed / 1e6, line / missed))
-    # Unpacked it is 1.5 of that and more, and what is sent meanwhile comes in as well.
-    expect(0 < line < 1.2 * missed, "what was missed comes packed:", line, missed)
+    # Unpacked, with what the blocks say of their events, it is 1.55 of that; and what is sent meanwhile comes on top.
+    expect(0 < line < 1.45 * missed, "what was missed comes packed:", line, missed)
     told = next(loss for loss in losses if loss["into"] == report["epoch"])
     _, said = follower.communicate(timeout=60)
     expect(follower.returncode == 4 and b"a failover has cut the log of this node" in said, "who followed the log of"
