@@ -618,8 +618,7 @@ static const char *check_dead(const struct cluster *c, const struct failover_req
         voters += m[i].role == MEMBER_VOTER;
     if (r->dead_n > 0 && voters < VOTERS_MIN)
         return "without the dead the region has fewer than three nodes: give as many new ones, "
-               "each "
-               "as NODE=HOST:PORT, which wait";
+               "each as NODE=HOST:PORT, which wait";
     for (int i = 0; i < members; i++) {
         for (int k = 0; k < i; k++) {
             if (m[i].port == m[k].port && strcmp(m[i].host, m[k].host) == 0)

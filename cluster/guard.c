@@ -60,42 +60,35 @@ bool guard_epoch(const struct cluster *c, const struct raft_message *m)
     return term_of(m) >> CLUSTER_EPOCH_SHIFT <= c->state.term >> CLUSTER_EPOCH_SHIFT;
 }
 
-static bool is_named(const struct raft_configuration *conf, raft_id id)
-{
-    for (unsigned i = 0; i < conf->n; i++) {
-        if (conf->servers[i].id == id)
-            return true;
-    }
-    return false;
-}
-
 /* E11: a server votes only once its own log says that it is a voter; but whether it is one the
  * candidate's configuration decides, and a new voter that is needed for the quorum may not have
  * that entry yet, or none at all (failover.c): then the engine is lent a configuration that names
- * it. And one that is no voter never forgets its leader, so it would deny for ever. E18: nor does
- * one that installs a snapshot; were its leader gone, and the vote needed, nobody could become
- * leader, and what it fetches might be told by nobody. It compares with the snapshot's end, which
- * is committed by others: whoever is without that it still denies. */
+ * it. And one that is no voter never forgets its leader, so it would deny for ever.
+ *
+ * E18: nor does one that installs a snapshot; were its leader gone, and the vote needed, nobody
+ * could become leader, and what it fetches might be told by nobody. It compares with the snapshot's
+ * end, which is committed by others: whoever is without that it still denies. */
 void guard_vote_begin(struct cluster *c, struct guard_vote *g)
 {
     *g = (struct guard_vote){ .server = NULL };
 #ifndef PLANT_GUARD_VOTE
-    if (!is_named(&c->raft.configuration, c->raft.id)) {
-        g->alone = (struct raft_server){ .id = c->raft.id, .address = "", .role = RAFT_VOTER };
+    struct raft_server *self = NULL;
+
+    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+        if (c->raft.configuration.servers[i].id == c->raft.id)
+            self = &c->raft.configuration.servers[i];
+    }
+    if (self == NULL) {
         g->lent = true;
+        g->alone = (struct raft_server){ .id = c->raft.id, .address = "", .role = RAFT_VOTER };
         g->servers = c->raft.configuration.servers;
         g->n = c->raft.configuration.n;
         c->raft.configuration.servers = &g->alone;
         c->raft.configuration.n = 1;
-    }
-    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
-        struct raft_server *s = &c->raft.configuration.servers[i];
-
-        if (s->id == c->raft.id && s->role != RAFT_VOTER) {
-            g->server = s;
-            g->role = s->role;
-            s->role = RAFT_VOTER;
-        }
+    } else if (self->role != RAFT_VOTER) {
+        g->server = self;
+        g->role = self->role;
+        self->role = RAFT_VOTER;
     }
     g->installing = c->raft.snapshot.installing;
     c->raft.snapshot.installing = false;

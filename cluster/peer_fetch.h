@@ -5,8 +5,8 @@
  *   FETCH    | from | to | bytes u32, more u32 |                                       24 bytes
  *   FETCHED  | from | entries u32, zero u32 | digest of the chain at from - 1 |        48 bytes
  *            and for each entry:
- *            | as in the head of an APPEND_ENTRIES | payload |   64 bytes, payload_bytes, or
- * packed_bytes
+ *            | as in the head of an APPEND_ENTRIES | payload |        64 bytes, payload_bytes
+ *                                                     (or packed_bytes, where they are not 0)
  *
  * `more`: bit 1 says that it is for a recovery, bits 2 and 3 whether payloads may come packed
  * (peer_pack.h): 0: no; 1: yes; 2: and the cluster's key is known. Bit 0 is 0: the entries from..to
