@@ -449,15 +449,16 @@ int fetch_unpack(struct cluster *c, const void **body, size_t *bytes)
     struct fetch *f = &c->fetch;
     int e;
 
+    if (!peer_fetched_is_packed(*body, *bytes))
+        return 0;
     if (f->unpacked == NULL)
         f->unpacked = aligned_alloc(8, PEER_POST_MAX);
     /* As it was when it was asked for; of another it does not become what its CRC says. */
     f->unpacker.hash_key = c->have_genesis || c->begun ? c->genesis_hash_key : NULL;
     e = f->unpacked != NULL ? peer_fetched_unpack(&f->unpacker, *body, *bytes, f->unpacked, bytes)
                             : -ENOMEM;
-    if (e == 1)
-        *body = f->unpacked;
-    return e == -ENOMEM ? cluster_fail(c, e, "fetching: out of memory") : e < 0 ? e : 0;
+    *body = f->unpacked;
+    return e == -ENOMEM ? cluster_fail(c, e, "fetching: out of memory") : e;
 }
 
 int fetch_received(struct cluster *c, uint16_t from, const void *body, size_t bytes)

@@ -109,13 +109,16 @@ static bool is_there(const uint8_t *body, size_t bytes, size_t at)
            here(w->packed_bytes, w->payload_bytes) <= bytes - at - sizeof *w;
 }
 
-static bool has_packed(const uint8_t *body, size_t bytes)
+bool peer_fetched_is_packed(const void *body, size_t bytes)
 {
     const struct peer_wire_entry *w;
 
-    for (size_t at = sizeof(struct wire_fetched); is_there(body, bytes, at);
+    if (bytes > PEER_POST_MAX)
+        return false;
+
+    for (size_t at = sizeof(struct wire_fetched); at <= bytes && is_there(body, bytes, at);
          at += sizeof *w + w->payload_bytes) {
-        w = (const void *)(body + at);
+        w = (const void *)((const uint8_t *)body + at);
         if (w->packed_bytes > 0)
             return true;
     }
@@ -129,8 +132,8 @@ int peer_fetched_unpack(struct peer_unpacker *u, const void *body, size_t bytes,
     size_t at = sizeof *head, n = sizeof *head;
 
     assert(((uintptr_t)body & 7) == 0 && ((uintptr_t)to & 7) == 0);
-    if (bytes < sizeof *head || bytes % 8 != 0 || bytes > PEER_POST_MAX || !has_packed(body, bytes))
-        return 0;
+    if (bytes < sizeof *head || bytes % 8 != 0 || bytes > PEER_POST_MAX)
+        return -EBADMSG;
     memcpy(to, head, sizeof *head);
     for (uint32_t i = 0; i < head->entries; i++) {
         const struct peer_wire_entry *w = (const void *)((const uint8_t *)body + at);
@@ -155,7 +158,7 @@ int peer_fetched_unpack(struct peer_unpacker *u, const void *body, size_t bytes,
     if (at != bytes)
         return -EBADMSG;
     *ret_bytes = n;
-    return 1;
+    return 0;
 }
 
 /* The entry at `at`, which must end within the body. before: the one before it, or NULL. */

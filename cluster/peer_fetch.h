@@ -64,8 +64,10 @@ size_t peer_fetched_begin(uint8_t *buf, uint64_t from, const uint8_t before[SHA2
  * used when there is no room for it. */
 size_t peer_fetched_add(uint8_t *buf, size_t used, const struct peer_entry *entry);
 
-/* As it is without a packed payload, in `to`, of PEER_POST_MAX bytes, aligned to 8. Returns 1, 0:
- * nothing in it is packed, -EBADMSG or -ENOMEM. */
+/* Is any payload packed? Of a body that cannot be, either may be said. */
+bool peer_fetched_is_packed(const void *body, size_t bytes);
+/* As it is without a packed payload, in `to`, of PEER_POST_MAX bytes, aligned to 8. Returns 0,
+ * -EBADMSG or -ENOMEM. */
 int peer_fetched_unpack(struct peer_unpacker *u, const void *body, size_t bytes, uint8_t *to,
                         size_t *ret_bytes);
 

@@ -54,8 +54,11 @@ static void on_fetched(const uint8_t *body, size_t bytes, bool mended, bool pack
     size_t used, before;
 
     if (packed) {
-        if (peer_fetched_unpack(&unpacker, body, bytes, unpacked, &bytes) != 1)
+        bool is = peer_fetched_is_packed(body, bytes);
+
+        if (peer_fetched_unpack(&unpacker, body, bytes, unpacked, &bytes) != 0)
             return;
+        assert(is || memcmp(body, unpacked, bytes) == 0);
         assert(bytes <= sizeof unpacked);
         body = unpacked;
         mended = false;

@@ -8,31 +8,17 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/lib/daemon.h"
 #include "tests/lib/pki_rig.h"
 
 struct test_app rig_app[NODES];
 struct cluster_peering rig_peering[NODES];
 sluice_v1_Member rig_member[NODES];
-
-/* One that nobody listens on now. */
-static unsigned port_free(void)
-{
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t n = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
 
 int peers_rig_setup(void **state)
 {
@@ -43,7 +29,8 @@ int peers_rig_setup(void **state)
         test_app_init(&rig_app[i]);
         rig_app[i].node = (uint16_t)(i + 1);
         rig_app[i].peering = &rig_peering[i];
-        snprintf(rig_peering[i].listen, sizeof rig_peering[i].listen, "127.0.0.1:%u", port_free());
+        snprintf(rig_peering[i].listen, sizeof rig_peering[i].listen, "127.0.0.1:%u",
+                 daemon_port_free());
         snprintf(rig_peering[i].zone, sizeof rig_peering[i].zone, "rack%d", i);
         rig_peering[i].user_timeout_ms = 5000;
         rig_member[i].node = (uint32_t)i + 1;

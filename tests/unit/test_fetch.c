@@ -570,14 +570,18 @@ static void a_packed_body_is_unpacked_or_refused(void **state)
 
     (void)state;
     assert_non_null(peer_fetched_get(&m, body, n)); /* as it is, nobody takes it */
-    assert_int_equal(peer_fetched_unpack(&u, body, n, to, &got), 1);
+    assert_true(peer_fetched_is_packed(body, n));
+    assert_int_equal(peer_fetched_unpack(&u, body, n, to, &got), 0);
     assert_int_equal(got, n_plain);
     assert_memory_equal(to, plain, n_plain);
     assert_null(peer_fetched_get(&m, to, got));
     assert_null(peer_fetched_check_payloads(&m));
-    assert_int_equal(peer_fetched_unpack(&u, plain, n_plain, to, &got), 0); /* nothing is packed */
+    assert_false(peer_fetched_is_packed(plain, n_plain));
+    assert_int_equal(peer_fetched_unpack(&u, plain, n_plain, to, &got), 0);
+    assert_int_equal(got, n_plain);
+    assert_memory_equal(to, plain, n_plain);
     for (size_t k = 8; k < n; k += 8)
-        assert_true(peer_fetched_unpack(&u, body, n - k, to, &got) <= 0);
+        assert_int_equal(peer_fetched_unpack(&u, body, n - k, to, &got), -EBADMSG);
     for (size_t k = 0; k < n; k++) {
         size_t first = PEER_FETCHED_BYTES + 2 * PEER_ENTRY_BYTES,
                next = first + second->packed_bytes;
@@ -586,7 +590,7 @@ static void a_packed_body_is_unpacked_or_refused(void **state)
 
         body[k] ^= 0x55;
         e = peer_fetched_unpack(&u, body, n, to, &got);
-        if (e == 1 && in_payload)
+        if (e == 0 && in_payload)
             assert_true(peer_fetched_get(&m, to, got) != NULL ||
                         peer_fetched_check_payloads(&m) != NULL);
         refused += e < 0;

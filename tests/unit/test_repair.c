@@ -7,7 +7,6 @@
 #include <setjmp.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,13 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "cluster/log.h"
+#include "tests/lib/daemon.h"
 #include "tests/lib/test_app.h"
 
 #define NODES        3
@@ -31,18 +30,6 @@
 static struct test_app app[NODES];
 static struct cluster_peering peering[NODES];
 static sluice_v1_Member member[NODES];
-
-static unsigned port_free(void)
-{
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    socklen_t n = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, n), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
 
 static void pause_briefly(void)
 {
@@ -129,7 +116,7 @@ static int setup(void **state)
         app[i].node = (uint16_t)(i + 1);
         app[i].peering = &peering[i];
         app[i].scrub_bytes_per_s = *state != NULL ? 1u << 30 : 0;
-        snprintf(peering[i].listen, sizeof peering[i].listen, "127.0.0.1:%u", port_free());
+        snprintf(peering[i].listen, sizeof peering[i].listen, "127.0.0.1:%u", daemon_port_free());
         peering[i].user_timeout_ms = 5000;
         member[i].node = (uint32_t)i + 1;
         memcpy(member[i].address, peering[i].listen, sizeof peering[i].listen);
